@@ -1,0 +1,203 @@
+//! What capture hands on: typed observations, in the order the kernel made them.
+//!
+//! The same values come from the live kernel and from a recording, so everything to the right
+//! of capture runs the same for both. Token values are blanked before an event is made.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use serde::{Deserialize, Serialize};
+
+use super::bytes::Bytes;
+
+/// Nanoseconds since 1970-01-01 UTC.
+pub type UnixNanos = i64;
+
+/// Number of a connection, unique in a run, counted from 1.
+pub type ConnectionId = u64;
+
+/// Number of a [`Task`], unique in a run, counted from 1; 0 is "no task known".
+pub type TaskId = u64;
+
+/// One observation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub enum Event {
+    /// A task opened a connection to IMDS, or was seen to use one that it did not open.
+    Task(Box<Task>),
+    /// A TCP segment went to IMDS.
+    Sent(Sent),
+    /// A TCP segment came from IMDS.
+    Received(Received),
+    /// The last descriptor of the connection's socket was closed: nobody waits any more.
+    Closed {
+        /// When.
+        time: UnixNanos,
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// Nothing happened until this time: what waits for an answer may expire.
+    Tick {
+        /// When.
+        time: UnixNanos,
+    },
+    /// The kernel had no room for this many records since the last such event.
+    Lost {
+        /// When user space learned of it.
+        time: UnixNanos,
+        /// How many.
+        records: u64,
+    },
+}
+
+/// IMDS by IPv4 or IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Endpoint {
+    /// `169.254.169.254`
+    #[serde(rename = "ipv4")]
+    V4,
+    /// `fd00:ec2::254`
+    #[serde(rename = "ipv6")]
+    V6,
+}
+
+impl Endpoint {
+    /// The address that was called.
+    #[must_use]
+    pub fn address(self) -> IpAddr {
+        match self {
+            Self::V4 => Ipv4Addr::from(imdsmon_common::IMDS_V4).into(),
+            Self::V6 => Ipv6Addr::from(imdsmon_common::IMDS_V6).into(),
+        }
+    }
+}
+
+/// A segment, or a part of one, on its way to IMDS.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sent {
+    /// When it was sent.
+    pub time: UnixNanos,
+    /// On which connection.
+    pub connection: ConnectionId,
+    /// The latest task known to send on this connection.
+    pub task: TaskId,
+    /// Where to.
+    pub server: Endpoint,
+    /// TCP sequence number of the first payload byte.
+    pub seq: u32,
+    /// Payload bytes on the wire; more than `bytes.len()` means that the rest was not captured.
+    pub len: u32,
+    /// The connection begins here: `seq` is the number of its first byte.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub syn: bool,
+    /// The client has sent its last byte.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub fin: bool,
+    /// The client has reset the connection.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub rst: bool,
+    /// The payload, token values blanked.
+    pub bytes: Bytes,
+}
+
+/// A segment from IMDS.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Received {
+    /// When it came.
+    pub time: UnixNanos,
+    /// On which connection.
+    pub connection: ConnectionId,
+    /// TCP sequence number of the first payload byte.
+    pub seq: u32,
+    /// Payload bytes on the wire.
+    pub len: u32,
+    /// IMDS has sent its last byte.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub fin: bool,
+    /// IMDS has reset the connection.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub rst: bool,
+    /// If the segment begins a response: its head, never its body. Otherwise empty.
+    pub head: Bytes,
+}
+
+/// How a task came to be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// It opened the connection.
+    Connector,
+    /// It sends on a connection that another task or program used before.
+    Sender,
+    /// It held the socket of a connection that was open before the monitor started.
+    Holder,
+}
+
+/// A task that uses a connection to IMDS: what the kernel saw, and what `/proc` said right after.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    /// When it connected, sent or was found.
+    pub time: UnixNanos,
+    /// Which connection.
+    pub connection: ConnectionId,
+    /// Its number.
+    pub task: TaskId,
+    /// How it came to be known.
+    pub role: Role,
+    /// Process id in the initial pid namespace.
+    pub pid: u32,
+    /// Thread id in the initial pid namespace.
+    pub tid: u32,
+    /// User id in the initial user namespace.
+    pub uid: u32,
+    /// Group id in the initial user namespace.
+    pub gid: u32,
+    /// Name of the thread.
+    pub comm: Bytes,
+    /// Inode number of the cgroup v2 directory; 1 is the root, 0 unknown.
+    pub cgroup_id: u64,
+    /// Start of the process, `CLOCK_BOOTTIME` nanoseconds.
+    pub start: Option<u64>,
+    /// Inode number of the network namespace.
+    pub netns: Option<u32>,
+    /// File name of the executable, as the kernel has it.
+    pub exe_name: Option<Bytes>,
+    /// Arguments (up to 512 bytes in all), token values blanked.
+    pub argv: Option<Vec<Bytes>>,
+    /// Parent, its parent, and so on; empty if unknown.
+    pub ancestors: Vec<Ancestor>,
+    /// What `/proc` said when the event was read, if the same process was still there.
+    pub proc: Option<ProcFacts>,
+}
+
+/// A process above a [`Task`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ancestor {
+    /// Process id in the initial pid namespace.
+    pub pid: u32,
+    /// Its name.
+    pub name: Bytes,
+}
+
+/// What `/proc/PID` said of a process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcFacts {
+    /// Target of `/proc/PID/exe`.
+    pub exe: Option<Bytes>,
+    /// Arguments (up to 4 KiB in all), token values blanked.
+    pub argv: Vec<Bytes>,
+    /// Parent's process id.
+    pub parent: u32,
+    /// Ancestors up to pid 1, at most 16.
+    pub ancestors: Vec<Ancestor>,
+    /// Path of the cgroup, below the v2 root (or systemd's own hierarchy on hybrid hosts).
+    pub cgroup: Option<Bytes>,
+    /// Inode number of the network namespace.
+    pub netns: Option<u32>,
+    /// Name of the user in the host's `/etc/passwd`.
+    pub user: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_false(b: &bool) -> bool {
+    !*b
+}

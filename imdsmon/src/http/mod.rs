@@ -1,0 +1,3 @@
+//! From bytes to calls.
+
+pub mod call;

@@ -1,0 +1,1 @@
+//! From pids to processes.

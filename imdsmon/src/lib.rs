@@ -1,0 +1,11 @@
+//! imdsmon answers one question: may this EC2 instance be flipped to `HttpTokens=required`,
+//! and if not, who has to change what?
+//!
+//! Data flows one way, from left to right, and each module knows only those to its left:
+//! [`capture`] (kernel to typed events) → [`http`] (bytes to calls) → [`identity`] (who called)
+//! → output. [`sandbox`] stands beside them: a private network with a simulated IMDS.
+
+pub mod capture;
+pub mod http;
+pub mod identity;
+pub mod sandbox;

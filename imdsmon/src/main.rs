@@ -1,0 +1,2 @@
+//! The `imdsmon` command.
+fn main() {}

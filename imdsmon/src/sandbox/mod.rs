@@ -1,0 +1,1 @@
+//! A private network namespace with a simulated IMDS.

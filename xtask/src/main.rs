@@ -1,0 +1,2 @@
+//! Every task of those who build imdsmon.
+fn main() {}
