@@ -1,0 +1,262 @@
+//! What IMDS answers: the rules of the EC2 User Guide, "How IMDSv2 works", and the headers of
+//! real answers.
+
+use std::{
+    fmt::Write as _,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use jiff::{Timestamp, fmt::rfc2822::DateTimePrinter};
+
+use super::{
+    config::{ImdsConfig, PutMode, TokenMode},
+    count::{Counter, Kind, Place},
+    request::{Method, Request, Version},
+    token::{MAX_TTL, Tokens},
+    tree,
+};
+
+/// What becomes of the connection after a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum After {
+    /// It waits for the next request.
+    Open,
+    /// The server closes it once the answer is sent.
+    Close,
+    /// It stays open, and no answer comes ever again.
+    Silent,
+}
+
+/// A simulated IMDS without its sockets.
+pub(super) struct Imds {
+    config: ImdsConfig,
+    tokens: Tokens,
+    counter: Arc<Counter>,
+    last_modified: String,
+    /// The `Date` header and the second that it holds for.
+    date: Mutex<(i64, String)>,
+}
+
+/// An answer before it is bytes.
+struct Answer {
+    status: u16,
+    content_type: &'static str,
+    body: String,
+    ttl: Option<u32>,
+}
+
+impl Imds {
+    pub(super) fn new(mut config: ImdsConfig, counter: Arc<Counter>) -> Self {
+        config.server.retain(|c| !c.is_control());
+        let now = Timestamp::now();
+        Self {
+            config,
+            tokens: Tokens::new(),
+            counter,
+            last_modified: http_date(now),
+            date: Mutex::new((now.as_second(), http_date(now))),
+        }
+    }
+
+    pub(super) fn counter(&self) -> &Counter {
+        &self.counter
+    }
+
+    /// Counts `request` and appends its answer to `out`.
+    pub(super) fn answer(&self, request: &Request, place: Place, out: &mut Vec<u8>) -> After {
+        let is_token_request = request.method == Method::Put && is_token_path(&request.path);
+        let kind = match &request.token {
+            _ if is_token_request => Kind::TokenRequest,
+            Some(token) => Kind::WithToken {
+                empty: token.is_empty(),
+            },
+            None => Kind::Tokenless,
+        };
+        if is_token_request && self.config.put == PutMode::HopLimit {
+            self.counter.request(place, kind, None);
+            return After::Silent;
+        }
+        let answer = if is_token_request {
+            self.token(request)
+        } else {
+            self.data(request)
+        };
+        self.counter.request(place, kind, Some(answer.status));
+        let keep = request.keep_alive && !self.config.close;
+        self.write(
+            &answer,
+            request.version,
+            request.method == Method::Head,
+            keep,
+            out,
+        );
+        if keep { After::Open } else { After::Close }
+    }
+
+    /// Counts what was no request and appends the answer to it.
+    pub(super) fn refuse(&self, status: u16, place: Place, out: &mut Vec<u8>) {
+        self.counter.request(place, Kind::Malformed, Some(status));
+        self.write(&Answer::error(status), Version::Http11, false, false, out);
+    }
+
+    fn token(&self, request: &Request) -> Answer {
+        match self.config.put {
+            PutMode::Answer | PutMode::HopLimit => {}
+            PutMode::Forbidden => return Answer::error(403),
+            PutMode::Throttled => return Answer::error(503),
+        }
+        // Forwarded requests come from a proxy that anybody may use; only `latest` has tokens.
+        if request.forwarded || !is_latest(&request.path) {
+            return Answer::error(403);
+        }
+        let ttl = request
+            .ttl
+            .as_deref()
+            .and_then(|ttl| str::from_utf8(ttl).ok()?.parse().ok());
+        let Some(ttl) = ttl.filter(|ttl| (1..=MAX_TTL).contains(ttl)) else {
+            return Answer::error(400);
+        };
+        match self.tokens.issue(ttl) {
+            Ok(token) => Answer {
+                ttl: Some(ttl),
+                ..Answer::text(token)
+            },
+            Err(_no_randomness) => Answer::error(500),
+        }
+    }
+
+    fn data(&self, request: &Request) -> Answer {
+        match &request.token {
+            Some(token) if !self.tokens.is_valid(token) => return Answer::error(401),
+            None if self.config.tokens == TokenMode::Required => return Answer::error(401),
+            _ => {}
+        }
+        if !matches!(request.method, Method::Get | Method::Head) || is_token_path(&request.path) {
+            return Answer::error(405);
+        }
+        match tree::look_up(&request.path, Timestamp::now()) {
+            Some(value) => Answer::text(value),
+            None => Answer::error(404),
+        }
+    }
+
+    fn write(&self, answer: &Answer, version: Version, head: bool, keep: bool, out: &mut Vec<u8>) {
+        let Answer {
+            status,
+            content_type,
+            body,
+            ttl,
+        } = answer;
+        // To a request without a version, an old server answers as to HTTP/1.0.
+        let version = if version == Version::Http11 {
+            "1.1"
+        } else {
+            "1.0"
+        };
+        let mut text = String::with_capacity(384 + body.len());
+        // Writing to a string cannot fail.
+        _ = write!(text, "HTTP/{version} {status} {}\r\n", reason(*status));
+        if let Some(ttl) = ttl {
+            _ = write!(text, "X-Aws-Ec2-Metadata-Token-Ttl-Seconds: {ttl}\r\n");
+        }
+        _ = write!(text, "Content-Type: {content_type}\r\n");
+        if *status == 200 {
+            _ = write!(
+                text,
+                "Accept-Ranges: none\r\nLast-Modified: {}\r\n",
+                self.last_modified
+            );
+        }
+        let server = &self.config.server;
+        let connection = if keep { "keep-alive" } else { "close" };
+        _ = write!(text, "Content-Length: {}\r\nDate: ", body.len());
+        self.push_date(&mut text);
+        _ = write!(
+            text,
+            "\r\nServer: {server}\r\nConnection: {connection}\r\n\r\n"
+        );
+        if !head {
+            text.push_str(body);
+        }
+        out.extend_from_slice(text.as_bytes());
+    }
+
+    /// Formatting a date costs more than all the rest of an answer: once per second is enough.
+    fn push_date(&self, text: &mut String) {
+        let now = Timestamp::now();
+        let mut date = self.date.lock().unwrap_or_else(PoisonError::into_inner);
+        if date.0 != now.as_second() {
+            *date = (now.as_second(), http_date(now));
+        }
+        text.push_str(&date.1);
+    }
+}
+
+impl Answer {
+    fn text(body: String) -> Self {
+        Self {
+            status: 200,
+            content_type: "text/plain",
+            body,
+            ttl: None,
+        }
+    }
+
+    /// The page that real IMDS sends with an error.
+    fn error(status: u16) -> Self {
+        let title = format!("{status} - {}", reason(status));
+        Self {
+            status,
+            content_type: "text/html",
+            body: format!(
+                r#"<?xml version="1.0" encoding="iso-8859-1"?>
+<!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0 Transitional//EN"
+	"http://www.w3.org/TR/xhtml1/DTD/xhtml1-transitional.dtd">
+<html xmlns="http://www.w3.org/1999/xhtml" xml:lang="en" lang="en">
+ <head>
+  <title>{title}</title>
+ </head>
+ <body>
+  <h1>{title}</h1>
+ </body>
+</html>
+"#
+            ),
+            ttl: None,
+        }
+    }
+}
+
+fn is_token_path(path: &str) -> bool {
+    let mut components = path.split('/').filter(|component| !component.is_empty());
+    components
+        .next()
+        .is_some_and(|version| version == "latest" || tree::is_dated(version))
+        && components.eq(["api", "token"])
+}
+
+fn is_latest(path: &str) -> bool {
+    path.split('/').find(|component| !component.is_empty()) == Some("latest")
+}
+
+fn http_date(time: Timestamp) -> String {
+    // Fails only for years of other than four digits.
+    DateTimePrinter::new()
+        .timestamp_to_rfc9110_string(&time)
+        .unwrap_or_default()
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        413 => "Content Too Large",
+        431 => "Request Header Fields Too Large",
+        503 => "Service Unavailable",
+        _ => "Internal Server Error",
+    }
+}

@@ -1,0 +1,159 @@
+//! What the simulated IMDS wants to know of a request, read from its head.
+//!
+//! Written apart from [`crate::http`] so that neither can hide the other's mistakes, and as
+//! tolerant as clients are odd: bare LF, raw spaces in a path, no `Host`, HTTP/0.9.
+
+/// What stands in the request line, as far as the simulation cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Method {
+    Get,
+    Head,
+    Put,
+    Other,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Version {
+    /// A request line without a version.
+    Http09,
+    Http10,
+    Http11,
+}
+
+/// A request whose body has been read and dropped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Request {
+    pub(super) method: Method,
+    /// Path without the query.
+    pub(super) path: String,
+    pub(super) version: Version,
+    /// May the connection stay open, as far as the client is concerned?
+    pub(super) keep_alive: bool,
+    /// Value of `X-aws-ec2-metadata-token`.
+    pub(super) token: Option<Vec<u8>>,
+    /// Value of `X-aws-ec2-metadata-token-ttl-seconds`.
+    pub(super) ttl: Option<Vec<u8>>,
+    /// Has `X-Forwarded-For`.
+    pub(super) forwarded: bool,
+}
+
+/// A request's head.
+pub(super) struct Head {
+    pub(super) request: Request,
+    /// What follows.
+    pub(super) body: Framing,
+    /// Does the client wait for `100 Continue`?
+    pub(super) expects: bool,
+}
+
+/// How a request's body is delimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// There is none.
+    None,
+    /// So many bytes.
+    Length(u64),
+    /// `Transfer-Encoding: chunked`
+    Chunked,
+}
+
+/// Reads a whole head, the empty line included; none if it is not HTTP.
+pub(super) fn parse(head: &[u8]) -> Option<Head> {
+    let mut lines = head
+        .split(|b| *b == b'\n')
+        .map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let mut request = request_line(lines.next()?)?;
+    let (mut length, mut chunked, mut expects) = (0, false, false);
+    for line in lines.filter(|line| !line.is_empty()) {
+        if line.starts_with(b" ") || line.starts_with(b"\t") {
+            continue; // A folded line belongs to the header above; none that matters is long.
+        }
+        let colon = line.iter().position(|b| *b == b':')?;
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        if name.is_empty() || name.iter().any(u8::is_ascii_whitespace) {
+            return None;
+        }
+        match name.to_ascii_lowercase().as_slice() {
+            b"x-aws-ec2-metadata-token" => request.token = Some(value.to_vec()),
+            b"x-aws-ec2-metadata-token-ttl-seconds" => request.ttl = Some(value.to_vec()),
+            b"x-forwarded-for" => request.forwarded = true,
+            b"connection" => match value.to_ascii_lowercase().as_slice() {
+                b"close" => request.keep_alive = false,
+                b"keep-alive" => request.keep_alive = true,
+                _ => {}
+            },
+            b"content-length" => length = decimal(value)?,
+            b"transfer-encoding" => chunked = value.eq_ignore_ascii_case(b"chunked"),
+            b"expect" => expects = value.eq_ignore_ascii_case(b"100-continue"),
+            _ => {}
+        }
+    }
+    let body = match (chunked, length) {
+        (true, _) => Framing::Chunked,
+        (false, 0) => Framing::None,
+        (false, length) => Framing::Length(length),
+    };
+    let expects = expects && request.version == Version::Http11;
+    Some(Head {
+        request,
+        body,
+        expects,
+    })
+}
+
+fn request_line(line: &[u8]) -> Option<Request> {
+    let line = line.trim_ascii_end();
+    let space = line.iter().position(|b| *b == b' ')?;
+    let (method, rest) = (&line[..space], line[space..].trim_ascii());
+    let (target, version) = match rest.iter().rposition(|b| *b == b' ') {
+        Some(at) if rest[at + 1..].starts_with(b"HTTP/") => {
+            (rest[..at].trim_ascii(), &rest[at + 1..])
+        }
+        _ => (rest, &b""[..]),
+    };
+    let method = match method {
+        b"GET" => Method::Get,
+        b"HEAD" => Method::Head,
+        b"PUT" => Method::Put,
+        _ => Method::Other,
+    };
+    let version = match version {
+        // Only `GET` exists in HTTP/0.9.
+        b"" if method == Method::Get => Version::Http09,
+        b"HTTP/1.0" => Version::Http10,
+        _ if version.starts_with(b"HTTP/1.") => Version::Http11,
+        _ => return None,
+    };
+    Some(Request {
+        method,
+        path: path(target)?,
+        version,
+        keep_alive: version == Version::Http11,
+        token: None,
+        ttl: None,
+        forwarded: false,
+    })
+}
+
+/// The path of a target: `/path?query`, or a whole URL as clients send it to a proxy.
+fn path(target: &[u8]) -> Option<String> {
+    let target = match target.strip_prefix(b"http://") {
+        Some(url) => url
+            .iter()
+            .position(|b| *b == b'/')
+            .map_or(&b"/"[..], |slash| &url[slash..]),
+        None => target,
+    };
+    if !target.starts_with(b"/") {
+        return None;
+    }
+    let path = target.split(|b| *b == b'?').next()?;
+    Some(String::from_utf8_lossy(path).into_owned())
+}
+
+fn decimal(digits: &[u8]) -> Option<u64> {
+    if !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    str::from_utf8(digits).ok()?.parse().ok()
+}

@@ -1,0 +1,273 @@
+//! The sockets of the simulated IMDS: one thread, one event loop, in a namespace of its own.
+
+use std::{
+    fs, io,
+    net::{SocketAddr, TcpListener as StdListener},
+    os::{
+        fd::AsRawFd,
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr as UnixAddr, UnixDatagram, UnixStream as StdUnixStream},
+    },
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, Interest},
+    net::{TcpListener, TcpSocket, TcpStream, UnixStream},
+    runtime, time,
+};
+
+use super::{
+    IMDS_V4, IMDS_V6, MARKER, OTHER_ADDRESS, OTHER_PORT, SandboxError,
+    answer::{After, Imds},
+    config::{FastOpen, ImdsConfig},
+    count::{Counter, Place},
+    namespace::Namespace,
+    netlink,
+    reader::{Reader, Step},
+};
+
+/// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`, which
+/// is 4096 in a new namespace (128 before Linux 5.4).
+const BACKLOG: u32 = 4096;
+
+/// Bytes taken from a connection at a time.
+const READ: usize = 4096;
+
+/// How long, and up to how many bytes, a connection that the server closes is still read: a
+/// reset in answer to unread bytes would take the answer away from the client.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_READS: usize = 64;
+
+/// How long to wait when no connection can be accepted (no descriptors left).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+
+/// `TCPI_OPT_SYN_DATA` of the kernel's `linux/tcp.h`: data in the SYN was accepted.
+const TCPI_OPT_SYN_DATA: u8 = 32;
+
+/// Bytes of a C `int`, as `setsockopt` wants to know.
+const INT_LEN: libc::socklen_t = 4;
+
+/// What the sandbox needs to know of its namespace.
+pub(super) struct Facts {
+    pub(super) namespace: Namespace,
+    pub(super) has_ipv6: bool,
+    pub(super) has_fast_open: bool,
+}
+
+/// A server that listens already. It belongs to the thread that set it up.
+pub(super) struct Server {
+    runtime: runtime::Runtime,
+    listeners: Vec<(TcpListener, Place)>,
+    imds: Arc<Imds>,
+    /// Held while the server lives; see [`MARKER`].
+    marker: UnixDatagram,
+}
+
+impl Server {
+    /// Moves the calling thread to a new network namespace and listens there.
+    pub(super) fn set_up(
+        config: ImdsConfig,
+        counter: Arc<Counter>,
+    ) -> Result<(Self, Facts), SandboxError> {
+        let namespace = Namespace::unshare()?;
+        let (has_ipv6, has_fast_open) = (set_up_addresses()?, set_up_fast_open(config.fast_open));
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()
+            .map_err(SandboxError::Thread)?;
+        let marker = UnixAddr::from_abstract_name(MARKER)
+            .and_then(|name| UnixDatagram::bind_addr(&name))
+            .map_err(SandboxError::Thread)?;
+        let mut listeners = Vec::new();
+        {
+            let _context = runtime.enter();
+            let fast_open = config.fast_open != FastOpen::Off;
+            for (address, place) in [
+                (IMDS_V4, Place::Imds),
+                (IMDS_V6, Place::Imds),
+                (OTHER_PORT, Place::Elsewhere),
+                (OTHER_ADDRESS, Place::Elsewhere),
+            ] {
+                if address.is_ipv6() && !has_ipv6 {
+                    continue;
+                }
+                let listener = listen(address, fast_open)
+                    .map_err(|error| SandboxError::Listen(error, address))?;
+                listeners.push((listener, place));
+            }
+        }
+        let imds = Arc::new(Imds::new(config, counter));
+        let facts = Facts {
+            namespace,
+            has_ipv6,
+            has_fast_open,
+        };
+        Ok((
+            Self {
+                runtime,
+                listeners,
+                imds,
+                marker,
+            },
+            facts,
+        ))
+    }
+
+    /// Serves until the other end of `stop` is closed, then drops every connection.
+    pub(super) fn serve_until(self, stop: StdUnixStream) {
+        let Self {
+            runtime,
+            listeners,
+            imds,
+            marker,
+        } = self;
+        runtime.block_on(async {
+            for (listener, place) in listeners {
+                tokio::spawn(accept(listener, place, Arc::clone(&imds)));
+            }
+            // Without a way to be stopped there must be no server: end at once.
+            if stop.set_nonblocking(true).is_ok()
+                && let Ok(stop) = UnixStream::from_std(stop)
+            {
+                drop(stop.ready(Interest::READABLE).await);
+            }
+        });
+        drop(runtime);
+        drop(marker);
+    }
+}
+
+/// Brings `lo` up with the IMDS addresses; returns whether it has the IPv6 one.
+fn set_up_addresses() -> Result<bool, SandboxError> {
+    netlink::loopback_up().map_err(SandboxError::Loopback)?;
+    netlink::add_address(IMDS_V4.ip())
+        .map_err(|error| SandboxError::Address(error, IMDS_V4.ip()))?;
+    // A host may pass `disable_ipv6` on to new namespaces. A kernel without IPv6 has no such file.
+    for link in ["all", "lo"] {
+        drop(fs::write(
+            format!("/proc/sys/net/ipv6/conf/{link}/disable_ipv6"),
+            "0",
+        ));
+    }
+    Ok(netlink::add_address(IMDS_V6.ip()).is_ok()
+        && StdListener::bind(SocketAddr::new(IMDS_V6.ip(), 0)).is_ok())
+}
+
+/// Sets the namespace's sysctl: `/proc/sys/net` shows every task its own namespace's.
+fn set_up_fast_open(fast_open: FastOpen) -> bool {
+    fs::write(
+        "/proc/sys/net/ipv4/tcp_fastopen",
+        fast_open.sysctl().to_string(),
+    )
+    .is_ok()
+}
+
+fn listen(address: SocketAddr, fast_open: bool) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
+    socket.set_reuseaddr(true)?;
+    // Accepted sockets inherit it: each answer leaves at once.
+    socket.set_nodelay(true)?;
+    socket.bind(address)?;
+    if fast_open {
+        let queue: libc::c_int = 1024;
+        // SAFETY: the value and its length are those of a live integer. A kernel without Fast
+        // Open refuses, and requests come after the handshake as usual.
+        unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_FASTOPEN,
+                (&raw const queue).cast(),
+                INT_LEN,
+            );
+        }
+    }
+    socket.listen(BACKLOG)
+}
+
+async fn accept(listener: TcpListener, place: Place, imds: Arc<Imds>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _client)) => {
+                imds.counter().connection(place, had_data_in_syn(&stream));
+                tokio::spawn(serve(stream, place, Arc::clone(&imds)));
+            }
+            Err(_no_descriptor_or_gone_client) => time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+/// Serves one connection to its end. An error means that the client is gone.
+async fn serve(mut stream: TcpStream, place: Place, imds: Arc<Imds>) {
+    let mut reader = Reader::default();
+    let mut out = Vec::new();
+    let mut piece = [0; READ];
+    loop {
+        out.clear();
+        let after = match reader.step() {
+            Step::More => match stream.read(&mut piece).await {
+                Ok(0) | Err(_) => return,
+                Ok(n) => {
+                    reader.feed(&piece[..n]);
+                    continue;
+                }
+            },
+            Step::Continue => {
+                out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+                After::Open
+            }
+            Step::Request(request) => imds.answer(&request, place, &mut out),
+            Step::Bad(status) => {
+                imds.refuse(status, place, &mut out);
+                After::Close
+            }
+        };
+        if after == After::Silent {
+            while matches!(stream.read(&mut piece).await, Ok(1..)) {}
+            return;
+        }
+        // Head and body leave together, one write per answer.
+        if stream.write_all(&out).await.is_err() {
+            return;
+        }
+        if after == After::Close {
+            drop(stream.shutdown().await);
+            // It is over when the time is.
+            drop(time::timeout(LINGER, drain(&mut stream, &mut piece)).await);
+            return;
+        }
+    }
+}
+
+async fn drain(stream: &mut TcpStream, piece: &mut [u8]) {
+    for _ in 0..LINGER_READS {
+        if !matches!(stream.read(piece).await, Ok(1..)) {
+            return;
+        }
+    }
+}
+
+fn had_data_in_syn(stream: &impl AsRawFd) -> bool {
+    // The kernel fills as much of `struct tcp_info` as there is room for; `tcpi_options` is
+    // its sixth byte since it exists.
+    let mut info = [0_u8; 8];
+    let mut len: libc::socklen_t = 8;
+    // SAFETY: the pointer and the length are those of a live array.
+    let got = unsafe {
+        libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    got == 0 && info[5] & TCPI_OPT_SYN_DATA != 0
+}

@@ -1,0 +1,268 @@
+//! What the simulated IMDS answers, and how it keeps connections.
+
+use std::{thread, time::Duration};
+
+use crate::capture::event::Endpoint;
+
+use super::{
+    super::{
+        client::{ClientError, Connection, get, token},
+        *,
+    },
+    fetch, sandbox,
+};
+
+const PUT: &str = "PUT /latest/api/token HTTP/1.1\r\nX-aws-ec2-metadata-token-ttl-seconds: 60\r\n";
+
+#[test]
+fn optional_answers_with_and_without_a_token() {
+    let Some(sandbox) = sandbox(ImdsConfig::default()) else {
+        return;
+    };
+    let answer = fetch(&sandbox, "/latest/meta-data/instance-id", None);
+    assert_eq!(
+        (answer.status, answer.text().as_str()),
+        (200, "i-0123456789abcdef0")
+    );
+    for (name, value) in [
+        ("Content-Type", "text/plain"),
+        ("Accept-Ranges", "none"),
+        ("Content-Length", "19"),
+        ("Server", "EC2ws"),
+        ("Connection", "keep-alive"),
+    ] {
+        assert_eq!(answer.header(name), Some(value), "{name}");
+    }
+    for name in ["Last-Modified", "Date"] {
+        assert!(
+            answer
+                .header(name)
+                .is_some_and(|date| date.ends_with(" GMT")),
+            "{name}"
+        );
+    }
+
+    let token = sandbox
+        .run(|| token(Endpoint::V4, 60).expect("a token"))
+        .expect("runs");
+    assert_eq!(
+        fetch(&sandbox, "/latest/user-data", Some(&token)).status,
+        200
+    );
+    assert_eq!(fetch(&sandbox, "/latest/user-data", Some("")).status, 401);
+    assert_eq!(
+        fetch(&sandbox, "/latest/user-data", Some("nonsense")).status,
+        401
+    );
+
+    let seen = sandbox.requests();
+    assert_eq!(
+        seen,
+        Requests {
+            connections: 5,
+            total: 5,
+            tokenless: 1,
+            with_token: 3,
+            empty_token: 1,
+            token_requests: 1,
+            by_status: [(200, 3), (401, 2)].into(),
+            ..Requests::default()
+        }
+    );
+}
+
+#[test]
+fn ipv6_answers_where_there_is_ipv6() {
+    let Some(sandbox) = sandbox(ImdsConfig::default()) else {
+        return;
+    };
+    let answer = sandbox
+        .run(|| get(Endpoint::V6, "/latest/meta-data/ami-id", None))
+        .expect("runs");
+    assert_eq!(
+        answer.is_ok_and(|answer| answer.status == 200),
+        sandbox.has_ipv6()
+    );
+}
+
+#[test]
+fn each_request_gets_the_status_of_the_user_guide() {
+    let Some(sandbox) = sandbox(ImdsConfig::default()) else {
+        return;
+    };
+    for (request, expected) in [
+        (format!("{PUT}\r\n"), 200),
+        (format!("{PUT}X-Forwarded-For: 10.0.0.1\r\n\r\n"), 403),
+        (PUT.replace("latest", "2021-03-23") + "\r\n", 403),
+        (PUT.replace("token HTTP", "token/ HTTP") + "\r\n", 200),
+        (PUT.replace("60", "0") + "\r\n", 400),
+        (PUT.replace("60", "21600") + "\r\n", 200),
+        (PUT.replace("60", "21601") + "\r\n", 400),
+        (PUT.replace("60", "an hour") + "\r\n", 400),
+        ("PUT /latest/api/token HTTP/1.1\r\n\r\n".to_owned(), 400),
+        (format!("{PUT}Content-Length: 2\r\n\r\nab"), 200),
+        (
+            format!("{PUT}Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+            200,
+        ),
+        (PUT.replace("PUT", "POST") + "\r\n", 405),
+        ("DELETE /latest/user-data HTTP/1.1\r\n\r\n".to_owned(), 405),
+        ("GET /latest/api/token HTTP/1.1\r\n\r\n".to_owned(), 405),
+        ("GET / HTTP/1.1\r\n\r\n".to_owned(), 200),
+        ("GET /latest//meta-data/ HTTP/1.1\r\n\r\n".to_owned(), 200),
+        (
+            "GET /2009-04-04/meta-data/ami-id/ HTTP/1.0\r\n\r\n".to_owned(),
+            200,
+        ),
+        ("GET /latest/meta-data/ami-id\r\n".to_owned(), 200),
+        ("GET /latest/meta-data/ami-id HTTP/1.0\n\n".to_owned(), 200),
+        (
+            "HEAD /latest/meta-data/ami-id HTTP/1.1\r\n\r\n".to_owned(),
+            200,
+        ),
+        ("GET /computeMetadata/v1/ HTTP/1.1\r\n\r\n".to_owned(), 404),
+        ("hello\r\n".to_owned(), 400),
+        ("\u{16}\u{3}\u{1}".to_owned(), 400),
+        (
+            format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "a".repeat(9000)),
+            431,
+        ),
+    ] {
+        assert_eq!(status(&sandbox, &request), expected, "{request:.300}");
+    }
+    let seen = sandbox.requests();
+    assert_eq!((seen.malformed, seen.total), (3, 21));
+}
+
+#[test]
+fn required_refuses_what_has_no_token() {
+    let Some(sandbox) = sandbox(ImdsConfig {
+        tokens: TokenMode::Required,
+        ..ImdsConfig::default()
+    }) else {
+        return;
+    };
+    assert_eq!(fetch(&sandbox, "/latest/meta-data/", None).status, 401);
+    let token = sandbox
+        .run(|| token(Endpoint::V4, 1).expect("a token"))
+        .expect("runs");
+    assert_eq!(
+        fetch(&sandbox, "/latest/meta-data/", Some(&token)).status,
+        200
+    );
+    thread::sleep(Duration::from_millis(1100));
+    assert_eq!(
+        fetch(&sandbox, "/latest/meta-data/", Some(&token)).status,
+        401,
+        "expired"
+    );
+}
+
+#[test]
+fn a_token_request_fails_as_configured() {
+    for (put, expected) in [(PutMode::Forbidden, 403), (PutMode::Throttled, 503)] {
+        let Some(sandbox) = sandbox(ImdsConfig {
+            put,
+            ..ImdsConfig::default()
+        }) else {
+            return;
+        };
+        assert_eq!(status(&sandbox, &format!("{PUT}\r\n")), expected);
+    }
+}
+
+#[test]
+fn behind_a_hop_limit_the_connection_is_silent_and_stays() {
+    let Some(sandbox) = sandbox(ImdsConfig {
+        put: PutMode::HopLimit,
+        ..ImdsConfig::default()
+    }) else {
+        return;
+    };
+    let error = sandbox
+        .run(|| {
+            let mut connection =
+                Connection::open(IMDS_V4, Duration::from_millis(200)).expect("inside");
+            connection.token(60).expect_err("no answer")
+        })
+        .expect("runs");
+    assert!(matches!(error, ClientError::Timeout), "{error}");
+    assert_eq!(
+        fetch(&sandbox, "/latest/meta-data/", None).status,
+        200,
+        "only the token request hangs"
+    );
+    let seen = sandbox.requests();
+    assert_eq!(
+        (seen.token_requests, seen.unanswered, seen.tokenless),
+        (1, 1, 1)
+    );
+}
+
+#[test]
+fn connections_are_kept_pipelined_and_closed_as_http_says() {
+    let Some(sandbox) = sandbox(ImdsConfig::default()) else {
+        return;
+    };
+    let three = "GET / HTTP/1.1\r\n\r\nGET /nothing HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n";
+    assert_eq!(statuses(&sandbox, three.as_bytes(), 3), [200, 404, 200]);
+    let old = "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET / HTTP/1.0\r\n\r\n";
+    assert_eq!(statuses(&sandbox, old.as_bytes(), 2), [200, 200]);
+    assert_eq!(sandbox.requests().connections, 2);
+
+    let Some(closing) = super::sandbox(ImdsConfig {
+        close: true,
+        ..ImdsConfig::default()
+    }) else {
+        return;
+    };
+    closing
+        .run(|| {
+            let mut connection = Connection::open(IMDS_V4, Duration::from_secs(2)).expect("inside");
+            let answer = connection.get("/", None).expect("an answer");
+            assert_eq!(answer.header("connection"), Some("close"));
+            connection.answer(false).expect_err("closed");
+        })
+        .expect("runs");
+}
+
+#[test]
+fn other_ports_and_addresses_answer_and_are_not_imds() {
+    let Some(sandbox) = sandbox(ImdsConfig::default()) else {
+        return;
+    };
+    for address in [OTHER_PORT, OTHER_ADDRESS] {
+        let answer = sandbox
+            .run(|| {
+                Connection::open(address, Duration::from_secs(2))?.get("/latest/meta-data/", None)
+            })
+            .expect("runs")
+            .expect("an answer");
+        assert_eq!(answer.status, 200);
+    }
+    assert_eq!(
+        sandbox.requests(),
+        Requests {
+            elsewhere: 2,
+            ..Requests::default()
+        }
+    );
+}
+
+/// Sends raw bytes on a new connection and collects the statuses of `answers` answers.
+fn statuses(sandbox: &Sandbox, bytes: &[u8], answers: usize) -> Vec<u16> {
+    sandbox
+        .run(|| {
+            let mut connection = Connection::open(IMDS_V4, Duration::from_secs(2)).expect("inside");
+            connection.send(bytes).expect("sent");
+            let head = bytes.starts_with(b"HEAD");
+            (0..answers)
+                .map(|_| connection.answer(head).expect("an answer").status)
+                .collect()
+        })
+        .expect("runs")
+}
+
+fn status(sandbox: &Sandbox, request: &str) -> u16 {
+    statuses(sandbox, request.as_bytes(), 1)[0]
+}

@@ -1,0 +1,195 @@
+//! What is inside a sandbox, what is outside, and that nothing is left of it.
+
+use std::{
+    fs,
+    net::TcpStream,
+    os::unix::fs::MetadataExt as _,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use crate::capture::event::Endpoint;
+
+use super::{
+    super::{
+        client::{ClientError, Connection, ensure_inside, get},
+        *,
+    },
+    fetch, sandbox,
+};
+
+#[test]
+fn outside_a_sandbox_the_client_sends_nothing() {
+    for address in [IMDS_V4, IMDS_V6, OTHER_PORT, OTHER_ADDRESS] {
+        let refused = ensure_inside(address).expect_err("outside");
+        assert!(matches!(refused, ClientError::Outside(_)), "{refused}");
+    }
+    assert!(matches!(
+        get(Endpoint::V4, "/", None),
+        Err(ClientError::Outside(_))
+    ));
+
+    // Inside, addresses of the rest of the world are as closed.
+    let Some(sandbox) = sandbox(ImdsConfig::default()) else {
+        return;
+    };
+    let elsewhere = SocketAddr::from(([192, 0, 2, 1], 80));
+    sandbox
+        .run(|| ensure_inside(elsewhere).expect_err("not ours"))
+        .expect("runs");
+    sandbox
+        .run(|| ensure_inside(IMDS_V4).expect("ours"))
+        .expect("runs");
+}
+
+#[test]
+fn children_and_closures_run_inside() {
+    let Some(sandbox) = sandbox(ImdsConfig::default()) else {
+        return;
+    };
+    let mut command = Command::new("readlink");
+    let output = sandbox
+        .enter(command.arg("/proc/self/ns/net"))
+        .output()
+        .expect("runs");
+    let inside = format!("net:[{}]", sandbox.netns());
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), inside);
+    let link = sandbox
+        .run(|| fs::read_link("/proc/thread-self/ns/net").expect("proc"))
+        .expect("runs");
+    assert_eq!(link.to_str(), Some(inside.as_str()));
+    let own = fs::metadata("/proc/thread-self/ns/net")
+        .expect("proc")
+        .ino();
+    assert_ne!(own, u64::from(sandbox.netns()), "the caller stays outside");
+    let panicked = sandbox
+        .run(|| panic!("on purpose"))
+        .map(|(): ()| ())
+        .expect_err("a panic");
+    assert!(panicked.to_string().ends_with("on purpose"), "{panicked}");
+}
+
+#[test]
+fn two_sandboxes_do_not_see_each_other() {
+    let (Some(one), Some(two)) = (
+        sandbox(ImdsConfig::default()),
+        sandbox(ImdsConfig::default()),
+    ) else {
+        return;
+    };
+    assert_ne!(one.netns(), two.netns());
+    fetch(&one, "/", None);
+    assert_eq!((one.requests().total, two.requests().total), (1, 0));
+}
+
+#[test]
+fn nothing_is_left_of_a_dropped_sandbox() {
+    let Some(sandbox) = sandbox(ImdsConfig::default()) else {
+        return;
+    };
+    let inode = u64::from(sandbox.netns());
+    let waiting = sandbox
+        .run(|| Connection::open(IMDS_V4, Duration::from_secs(2)).expect("inside"))
+        .expect("runs");
+    let began = Instant::now();
+    drop(sandbox);
+    assert!(
+        began.elapsed() < Duration::from_secs(1),
+        "an open connection does not hold it up"
+    );
+    drop(waiting);
+    let in_it = |kind: &str| {
+        fs::read_dir(format!("/proc/self/{kind}"))
+            .expect("proc")
+            .flatten()
+            .map(|entry| {
+                if kind == "task" {
+                    entry.path().join("ns/net")
+                } else {
+                    entry.path()
+                }
+            })
+            // Tasks and descriptors of other tests come and go.
+            .filter(|path| fs::metadata(path).is_ok_and(|found| found.ino() == inode))
+            .filter(|path| {
+                fs::read_link(path).is_ok_and(|to| to.to_string_lossy().starts_with("net:"))
+            })
+            .count()
+    };
+    // A joined thread is listed until the kernel has let it go, a moment later.
+    while in_it("task") > 0 && began.elapsed() < Duration::from_secs(2) {
+        thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!((in_it("task"), in_it("fd")), (0, 0));
+}
+
+#[test]
+fn a_request_rides_in_the_syn_only_where_it_may() {
+    for (fast_open, expected) in [
+        (FastOpen::Off, 0),
+        (FastOpen::Cookie, 1),
+        (FastOpen::NoCookie, 2),
+    ] {
+        let Some(sandbox) = sandbox(ImdsConfig {
+            fast_open,
+            ..ImdsConfig::default()
+        }) else {
+            return;
+        };
+        if !sandbox.has_fast_open() {
+            println!("SKIPPED: no Fast Open here");
+            return;
+        }
+        for _ in 0..2 {
+            sandbox
+                .run(|| drop(send_in_syn(b"GET / HTTP/1.1\r\n\r\n")))
+                .expect("runs");
+        }
+        let seen = sandbox.requests();
+        assert_eq!(
+            (seen.fast_open, seen.connections),
+            (expected, 2),
+            "{fast_open:?}"
+        );
+    }
+}
+
+/// `sendto` with `MSG_FASTOPEN`; returns once an answer is there.
+fn send_in_syn(bytes: &[u8]) -> TcpStream {
+    use std::{io::Read as _, os::fd::FromRawFd as _};
+    ensure_inside(IMDS_V4).expect("inside");
+    let address = libc::sockaddr_in {
+        sin_family: libc::sa_family_t::try_from(libc::AF_INET).expect("small"),
+        sin_port: IMDS_V4.port().to_be(),
+        sin_addr: libc::in_addr {
+            s_addr: u32::from_ne_bytes(imdsmon_common::IMDS_V4),
+        },
+        sin_zero: [0; 8],
+    };
+    // SAFETY: the descriptor is new and owned by the stream alone; pointers and lengths are
+    // those of live values.
+    let mut stream = unsafe {
+        let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
+        assert!(fd >= 0);
+        let sent = libc::sendto(
+            fd,
+            bytes.as_ptr().cast(),
+            bytes.len(),
+            libc::MSG_FASTOPEN,
+            (&raw const address).cast(),
+            libc::socklen_t::try_from(size_of_val(&address)).expect("small"),
+        );
+        assert_eq!(
+            usize::try_from(sent),
+            Ok(bytes.len()),
+            "{}",
+            io::Error::last_os_error()
+        );
+        TcpStream::from_raw_fd(fd)
+    };
+    stream
+        .set_read_timeout(Some(Duration::from_secs(2)))
+        .expect("set");
+    assert!(stream.read(&mut [0; 4096]).expect("an answer") > 0);
+    stream
+}

@@ -1,0 +1,283 @@
+//! The data that the simulated IMDS serves: plausible, and plainly not real.
+//!
+//! Shape and names follow the EC2 User Guide, "Instance metadata categories". No value is
+//! usable anywhere: ids are made of `0123456789abcdef0`, keys say what they are.
+
+use jiff::{SignedDuration, Timestamp};
+
+/// Dated versions of the API, beside `latest`.
+const VERSIONS: &[&str] = &[
+    "1.0",
+    "2007-01-19",
+    "2007-03-01",
+    "2007-08-29",
+    "2007-10-10",
+    "2007-12-15",
+    "2008-02-01",
+    "2008-09-01",
+    "2009-04-04",
+    "2011-01-01",
+    "2011-05-01",
+    "2012-01-12",
+    "2014-02-25",
+    "2014-11-05",
+    "2015-10-20",
+    "2016-04-19",
+    "2016-06-30",
+    "2016-09-02",
+    "2018-03-28",
+    "2018-08-17",
+    "2018-09-24",
+    "2019-10-01",
+    "2020-10-27",
+    "2021-01-03",
+    "2021-03-23",
+    "2021-07-15",
+    "2022-07-09",
+    "2022-09-24",
+    "2024-04-11",
+];
+
+const INSTANCE: &str = "i-0123456789abcdef0";
+const ROLE: &str = "imdsmon-demo-role";
+
+/// A leaf and its value; below a version, `/` between components.
+const LEAVES: &[(&str, &str)] = &[
+    ("dynamic/instance-identity/pkcs7", "bm90IGEgc2lnbmF0dXJl"),
+    ("dynamic/instance-identity/rsa2048", "bm90IGEgc2lnbmF0dXJl"),
+    (
+        "dynamic/instance-identity/signature",
+        "bm90IGEgc2lnbmF0dXJl",
+    ),
+    ("meta-data/ami-id", "ami-0123456789abcdef0"),
+    ("meta-data/ami-launch-index", "0"),
+    ("meta-data/ami-manifest-path", "(unknown)"),
+    ("meta-data/block-device-mapping/ami", "/dev/xvda"),
+    ("meta-data/block-device-mapping/root", "/dev/xvda"),
+    (
+        "meta-data/hostname",
+        "ip-10-0-0-10.us-east-1.compute.internal",
+    ),
+    ("meta-data/instance-action", "none"),
+    ("meta-data/instance-id", INSTANCE),
+    ("meta-data/instance-life-cycle", "on-demand"),
+    ("meta-data/instance-type", "m7i.large"),
+    (
+        "meta-data/local-hostname",
+        "ip-10-0-0-10.us-east-1.compute.internal",
+    ),
+    ("meta-data/local-ipv4", "10.0.0.10"),
+    ("meta-data/mac", "02:00:00:00:00:0a"),
+    (
+        "meta-data/network/interfaces/macs/02:00:00:00:00:0a/device-number",
+        "0",
+    ),
+    (
+        "meta-data/network/interfaces/macs/02:00:00:00:00:0a/local-ipv4s",
+        "10.0.0.10",
+    ),
+    (
+        "meta-data/network/interfaces/macs/02:00:00:00:00:0a/owner-id",
+        "123456789012",
+    ),
+    (
+        "meta-data/network/interfaces/macs/02:00:00:00:00:0a/subnet-id",
+        "subnet-0123456789abcdef0",
+    ),
+    (
+        "meta-data/network/interfaces/macs/02:00:00:00:00:0a/vpc-id",
+        "vpc-0123456789abcdef0",
+    ),
+    ("meta-data/placement/availability-zone", "us-east-1a"),
+    ("meta-data/placement/availability-zone-id", "use1-az1"),
+    ("meta-data/placement/region", "us-east-1"),
+    ("meta-data/profile", "default-hvm"),
+    (
+        "meta-data/public-keys/0/openssh-key",
+        "ssh-ed25519 AAAAnotakey imdsmon-demo",
+    ),
+    ("meta-data/reservation-id", "r-0123456789abcdef0"),
+    ("meta-data/security-groups", "default"),
+    ("meta-data/services/domain", "amazonaws.com"),
+    ("meta-data/services/partition", "aws"),
+    ("meta-data/system", "nitro"),
+    ("meta-data/tags/instance/Name", "imdsmon-demo"),
+    ("user-data", "#!/bin/sh\necho this is a simulation\n"),
+];
+
+/// Leaves whose value holds the time.
+const DOCUMENT: &str = "dynamic/instance-identity/document";
+const IAM_INFO: &str = "meta-data/iam/info";
+const CREDENTIALS: &str = "meta-data/iam/security-credentials/imdsmon-demo-role";
+const IDENTITY_INFO: &str = "meta-data/identity-credentials/ec2/info";
+const IDENTITY: &str = "meta-data/identity-credentials/ec2/security-credentials/ec2-instance";
+const TIMED: &[&str] = &[DOCUMENT, IAM_INFO, CREDENTIALS, IDENTITY_INFO, IDENTITY];
+
+/// What is at `path`: a value, a listing, or nothing. Double and trailing slashes do not
+/// matter, as on the real service.
+pub(super) fn look_up(path: &str, now: Timestamp) -> Option<String> {
+    let mut components = path.split('/').filter(|component| !component.is_empty());
+    let Some(version) = components.next() else {
+        return Some(
+            VERSIONS
+                .iter()
+                .chain(&["latest"])
+                .copied()
+                .collect::<Vec<_>>()
+                .join("\n"),
+        );
+    };
+    if version != "latest" && !is_dated(version) {
+        return None;
+    }
+    let below = components.collect::<Vec<_>>().join("/");
+    if let Some((_, value)) = LEAVES.iter().find(|(leaf, _)| *leaf == below) {
+        return Some((*value).to_owned());
+    }
+    timed(&below, now).or_else(|| listing(&below))
+}
+
+/// Is this a version other than `latest`?
+pub(super) fn is_dated(version: &str) -> bool {
+    VERSIONS.contains(&version)
+}
+
+/// What is directly below `directory`; directories end in `/`, as IMDS lists them.
+fn listing(directory: &str) -> Option<String> {
+    if directory == "meta-data/public-keys" {
+        return Some("0=imdsmon-demo".to_owned());
+    }
+    let mut names: Vec<String> = LEAVES
+        .iter()
+        .map(|(leaf, _)| *leaf)
+        .chain(TIMED.iter().copied())
+        .filter_map(|leaf| {
+            let below = match directory {
+                "" => leaf,
+                _ => leaf.strip_prefix(directory)?.strip_prefix('/')?,
+            };
+            Some(match below.split_once('/') {
+                // At the top, IMDS lists `dynamic` and `meta-data` without the slash.
+                Some((name, _)) if directory.is_empty() => name.to_owned(),
+                Some((name, _)) => format!("{name}/"),
+                None => below.to_owned(),
+            })
+        })
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    (!names.is_empty()).then(|| names.join("\n"))
+}
+
+fn timed(leaf: &str, now: Timestamp) -> Option<String> {
+    let stamp = |time: Timestamp| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let hours = |n| {
+        stamp(
+            now.saturating_add(SignedDuration::from_hours(n))
+                .unwrap_or(now),
+        )
+    };
+    Some(match leaf {
+        DOCUMENT => format!(
+            r#"{{
+  "accountId" : "123456789012",
+  "architecture" : "x86_64",
+  "availabilityZone" : "us-east-1a",
+  "imageId" : "ami-0123456789abcdef0",
+  "instanceId" : "{INSTANCE}",
+  "instanceType" : "m7i.large",
+  "pendingTime" : "{}",
+  "privateIp" : "10.0.0.10",
+  "region" : "us-east-1",
+  "version" : "2017-09-30"
+}}"#,
+            hours(-1)
+        ),
+        IAM_INFO => format!(
+            r#"{{
+  "Code" : "Success",
+  "LastUpdated" : "{}",
+  "InstanceProfileArn" : "arn:aws:iam::123456789012:instance-profile/{ROLE}",
+  "InstanceProfileId" : "AIPANOTAREALPROFILE00"
+}}"#,
+            hours(-1)
+        ),
+        IDENTITY_INFO => format!(
+            r#"{{
+  "Code" : "Success",
+  "LastUpdated" : "{}",
+  "AccountId" : "123456789012"
+}}"#,
+            hours(-1)
+        ),
+        CREDENTIALS | IDENTITY => format!(
+            r#"{{
+  "Code" : "Success",
+  "LastUpdated" : "{}",
+  "Type" : "AWS-HMAC",
+  "AccessKeyId" : "ASIANOTAREALKEY00000",
+  "SecretAccessKey" : "this/is/a/simulation/not/a/secret/key000",
+  "Token" : "this-is-a-simulation-not-a-session-token",
+  "Expiration" : "{}"
+}}"#,
+            hours(-1),
+            hours(6)
+        ),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_listed_name_leads_somewhere() {
+        let now = Timestamp::now();
+        let mut open = vec!["/latest".to_owned()];
+        let mut leaves = 0;
+        while let Some(directory) = open.pop() {
+            let text = look_up(&directory, now).expect("listed");
+            if LEAVES.iter().any(|(leaf, _)| directory.ends_with(leaf)) || text.starts_with('{') {
+                leaves += 1;
+                continue;
+            }
+            for name in text.lines() {
+                // `0=name` in the list of keys stands for the directory `0`.
+                let name = name.split_once('=').map_or(name, |(index, _)| index);
+                open.push(format!("{directory}/{}", name.trim_end_matches('/')));
+            }
+        }
+        // `0` and its `openssh-key` are both reached through the list.
+        assert_eq!(leaves, LEAVES.len() + TIMED.len());
+    }
+
+    #[test]
+    fn slashes_do_not_matter_and_versions_are_known() {
+        let now = Timestamp::now();
+        for path in [
+            "/latest/meta-data/instance-id",
+            "/latest//meta-data/instance-id/",
+            "//2009-04-04/meta-data/instance-id",
+        ] {
+            assert_eq!(look_up(path, now).as_deref(), Some(INSTANCE), "{path}");
+        }
+        for path in [
+            "/newest/meta-data/",
+            "/latest/meta-data/nothing",
+            "/1999-01-01/",
+            "/latest/meta-data/iam/security-credentials/other",
+        ] {
+            assert_eq!(look_up(path, now), None, "{path}");
+        }
+        assert!(look_up("/", now).expect("versions").ends_with("\nlatest"));
+        assert_eq!(
+            look_up("/latest", now).as_deref(),
+            Some("dynamic\nmeta-data\nuser-data")
+        );
+        assert_eq!(
+            look_up("/latest/meta-data/iam/security-credentials/", now).as_deref(),
+            Some(ROLE)
+        );
+    }
+}
