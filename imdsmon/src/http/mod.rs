@@ -1,3 +1,276 @@
-//! From bytes to calls.
+//! From bytes to calls: per-connection TCP reassembly, HTTP/1 requests and their answers.
+//!
+//! Pure: no I/O, and no clock but the events' own time, so that a recording gives what the live
+//! stream gave. What cannot be read is counted ([`call::Unparsed`]), never guessed, and memory is
+//! bounded by [`Limits`] whatever comes.
+//!
+//! - `stream` puts segments in order, `reader` finds requests in the bytes, `request` reads one;
+//! - `exchange` matches responses to requests, `response` reads one;
+//! - `flow` is one connection, `table` all of them.
 
 pub mod call;
+mod exchange;
+mod flow;
+mod reader;
+mod request;
+mod response;
+mod stream;
+mod table;
+
+use std::time::Duration;
+
+use self::call::Finding;
+use self::flow::{Context, Flow};
+use self::stream::is_before;
+use self::table::Table;
+use crate::capture::event::{ConnectionId, Event, Received, Sent, UnixNanos};
+
+/// What bounds the work on hostile or unlucky traffic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections under watch; one more and the least recently used is given up.
+    pub flows: usize,
+    /// Bytes of a request's head, and bytes held of a connection because earlier ones are
+    /// missing. A longer head is unparsed; more held bytes give up the missing ones.
+    pub flow_bytes: usize,
+    /// Bytes buffered over all connections, waiting calls included; beyond that the least
+    /// recently used connections are given up.
+    pub total_bytes: usize,
+    /// Requests of one connection that wait for an answer; beyond that the oldest is given up.
+    pub pending: usize,
+    /// How long a request waits for its answer from when its head was sent, and how long a
+    /// connection waits for missing bytes.
+    pub answer_timeout: Duration,
+    /// After how long without a segment a connection is forgotten.
+    pub idle: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            flows: 8192,
+            flow_bytes: 64 << 10,
+            total_bytes: 8 << 20,
+            pending: 1024,
+            answer_timeout: Duration::from_secs(60),
+            idle: Duration::from_secs(600),
+        }
+    }
+}
+
+impl Limits {
+    fn answer_timeout_nanos(&self) -> UnixNanos {
+        UnixNanos::try_from(self.answer_timeout.as_nanos()).unwrap_or(UnixNanos::MAX)
+    }
+
+    fn idle_nanos(&self) -> UnixNanos {
+        UnixNanos::try_from(self.idle.as_nanos()).unwrap_or(UnixNanos::MAX)
+    }
+}
+
+/// What happened so far, in numbers that only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// [`Finding::Call`]s.
+    pub calls: u64,
+    /// [`Finding::Unparsed`]s.
+    pub unparsed: u64,
+    /// Bytes in them, those never captured included.
+    pub unparsed_bytes: u64,
+    /// Holes in what clients sent.
+    pub gaps: u64,
+    /// Bytes in them. Those within a body do no harm; all others are unparsed, too.
+    pub gap_bytes: u64,
+    /// Bytes that clients sent again.
+    pub retransmitted_bytes: u64,
+    /// Responses that came when no request waited.
+    pub unmatched_responses: u64,
+    /// Responses that came after their request had been given up.
+    pub late_responses: u64,
+    /// Connections given up because there were too many of them, or too many bytes.
+    pub evicted_flows: u64,
+    /// Records that the kernel had no room for.
+    pub lost_records: u64,
+}
+
+/// All connections to IMDS, and what is known of their requests.
+#[derive(Debug)]
+pub struct Http {
+    limits: Limits,
+    counters: Counters,
+    table: Table,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self::new(Limits::default())
+    }
+}
+
+impl Http {
+    /// Nothing seen yet.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            counters: Counters::default(),
+            table: Table::new(),
+        }
+    }
+
+    /// Takes the next event. What it completes is appended to `found`: the calls of a connection
+    /// in the order of its requests.
+    pub fn feed(&mut self, event: &Event, found: &mut Vec<Finding>) {
+        match event {
+            // Who called is not asked here, and such an event says nothing about the time.
+            Event::Task(_) => {}
+            Event::Lost { records, .. } => {
+                self.counters.lost_records = self.counters.lost_records.saturating_add(*records);
+            }
+            Event::Tick { time } | Event::End { time, .. } => self.expire(*time, found),
+            Event::Sent(sent) => {
+                self.expire(sent.time, found);
+                self.sent(sent, found);
+            }
+            Event::Received(segment) => {
+                self.expire(segment.time, found);
+                self.received(segment, found);
+            }
+            Event::Closed { time, connection } => {
+                self.expire(*time, found);
+                self.retire(*connection, *time, found);
+            }
+        }
+    }
+
+    /// The run ends: what waits comes out without an answer and what is incomplete as unparsed,
+    /// connection by connection.
+    pub fn finish(&mut self, found: &mut Vec<Finding>) {
+        for connection in self.table.connections() {
+            let last = self.table.peek(connection).map_or(0, Flow::last);
+            self.retire(connection, last, found);
+        }
+        self.table.forget_past();
+    }
+
+    /// When an [`Event::Tick`] is worth sending; `None` as long as nothing waits.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<UnixNanos> {
+        self.table.first_deadline().map(|(time, _)| time)
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    fn sent(&mut self, sent: &Sent, found: &mut Vec<Finding>) {
+        let connection = sent.connection;
+        let flow = self.table.peek(connection);
+        if sent.syn && flow.is_some_and(|flow| flow.start() != sent.seq) {
+            // A socket can be disconnected and connected again.
+            self.retire(connection, sent.time, found);
+        }
+        if self.table.peek(connection).is_none() && !self.open(sent) {
+            return;
+        }
+        self.with(connection, found, |flow, context| flow.sent(sent, context));
+        if sent.rst {
+            self.retire(connection, sent.time, found);
+        }
+        self.keep_bounds(sent.time, found);
+    }
+
+    /// Adds the flow that a segment begins; false if it begins none.
+    fn open(&mut self, sent: &Sent) -> bool {
+        let mut next = sent.seq;
+        if !sent.syn {
+            if sent.len == 0 && sent.bytes.is_empty() {
+                return false;
+            }
+            if let Some(past) = self.table.past(sent.connection) {
+                if !is_before(past, sent.seq.wrapping_add(sent.len)) {
+                    self.counters.retransmitted_bytes += u64::from(sent.len);
+                    return false;
+                }
+                next = past;
+            }
+        }
+        let flow = Flow::new(sent, next, &self.limits);
+        self.table.insert(sent.connection, flow);
+        true
+    }
+
+    fn received(&mut self, segment: &Received, found: &mut Vec<Finding>) {
+        let connection = segment.connection;
+        let known = self.with(connection, found, |flow, context| {
+            flow.received(segment, context);
+        });
+        if known.is_none() && !segment.head.is_empty() {
+            self.counters.unmatched_responses += 1;
+        }
+        if segment.rst {
+            self.retire(connection, segment.time, found);
+        }
+        self.keep_bounds(segment.time, found);
+    }
+
+    fn expire(&mut self, now: UnixNanos, found: &mut Vec<Finding>) {
+        while let Some((time, connection)) = self.table.first_deadline()
+            && time <= now
+        {
+            self.with(connection, found, |flow, context| flow.expire(now, context));
+        }
+        while let Some((connection, flow)) = self.table.oldest()
+            && flow.idle_at(&self.limits) <= now
+        {
+            self.retire(connection, now, found);
+        }
+        self.keep_bounds(now, found);
+    }
+
+    fn keep_bounds(&mut self, now: UnixNanos, found: &mut Vec<Finding>) {
+        while self.table.is_over(&self.limits)
+            && let Some((connection, _)) = self.table.oldest()
+        {
+            self.counters.evicted_flows += 1;
+            self.retire(connection, now, found);
+        }
+    }
+
+    fn retire(&mut self, connection: ConnectionId, now: UnixNanos, found: &mut Vec<Finding>) {
+        if let Some(mut flow) = self.table.retire(connection, &self.limits) {
+            let mut context = Context {
+                limits: &self.limits,
+                counters: &mut self.counters,
+                found,
+            };
+            flow.close(now, &mut context);
+        }
+    }
+
+    fn with<R>(
+        &mut self,
+        connection: ConnectionId,
+        found: &mut Vec<Finding>,
+        change: impl FnOnce(&mut Flow, &mut Context<'_>) -> R,
+    ) -> Option<R> {
+        let mut context = Context {
+            limits: &self.limits,
+            counters: &mut self.counters,
+            found,
+        };
+        self.table
+            .with(connection, &self.limits, |flow| change(flow, &mut context))
+    }
+}
+
+#[cfg(test)]
+mod any_traffic_tests;
+#[cfg(test)]
+mod shape_tests;
+#[cfg(test)]
+mod story;
+#[cfg(test)]
+mod tests;

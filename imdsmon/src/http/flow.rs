@@ -1,0 +1,225 @@
+//! One connection: reassembly, requests and answers put together.
+
+use super::call::{Call, Finding, Outcome, Unparsed};
+use super::exchange::Exchange;
+use super::reader::{At, Item, Reader};
+use super::stream::{Run, Stream};
+use super::{Counters, Limits};
+use crate::capture::event::{ConnectionId, Received, Sent, UnixNanos};
+
+/// What every step needs beside the flow.
+pub(super) struct Context<'a> {
+    pub limits: &'a Limits,
+    pub counters: &'a mut Counters,
+    pub found: &'a mut Vec<Finding>,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Flow {
+    connection: ConnectionId,
+    /// Sequence number of the first byte seen.
+    start: u32,
+    stream: Stream,
+    /// Since when bytes are missing.
+    hole_since: Option<UnixNanos>,
+    reader: Reader,
+    exchange: Exchange,
+    /// When its latest segment was seen.
+    last: UnixNanos,
+}
+
+impl Flow {
+    /// A connection that is first seen with this segment, and whose next byte is `next`.
+    pub(super) fn new(first: &Sent, next: u32, limits: &Limits) -> Self {
+        Self {
+            connection: first.connection,
+            start: next,
+            stream: Stream::new(next, limits.flow_bytes),
+            hole_since: None,
+            reader: Reader::new(limits.flow_bytes, at(first)),
+            exchange: Exchange::default(),
+            last: first.time,
+        }
+    }
+
+    /// The client sent a segment.
+    pub(super) fn sent(&mut self, sent: &Sent, context: &mut Context<'_>) {
+        self.last = sent.time;
+        let seen = self.deliver(sent.time, context, |stream, out| {
+            stream.push(sent.seq, sent.len, &sent.bytes, at(sent), out)
+        });
+        context.counters.retransmitted_bytes += u64::from(seen);
+        self.hole_since = match (self.stream.has_hole(), self.hole_since) {
+            (true, None) => Some(sent.time),
+            (true, since) => since,
+            (false, _) => None,
+        };
+    }
+
+    /// The server sent a segment.
+    pub(super) fn received(&mut self, segment: &Received, context: &mut Context<'_>) {
+        self.last = segment.time;
+        self.exchange
+            .received(segment, context.found, context.counters);
+        if segment.fin {
+            self.exchange.give_up(context.found, context.counters);
+        }
+    }
+
+    /// Gives up what has waited too long.
+    pub(super) fn expire(&mut self, now: UnixNanos, context: &mut Context<'_>) {
+        let answer_timeout = context.limits.answer_timeout_nanos();
+        let is_due = |since: UnixNanos| since.saturating_add(answer_timeout) <= now;
+        if self.hole_since.is_some_and(is_due) {
+            self.skip_holes(now, context);
+        }
+        while self.exchange.since().is_some_and(is_due) {
+            self.exchange.give_up_first(context.found, context.counters);
+        }
+        if self.last.saturating_add(context.limits.idle_nanos()) <= now {
+            self.end_reading(context);
+        }
+    }
+
+    /// Nothing more is to come, or the flow is given up: everything in progress comes out.
+    pub(super) fn close(&mut self, now: UnixNanos, context: &mut Context<'_>) {
+        self.skip_holes(now, context);
+        self.exchange.give_up(context.found, context.counters);
+        self.end_reading(context);
+    }
+
+    /// When [`Flow::expire`] would do something.
+    pub(super) fn deadline(&self, limits: &Limits) -> Option<UnixNanos> {
+        let answer = self.exchange.since().into_iter().chain(self.hole_since);
+        let answer = answer.map(|t| t.saturating_add(limits.answer_timeout_nanos()));
+        let idle = self.reader.is_incomplete().then(|| self.idle_at(limits));
+        answer.chain(idle).min()
+    }
+
+    /// When the flow will have been silent for too long.
+    pub(super) fn idle_at(&self, limits: &Limits) -> UnixNanos {
+        self.last.saturating_add(limits.idle_nanos())
+    }
+
+    /// When its latest segment was seen.
+    pub(super) fn last(&self) -> UnixNanos {
+        self.last
+    }
+
+    /// Sequence number of the first byte seen.
+    pub(super) fn start(&self) -> u32 {
+        self.start
+    }
+
+    /// Sequence number of the next byte.
+    pub(super) fn next(&self) -> u32 {
+        self.stream.next()
+    }
+
+    /// Bytes of memory that it buffers.
+    pub(super) fn footprint(&self) -> usize {
+        self.stream.footprint() + self.reader.footprint() + self.exchange.footprint()
+    }
+
+    fn skip_holes(&mut self, now: UnixNanos, context: &mut Context<'_>) {
+        while self.stream.has_hole() {
+            self.deliver(now, context, |stream, out| stream.skip_hole(out));
+        }
+        self.hole_since = None;
+    }
+
+    /// Lets the stream hand out bytes and reads them.
+    fn deliver<R>(
+        &mut self,
+        now: UnixNanos,
+        context: &mut Context<'_>,
+        step: impl FnOnce(&mut Stream, &mut dyn FnMut(Run<'_>)) -> R,
+    ) -> R {
+        let Self {
+            connection,
+            stream,
+            reader,
+            exchange,
+            ..
+        } = self;
+        step(stream, &mut |run| match run {
+            Run::Bytes(bytes, at) => {
+                let answered = exchange.len() == 0;
+                reader.read(bytes, at, answered, &mut |item| {
+                    take(item, *connection, now, exchange, context);
+                });
+            }
+            Run::Gap(bytes, at) => {
+                context.counters.gaps += 1;
+                context.counters.gap_bytes += bytes;
+                reader.gap(bytes, at);
+            }
+        })
+    }
+
+    fn end_reading(&mut self, context: &mut Context<'_>) {
+        let Self {
+            connection,
+            reader,
+            exchange,
+            last,
+            ..
+        } = self;
+        reader.end(&mut |item| take(item, *connection, *last, exchange, context));
+    }
+}
+
+fn at(sent: &Sent) -> At {
+    At {
+        time: sent.time,
+        task: sent.task,
+        server: sent.server,
+    }
+}
+
+/// What the reader found becomes a request that waits, or a finding.
+fn take(
+    item: Item,
+    connection: ConnectionId,
+    now: UnixNanos,
+    exchange: &mut Exchange,
+    context: &mut Context<'_>,
+) {
+    let (request, at) = match item {
+        Item::Request(request, at) => (request, at),
+        Item::Garbage(bytes, at) => {
+            context.counters.unparsed += 1;
+            context.counters.unparsed_bytes += bytes;
+            context.found.push(Finding::Unparsed(Unparsed {
+                time: at.time,
+                connection,
+                task: at.task,
+                server: at.server,
+                bytes,
+            }));
+            return;
+        }
+    };
+    let call = Call {
+        time: at.time,
+        connection,
+        task: at.task,
+        server: at.server,
+        version: request.version,
+        token: request.token,
+        method: request.method,
+        path: request.path,
+        query: request.query,
+        protocol: request.protocol,
+        user_agent: request.user_agent,
+        outcome: Outcome::NoAnswer,
+        status: None,
+        imds_server: None,
+        latency_us: None,
+    };
+    exchange.request(Box::new(call), now);
+    while exchange.len() > context.limits.pending {
+        exchange.give_up_first(context.found, context.counters);
+    }
+}

@@ -1,0 +1,375 @@
+//! One request head: from its bytes to what a [`Call`](super::call::Call) says of it.
+//!
+//! [`httparse`] reads what RFC 9112 allows. What it refuses, a tolerant reader takes: raw spaces
+//! in the path, spaces before a header's colon, folded lines, any number of headers. IMDS answers
+//! such requests, so a monitor that refused them would miss a client that the flip breaks.
+//! Where both can read a head they agree; a property test holds them to it.
+
+use super::call::{TokenValue, Version};
+
+/// Bounds of the strings in a call, in bytes.
+const METHOD: usize = 32;
+const PATH: usize = 2048;
+const QUERY: usize = 2048;
+const USER_AGENT: usize = 1024;
+/// Headers that the strict parser has room for; more than that goes to the tolerant one.
+const STRICT_HEADERS: usize = 64;
+
+/// A request, as far as it matters here.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Request {
+    pub version: Version,
+    pub token: Option<TokenValue>,
+    pub method: String,
+    pub path: String,
+    pub query: Option<String>,
+    pub protocol: &'static str,
+    pub user_agent: Option<String>,
+    pub body: Framing,
+}
+
+/// How a request says where its body ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    None,
+    Length(u64),
+    Chunked,
+}
+
+/// Reads a head that begins with its request line and ends with its blank line, if any.
+pub(super) fn parse(head: &[u8]) -> Option<Request> {
+    strict(head)
+        .or_else(|| tolerant(head))
+        .map(Parsed::into_request)
+}
+
+/// A request line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RequestLine<'a> {
+    method: &'a [u8],
+    target: &'a [u8],
+    pub protocol: &'static str,
+}
+
+/// Reads a line as a request line wherever a request may begin. The target may hold spaces; a
+/// GET without a protocol is HTTP/0.9.
+pub(super) fn request_line(line: &[u8]) -> Option<RequestLine<'_>> {
+    let line = trim(line);
+    let space = line.iter().position(|&b| is_space(b))?;
+    let (method, rest) = (&line[..space], trim(&line[space..]));
+    if !method.iter().all(|&b| is_tchar(b)) || method.is_empty() {
+        return None;
+    }
+    let last = rest.iter().rposition(|&b| is_space(b)).map_or(0, |i| i + 1);
+    if let Some(number) = rest[last..].strip_prefix(b"HTTP/") {
+        let protocol = match number {
+            b"1.0" => "1.0",
+            [b'1', b'.', b'0'..=b'9'] => "1.1",
+            _ => return None,
+        };
+        let target = trim(&rest[..last]);
+        return (!target.is_empty()).then_some(RequestLine {
+            method,
+            target,
+            protocol,
+        });
+    }
+    (method == b"GET" && begins_target(rest)).then_some(RequestLine {
+        method,
+        target: rest,
+        protocol: "0.9",
+    })
+}
+
+/// Whether a line is a request line beyond doubt. Only such a line ends a search for the next
+/// request: `METHOD SP target SP HTTP/1.x`, the target a path or an `http` URL without spaces.
+pub(super) fn is_certain(line: &[u8]) -> bool {
+    if !may_be_certain(line) {
+        return false;
+    }
+    let mut words = trim_end(line).split(|&b| b == b' ');
+    let (_method, target, protocol, more) =
+        (words.next(), words.next(), words.next(), words.next());
+    target.is_some_and(|t| begins_target(t) && t.iter().all(|b| !b.is_ascii_control()))
+        && protocol
+            .is_some_and(|p| matches!(p, [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0'..=b'9']))
+        && more.is_none()
+}
+
+/// Whether a line that begins so can become one that [`is_certain`].
+pub(super) fn may_be_certain(start: &[u8]) -> bool {
+    let method = start
+        .iter()
+        .take(17)
+        .take_while(|b| b.is_ascii_uppercase())
+        .count();
+    if method == start.len() {
+        return method <= 16;
+    }
+    (1..=16).contains(&method) && start[method] == b' ' && may_begin_target(&start[method + 1..])
+}
+
+/// Whether what begins so, where a body was announced, can be a request line instead. A body may
+/// well begin with capitals, so only methods that clients use count.
+pub(super) fn may_replace_body(start: &[u8]) -> bool {
+    const METHODS: [&[u8]; 9] = [
+        b"GET", b"PUT", b"HEAD", b"POST", b"DELETE", b"OPTIONS", b"PATCH", b"TRACE", b"CONNECT",
+    ];
+    METHODS.iter().any(|method| {
+        let known = start.len().min(method.len());
+        start[..known] == method[..known]
+    }) && may_be_certain(start)
+}
+
+fn begins_target(target: &[u8]) -> bool {
+    target.first() == Some(&b'/') || after_scheme(target).is_some()
+}
+
+fn may_begin_target(start: &[u8]) -> bool {
+    let known = start.len().min(7);
+    start.first().is_none_or(|&b| b == b'/')
+        || start[..known].eq_ignore_ascii_case(&b"http://"[..known])
+}
+
+/// What follows `http://`.
+fn after_scheme(target: &[u8]) -> Option<&[u8]> {
+    let (scheme, rest) = target.split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"http://").then_some(rest)
+}
+
+/// What a head says, still in the bytes of the wire.
+#[derive(Debug, PartialEq, Eq)]
+struct Parsed<'a> {
+    line: RequestLine<'a>,
+    token: Option<TokenValue>,
+    user_agent: Option<&'a [u8]>,
+    length: Option<u64>,
+    chunked: bool,
+}
+
+impl<'a> Parsed<'a> {
+    fn new(line: RequestLine<'a>) -> Self {
+        Self {
+            line,
+            token: None,
+            user_agent: None,
+            length: None,
+            chunked: false,
+        }
+    }
+
+    /// Takes a header into account. Of a token header that is sent twice the better value counts,
+    /// of the others the first that can be read.
+    fn header(&mut self, name: &[u8], value: &'a [u8]) {
+        let value = trim(value);
+        if name.eq_ignore_ascii_case(b"x-aws-ec2-metadata-token") {
+            let value = token_value(value);
+            if self.token != Some(TokenValue::Present) {
+                self.token = Some(value);
+            }
+        } else if name.eq_ignore_ascii_case(b"user-agent") {
+            self.user_agent = self.user_agent.or((!value.is_empty()).then_some(value));
+        } else if name.eq_ignore_ascii_case(b"content-length") {
+            self.length = self.length.or_else(|| content_length(value));
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            self.chunked |= value
+                .split(|&b| b == b',')
+                .any(|coding| trim(coding).eq_ignore_ascii_case(b"chunked"));
+        }
+    }
+
+    fn into_request(self) -> Request {
+        let Self {
+            line:
+                RequestLine {
+                    method,
+                    target,
+                    protocol,
+                },
+            token,
+            user_agent,
+            length,
+            chunked,
+        } = self;
+        let target = origin_form(target);
+        let (path, query) = match target.iter().position(|&b| b == b'?') {
+            Some(mark) => (&target[..mark], Some(&target[mark + 1..])),
+            None => (target, None),
+        };
+        // The order is the design's: a token header makes it v2 whatever is asked for.
+        let version = if token.is_some() {
+            Version::V2
+        } else if method == b"PUT" && is_token_path(path) {
+            Version::Token
+        } else {
+            Version::V1
+        };
+        Request {
+            version,
+            token,
+            method: text(method, METHOD),
+            path: text(path, PATH),
+            query: query.map(|q| text(q, QUERY)),
+            protocol,
+            user_agent: user_agent.map(|u| text(u, USER_AGENT)),
+            body: match (chunked, length) {
+                (true, _) => Framing::Chunked,
+                (false, None | Some(0)) => Framing::None,
+                (false, Some(length)) => Framing::Length(length),
+            },
+        }
+    }
+}
+
+/// Reads what RFC 9112 allows, and nothing else.
+fn strict(head: &[u8]) -> Option<Parsed<'_>> {
+    let mut headers = [httparse::EMPTY_HEADER; STRICT_HEADERS];
+    let mut request = httparse::Request::new(&mut headers);
+    match request.parse(head) {
+        Ok(httparse::Status::Complete(end)) if end == head.len() => {}
+        _ => return None,
+    }
+    let mut parsed = Parsed::new(RequestLine {
+        method: request.method?.as_bytes(),
+        target: request.path?.as_bytes(),
+        protocol: if request.version? == 0 { "1.0" } else { "1.1" },
+    });
+    for header in &*request.headers {
+        parsed.header(header.name.as_bytes(), header.value);
+    }
+    Some(parsed)
+}
+
+/// Reads what clients send.
+fn tolerant(head: &[u8]) -> Option<Parsed<'_>> {
+    let mut rest = head;
+    let mut parsed = Parsed::new(request_line(take_line(&mut rest))?);
+    // What is folded into the request line is lost: no header can begin there.
+    while rest.first().is_some_and(|&b| is_space(b)) {
+        take_line(&mut rest);
+    }
+    while !rest.is_empty() {
+        let line = take_folded_line(&mut rest);
+        if let Some(colon) = line.iter().position(|&b| b == b':') {
+            parsed.header(trim(&line[..colon]), &line[colon + 1..]);
+        }
+    }
+    Some(parsed)
+}
+
+fn take_line<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
+    let end = rest
+        .iter()
+        .position(|&b| b == b'\n')
+        .map_or(rest.len(), |i| i + 1);
+    let (line, behind) = rest.split_at(end);
+    *rest = behind;
+    line
+}
+
+/// A line with those that begin with a space behind it (RFC 9112, 5.2).
+fn take_folded_line<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
+    let whole = *rest;
+    take_line(rest);
+    while rest.first().is_some_and(|&b| is_space(b)) {
+        take_line(rest);
+    }
+    &whole[..whole.len() - rest.len()]
+}
+
+/// Judges a token by its form. Capture has blanked the value: `*` stands for a byte that a token
+/// can hold (RFC 9110 token68), `!` for any other. The unblanked form counts as well.
+fn token_value(value: &[u8]) -> TokenValue {
+    let fits = |&b: &u8| b.is_ascii_alphanumeric() || b"*-._~+/=".contains(&b);
+    if !value.is_empty() && value.iter().all(fits) {
+        TokenValue::Present
+    } else {
+        TokenValue::Empty
+    }
+}
+
+/// Reads `5`, or the first of `5, 5`. Too large a number for 64 bits is as good as endless.
+pub(super) fn content_length(value: &[u8]) -> Option<u64> {
+    let first = trim(value.split(|&b| b == b',').next()?);
+    if first.is_empty() {
+        return None;
+    }
+    first.iter().try_fold(0_u64, |number, &b| {
+        b.is_ascii_digit().then(|| {
+            number
+                .saturating_mul(10)
+                .saturating_add(u64::from(b - b'0'))
+        })
+    })
+}
+
+/// The path of `http://host/path`; other targets are paths already.
+fn origin_form(target: &[u8]) -> &[u8] {
+    let Some(rest) = after_scheme(target) else {
+        return target;
+    };
+    match rest.iter().position(|&b| b == b'/' || b == b'?') {
+        Some(path) if rest[path] == b'/' => &rest[path..],
+        _ => b"/",
+    }
+}
+
+/// Whether a path ends in `/api/token`, however many slashes stand between and behind.
+fn is_token_path(path: &[u8]) -> bool {
+    let mut parts = path.rsplit(|&b| b == b'/').filter(|part| !part.is_empty());
+    parts.next() == Some(b"token") && parts.next() == Some(b"api")
+}
+
+/// At most `limit` bytes of text; what is not UTF-8 is replaced.
+pub(super) fn text(bytes: &[u8], limit: usize) -> String {
+    // Four bytes more than needed: a character that the cut tears lies behind the limit.
+    let start = &bytes[..bytes.len().min(limit + 4)];
+    let mut text = String::from_utf8_lossy(start).into_owned();
+    let mut end = text.len().min(limit);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+    text.shrink_to_fit();
+    text
+}
+
+fn is_space(b: u8) -> bool {
+    b == b' ' || b == b'\t'
+}
+
+/// A byte of an RFC 9110 token.
+fn is_tchar(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
+}
+
+/// Without spaces, tabs and line ends around it.
+pub(super) fn trim(bytes: &[u8]) -> &[u8] {
+    let start = bytes
+        .iter()
+        .position(|&b| !is_blank(b))
+        .unwrap_or(bytes.len());
+    let bytes = &bytes[start..];
+    let end = bytes
+        .iter()
+        .rposition(|&b| !is_blank(b))
+        .map_or(0, |i| i + 1);
+    &bytes[..end]
+}
+
+fn is_blank(b: u8) -> bool {
+    matches!(b, b' ' | b'\t' | b'\r' | b'\n')
+}
+
+/// Without the line end.
+pub(super) fn trim_end(line: &[u8]) -> &[u8] {
+    let end = line
+        .iter()
+        .rposition(|&b| b != b'\r' && b != b'\n')
+        .map_or(0, |i| i + 1);
+    &line[..end]
+}
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;

@@ -1,0 +1,168 @@
+//! TCP reassembly of what a client sends: segments in, each byte once and in order out.
+//!
+//! The segments are seen as they leave the host, so they nearly always come in order; the
+//! exceptions are retransmits and segments that the monitor itself missed. A segment that comes
+//! too early is held until the bytes before it are there, or until its owner gives them up.
+
+use super::reader::At;
+
+/// What holding a segment costs beside its bytes, in bytes, roughly.
+const PIECE_COST: usize = 64;
+
+/// A run of the stream.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Run<'a> {
+    Bytes(&'a [u8], At),
+    /// Bytes that were sent but not captured, and where what follows them came from.
+    Gap(u64, At),
+}
+
+#[derive(Debug)]
+struct Piece {
+    seq: u32,
+    /// Bytes on the wire, at least those in `bytes`.
+    len: u32,
+    bytes: Vec<u8>,
+    at: At,
+}
+
+/// One direction of a connection.
+#[derive(Debug)]
+pub(super) struct Stream {
+    /// Sequence number of the next byte to hand out.
+    next: u32,
+    /// Segments beyond a hole, by sequence number.
+    held: Vec<Piece>,
+    held_bytes: usize,
+    limit: usize,
+}
+
+impl Stream {
+    /// A stream that begins with the byte `next` and holds at most about `limit` bytes.
+    pub(super) fn new(next: u32, limit: usize) -> Self {
+        Self {
+            next,
+            held: Vec::new(),
+            held_bytes: 0,
+            limit,
+        }
+    }
+
+    /// Takes a segment of `len` bytes, of which `bytes` were captured. Returns how many of its
+    /// bytes had been seen before.
+    pub(super) fn push(
+        &mut self,
+        seq: u32,
+        len: u32,
+        bytes: &[u8],
+        at: At,
+        out: &mut dyn FnMut(Run<'_>),
+    ) -> u32 {
+        let len = len.max(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+        if len == 0 {
+            return 0;
+        }
+        if is_before(self.next, seq) {
+            self.hold(Piece {
+                seq,
+                len,
+                bytes: bytes.to_vec(),
+                at,
+            });
+            while self.held_bytes > self.limit {
+                self.skip_hole(out);
+            }
+            return 0;
+        }
+        let seen = self.pass(seq, len, bytes, at, out);
+        self.release(out);
+        seen
+    }
+
+    /// Gives up the bytes that are missing before what is held.
+    pub(super) fn skip_hole(&mut self, out: &mut dyn FnMut(Run<'_>)) {
+        let Some(first) = self.held.first() else {
+            return;
+        };
+        out(Run::Gap(
+            u64::from(first.seq.wrapping_sub(self.next)),
+            first.at,
+        ));
+        self.next = first.seq;
+        self.release(out);
+    }
+
+    /// Whether bytes are missing.
+    pub(super) fn has_hole(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Sequence number of the first byte that has not been handed out.
+    pub(super) fn next(&self) -> u32 {
+        self.next
+    }
+
+    /// Bytes of memory that what is held takes.
+    pub(super) fn footprint(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// Hands out what is new in a segment that does not begin beyond `next`.
+    fn pass(
+        &mut self,
+        seq: u32,
+        len: u32,
+        bytes: &[u8],
+        at: At,
+        out: &mut dyn FnMut(Run<'_>),
+    ) -> u32 {
+        let seen = self.next.wrapping_sub(seq).min(len);
+        let skip = usize::try_from(seen).unwrap_or(usize::MAX).min(bytes.len());
+        let new = &bytes[skip..];
+        if !new.is_empty() {
+            out(Run::Bytes(new, at));
+        }
+        let captured = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let missing = len - seen.max(captured).min(len);
+        if missing > 0 {
+            out(Run::Gap(u64::from(missing), at));
+        }
+        self.next = self.next.wrapping_add(len - seen);
+        seen
+    }
+
+    fn hold(&mut self, piece: Piece) {
+        let distance = |p: &Piece| p.seq.wrapping_sub(self.next);
+        let place = self
+            .held
+            .partition_point(|p| distance(p) <= distance(&piece));
+        self.held_bytes += piece.bytes.len() + PIECE_COST;
+        self.held.insert(place, piece);
+    }
+
+    /// Hands out what is held and no longer beyond a hole.
+    fn release(&mut self, out: &mut dyn FnMut(Run<'_>)) {
+        loop {
+            let ready = self
+                .held
+                .iter()
+                .take_while(|piece| !is_before(self.next, piece.seq))
+                .count();
+            if ready == 0 {
+                return;
+            }
+            let behind = self.held.split_off(ready);
+            // Passing these may make more of those behind ready.
+            for piece in std::mem::replace(&mut self.held, behind) {
+                self.held_bytes -= piece.bytes.len() + PIECE_COST;
+                self.pass(piece.seq, piece.len, &piece.bytes, piece.at, out);
+            }
+        }
+    }
+}
+
+/// Whether `a` is before `b` in the circle of sequence numbers (RFC 9293, 3.4).
+pub(super) fn is_before(a: u32, b: u32) -> bool {
+    let distance = b.wrapping_sub(a);
+    distance != 0 && distance < 1 << 31
+}
