@@ -207,8 +207,18 @@ pub struct Offsets {
     pub nsproxy_net: u32,
     /// `net.ns.inum`
     pub net_inum: u32,
+    /// `sk_buff.sk`
+    pub skb_sk: u32,
     /// `sock.sk_lock.owned`
     pub sock_owned: u32,
+    /// `task_struct.cgroups`
+    pub task_cgroups: u32,
+    /// `css_set.dfl_cgrp`
+    pub css_set_dfl_cgrp: u32,
+    /// `cgroup.kn`
+    pub cgroup_kn: u32,
+    /// `kernfs_node.id`
+    pub kernfs_node_id: u32,
 }
 
 const _: () = {

@@ -3,9 +3,17 @@
 //!
 //! Data flows one way, from left to right, and each module knows only those to its left:
 //! [`capture`] (kernel to typed events) → [`http`] (bytes to calls) → [`identity`] (who called)
-//! → output. [`sandbox`] stands beside them: a private network with a simulated IMDS.
+//! → [`report`] and [`export`] (for people and for machines). [`pipeline`] joins them,
+//! [`sandbox`] stands beside them: a private network with a simulated IMDS. [`command`] is the
+//! command line.
 
 pub mod capture;
+pub mod command;
+pub mod export;
 pub mod http;
 pub mod identity;
+pub mod monitor;
+pub mod pipeline;
+pub mod report;
 pub mod sandbox;
+pub mod selftest;

@@ -1,2 +1,7 @@
-//! The `imdsmon` command.
-fn main() {}
+//! The `imdsmon` command: a thin shell over the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    imdsmon::command::main()
+}

@@ -47,6 +47,28 @@ pub enum Event {
         /// How many.
         records: u64,
     },
+    /// The monitor stopped as it should, and this is all there was.
+    End {
+        /// When.
+        time: UnixNanos,
+        /// What went through the kernel programs.
+        totals: Totals,
+    },
+}
+
+/// What went through the kernel programs since they were attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// TCP segments with payload to or from IMDS.
+    pub segments: u64,
+    /// Records handed to user space.
+    pub captured: u64,
+    /// Records for which the ring buffer had no room.
+    pub lost: u64,
+    /// Payload bytes beyond the part of a segment that is captured.
+    pub cut: u64,
+    /// Records that this version does not know; always 0 unless the object is another's.
+    pub unknown: u64,
 }
 
 /// IMDS by IPv4 or IPv6.
@@ -121,10 +143,11 @@ pub struct Received {
 }
 
 /// How a task came to be known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// It opened the connection.
+    #[default]
     Connector,
     /// It sends on a connection that another task or program used before.
     Sender,
@@ -133,7 +156,7 @@ pub enum Role {
 }
 
 /// A task that uses a connection to IMDS: what the kernel saw, and what `/proc` said right after.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Task {
     /// When it connected, sent or was found.
     pub time: UnixNanos,
@@ -165,6 +188,10 @@ pub struct Task {
     pub argv: Option<Vec<Bytes>>,
     /// Parent, its parent, and so on; empty if unknown.
     pub ancestors: Vec<Ancestor>,
+    /// Name of the user in the host's `/etc/passwd`.
+    pub user: Option<String>,
+    /// Path of the cgroup `cgroup_id`, below the v2 root.
+    pub cgroup: Option<Bytes>,
     /// What `/proc` said when the event was read, if the same process was still there.
     pub proc: Option<ProcFacts>,
 }
@@ -183,7 +210,7 @@ pub struct Ancestor {
 pub struct ProcFacts {
     /// Target of `/proc/PID/exe`.
     pub exe: Option<Bytes>,
-    /// Arguments (up to 4 KiB in all), token values blanked.
+    /// Arguments (up to 2 KiB in all), token values blanked.
     pub argv: Vec<Bytes>,
     /// Parent's process id.
     pub parent: u32,
@@ -193,8 +220,10 @@ pub struct ProcFacts {
     pub cgroup: Option<Bytes>,
     /// Inode number of the network namespace.
     pub netns: Option<u32>,
-    /// Name of the user in the host's `/etc/passwd`.
-    pub user: Option<String>,
+    /// User id of the process, which a holder's socket does not tell.
+    pub uid: Option<u32>,
+    /// Name of the process (its main thread).
+    pub comm: Option<Bytes>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

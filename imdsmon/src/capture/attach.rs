@@ -1,0 +1,271 @@
+//! Loads the kernel programs and attaches them at the cgroup v2 root.
+//!
+//! They are attached through links, which the kernel removes when the process ends, however it
+//! ends.
+
+use std::io;
+
+use aya::{
+    Ebpf, EbpfError, EbpfLoader, Pod,
+    maps::{MapData, MapError, PerCpuArray, RingBuf},
+    programs::{
+        CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, ProgramError,
+    },
+};
+use aya_log::EbpfLogger;
+use imdsmon_common::{Offsets, counter};
+use log::Log;
+
+use super::{
+    btf,
+    cgroup::{CgroupError, Root},
+};
+
+/// The object that `cargo xtask ebpf` built.
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/imdsmon.bpf.o");
+
+/// Size of the ring buffer in bytes, a power of two. It is mapped twice, so it counts twice in
+/// the resident memory; it holds about 3,000 requests that user space has not come to yet.
+pub const RING_BYTES: u32 = 1 << 21;
+
+/// Why nothing could be attached. Each names the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// No right to load programs.
+    #[error(
+        "no permission to load BPF programs; run as root, or grant the capabilities CAP_BPF, \
+         CAP_NET_ADMIN and CAP_PERFMON"
+    )]
+    Permission,
+    /// The kernel is too old.
+    #[error("this kernel ({0}) is too old: imdsmon needs Linux 5.10 or later")]
+    Kernel(String),
+    /// No cgroup v2 root.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    /// The kernel refuses a program; `{1}` may be long, but it is what a bug report needs.
+    #[error("the kernel refuses the program `{0}`: {1}")]
+    Program(&'static str, String),
+    /// The object cannot be loaded.
+    #[error("cannot load the BPF object: {0}")]
+    Object(String),
+    /// The ring buffer cannot be used.
+    #[error("cannot read the ring buffer: {0}")]
+    Ring(#[from] io::Error),
+}
+
+/// Whether the kernel hands over a snapshot of each task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Snapshot {
+    /// argv, ancestors, start time and the sender are known even if the process is gone.
+    On,
+    /// `/proc` alone attributes, for this reason.
+    Off(String),
+}
+
+/// The attached programs. Dropping it detaches them.
+pub struct Attached {
+    /// Holds programs, links and maps.
+    _ebpf: Ebpf,
+    logger: Option<EbpfLogger<&'static dyn Log>>,
+    counters: PerCpuArray<MapData, u64>,
+    /// Whether tasks come with a snapshot.
+    pub snapshot: Snapshot,
+    /// The hooks that are attached, by name.
+    pub hooks: Vec<&'static str>,
+}
+
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct PodOffsets(Offsets);
+
+// SAFETY: `Offsets` is `repr(C)` and made of `u32` only: no padding, every bit pattern valid.
+unsafe impl Pod for PodOffsets {}
+
+/// Loads and attaches, and gives the ring buffer that the programs write to.
+///
+/// The snapshot is tried first; where the kernel refuses it (lockdown), it is left out.
+pub fn attach(root: &Root) -> Result<(Attached, RingBuf<MapData>), AttachError> {
+    check_kernel()?;
+    let (offsets, mut snapshot) = match btf::offsets() {
+        Ok(offsets) => (offsets, Snapshot::On),
+        Err(error) => (Offsets::default(), Snapshot::Off(error.to_string())),
+    };
+    let mut loaded = load(offsets);
+    if let (Err(AttachError::Program(..)), Snapshot::On) = (&loaded, &snapshot) {
+        snapshot = Snapshot::Off("this kernel does not let programs read its structs".into());
+        loaded = load(Offsets::default());
+    }
+    let (mut ebpf, has_release) = loaded?;
+    let hooks = attach_all(&mut ebpf, root, has_release)?;
+    let ring = take(&mut ebpf, "EVENTS")?;
+    let counters = take(&mut ebpf, "COUNTERS")?;
+    let logger = if logs_wanted() {
+        EbpfLogger::init(&mut ebpf).ok()
+    } else {
+        None
+    };
+    Ok((
+        Attached {
+            _ebpf: ebpf,
+            logger,
+            counters,
+            snapshot,
+            hooks,
+        },
+        ring,
+    ))
+}
+
+impl Attached {
+    /// A counter's sum over all CPUs; `index` is one of [`counter`].
+    pub fn counter(&self, index: u32) -> u64 {
+        debug_assert!(index < counter::COUNT);
+        self.counters
+            .get(&index, 0)
+            .map_or(0, |values| values.iter().sum())
+    }
+
+    /// Passes the programs' diagnostics on to `log`, if they were asked for.
+    pub fn flush_logs(&mut self) {
+        if let Some(logger) = &mut self.logger {
+            logger.flush();
+        }
+    }
+}
+
+/// Whether this kernel is new enough.
+pub fn check_kernel() -> Result<(), AttachError> {
+    let release = rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned();
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) if (major, minor) < (5, 10) => {
+            Err(AttachError::Kernel(release))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether the log filter names the programs (`IMDSMON_LOG=imdsmon_ebpf=warn`). Otherwise the
+/// verifier removes their diagnostics, and they cost nothing.
+fn logs_wanted() -> bool {
+    tracing::enabled!(target: "imdsmon_ebpf", tracing::Level::WARN)
+}
+
+fn load(offsets: Offsets) -> Result<(Ebpf, bool), AttachError> {
+    let log_level = if logs_wanted() {
+        aya_log::Level::Trace as u8
+    } else {
+        0
+    };
+    let offsets = PodOffsets(offsets);
+    let mut ebpf = EbpfLoader::new()
+        // No relocation needs the kernel's types; parsing all of them would cost megabytes.
+        .btf(None)
+        .override_global("OFFSETS", &offsets, true)
+        .override_global("AYA_LOG_LEVEL", &log_level, true)
+        .map_max_entries("EVENTS", RING_BYTES)
+        .load(OBJECT)
+        .map_err(object_error)?;
+    program::<CgroupSockAddr>(&mut ebpf, "connect4")?
+        .load()
+        .map_err(refused("connect4"))?;
+    program::<CgroupSockAddr>(&mut ebpf, "connect6")?
+        .load()
+        .map_err(refused("connect6"))?;
+    program::<CgroupSkb>(&mut ebpf, "egress")?
+        .load()
+        .map_err(refused("egress"))?;
+    program::<CgroupSkb>(&mut ebpf, "ingress")?
+        .load()
+        .map_err(refused("ingress"))?;
+    // The only optional one: it came with 5.9, and a vendor's kernel may be without.
+    let release = program::<CgroupSock>(&mut ebpf, "release")?.load();
+    if let Err(error) = &release {
+        tracing::debug!(%error, "the kernel refuses cgroup/sock_release");
+    }
+    Ok((ebpf, release.is_ok()))
+}
+
+fn attach_all(
+    ebpf: &mut Ebpf,
+    root: &Root,
+    has_release: bool,
+) -> Result<Vec<&'static str>, AttachError> {
+    // A link allows other programs beside it whatever the mode says.
+    let mode = CgroupAttachMode::Single;
+    for name in ["connect4", "connect6"] {
+        let program = program::<CgroupSockAddr>(ebpf, name)?;
+        program.attach(root, mode).map_err(refused(name))?;
+    }
+    for (name, direction) in [
+        ("egress", CgroupSkbAttachType::Egress),
+        ("ingress", CgroupSkbAttachType::Ingress),
+    ] {
+        let program = program::<CgroupSkb>(ebpf, name)?;
+        program
+            .attach(root, direction, mode)
+            .map_err(refused(name))?;
+    }
+    let mut hooks = vec!["connect4", "connect6", "egress", "ingress"];
+    if has_release {
+        let program = program::<CgroupSock>(ebpf, "release")?;
+        program.attach(root, mode).map_err(refused("release"))?;
+        hooks.push("release");
+    }
+    Ok(hooks)
+}
+
+fn program<'e, P>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut P, AttachError>
+where
+    &'e mut P: TryFrom<&'e mut aya::programs::Program>,
+{
+    ebpf.program_mut(name)
+        .and_then(|program| program.try_into().ok())
+        .ok_or_else(|| AttachError::Object(format!("it has no program `{name}`")))
+}
+
+fn take<M: TryFrom<aya::maps::Map, Error = MapError>>(
+    ebpf: &mut Ebpf,
+    name: &str,
+) -> Result<M, AttachError> {
+    ebpf.take_map(name)
+        .ok_or_else(|| AttachError::Object(format!("it has no map `{name}`")))
+        .and_then(|map| M::try_from(map).map_err(|e| AttachError::Object(e.to_string())))
+}
+
+fn object_error(error: EbpfError) -> AttachError {
+    if let EbpfError::MapError(MapError::CreateError { io_error, .. }) = &error
+        && io_error.raw_os_error() == Some(libc::EPERM)
+    {
+        return AttachError::Permission;
+    }
+    AttachError::Object(describe(&error))
+}
+
+fn refused(name: &'static str) -> impl FnOnce(ProgramError) -> AttachError {
+    move |error| {
+        if let ProgramError::LoadError { io_error, .. } = &error
+            && io_error.raw_os_error() == Some(libc::EPERM)
+        {
+            return AttachError::Permission;
+        }
+        AttachError::Program(name, describe(&error))
+    }
+}
+
+/// The error and its causes in one line.
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

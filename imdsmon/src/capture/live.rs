@@ -1,0 +1,172 @@
+//! The live source of events: the kernel programs and their ring buffer.
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use aya::maps::{MapData, RingBuf};
+use imdsmon_common::counter;
+use tokio::io::{Interest, unix::AsyncFd};
+
+use super::{
+    attach::{self, AttachError, Attached, Snapshot},
+    cgroup::Root,
+    event::{Event, Totals, UnixNanos},
+    holders,
+    record::Record,
+    session::Sessions,
+};
+
+/// How long the reader rests between two looks at the ring buffer in a burst, which then costs
+/// one wake-up per rest. After a quiet time it looks at once, while the caller is still there.
+const REST: Duration = Duration::from_millis(1);
+/// Looks without a rest that are saved up in a quiet time, one for each [`REST`].
+const SAVED: f64 = 64.0;
+
+/// Records that are read in one go, so that a flood cannot fill the memory of the reader.
+const BATCH: usize = 1024;
+
+/// Events as they happen. Dropping it detaches the programs.
+pub struct Live {
+    ring: AsyncFd<RingBuf<MapData>>,
+    attached: Attached,
+    sessions: Sessions,
+    root: Root,
+    pace: Pace,
+    lost: u64,
+    unknown: u64,
+}
+
+/// Tells a quiet time from a burst (a token bucket).
+struct Pace {
+    saved: f64,
+    last: Instant,
+}
+
+impl Live {
+    /// Attaches the programs at the cgroup v2 root. Must run inside a tokio runtime.
+    pub fn start() -> Result<Self, AttachError> {
+        let root = Root::find()?;
+        let (attached, ring) = attach::attach(&root)?;
+        // SAFETY: the ring buffer owns its descriptor, keeps it open while it lives and always
+        // gives the same one.
+        let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
+        Ok(Self {
+            ring: ring.map_err(|error| error.into_parts().1)?,
+            attached,
+            sessions: Sessions::new(),
+            root,
+            pace: Pace {
+                saved: SAVED,
+                last: Instant::now(),
+            },
+            lost: 0,
+            unknown: 0,
+        })
+    }
+
+    /// Finds who holds the connections that were open before [`Self::start`].
+    pub fn find_holders(&mut self, sink: &mut dyn FnMut(Event)) {
+        let now = now();
+        for holder in holders::find() {
+            self.sessions.holder(&holder, now, sink);
+        }
+    }
+
+    /// Waits until the kernel has something. Sleeps without polling while there is nothing.
+    /// May be cancelled at any time without loss.
+    pub async fn ready(&mut self) -> io::Result<()> {
+        if self.pace.is_burst() {
+            tokio::time::sleep(REST).await;
+        }
+        self.ring.readable_mut().await?.clear_ready();
+        Ok(())
+    }
+
+    /// Reads what is there, up to [`BATCH`] records, and says whether there may be more.
+    pub fn drain(&mut self, sink: &mut dyn FnMut(Event)) -> bool {
+        let offset = boot_to_unix();
+        let unix = |boot: u64| boot.cast_signed().saturating_add(offset);
+        let mut read = 0;
+        while read < BATCH {
+            let Some(item) = self.ring.get_mut().next() else {
+                break;
+            };
+            read += 1;
+            match Record::parse(&item) {
+                Some(record) => self.sessions.record(record, unix, sink),
+                None => self.unknown += 1,
+            }
+        }
+        let lost = self.attached.counter(counter::LOST);
+        if lost > self.lost {
+            sink(Event::Lost {
+                time: now(),
+                records: lost - self.lost,
+            });
+            self.lost = lost;
+        }
+        self.attached.flush_logs();
+        read == BATCH
+    }
+
+    /// What went through so far.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        Totals {
+            segments: self.attached.counter(counter::SEEN),
+            captured: self.attached.counter(counter::CAPTURED),
+            lost: self.attached.counter(counter::LOST),
+            cut: self.attached.counter(counter::CUT),
+            unknown: self.unknown,
+        }
+    }
+
+    /// The hooks that are attached, by name.
+    #[must_use]
+    pub fn hooks(&self) -> &[&'static str] {
+        &self.attached.hooks
+    }
+
+    /// Whether tasks come with a snapshot.
+    #[must_use]
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.attached.snapshot
+    }
+
+    /// Where the programs are attached.
+    #[must_use]
+    pub fn root(&self) -> &Root {
+        &self.root
+    }
+}
+
+impl Pace {
+    fn is_burst(&mut self) -> bool {
+        let now = Instant::now();
+        let quiet = (now - self.last).as_secs_f64() / REST.as_secs_f64();
+        self.last = now;
+        self.saved = (self.saved + quiet - 1.0).clamp(-1.0, SAVED);
+        self.saved < 0.0
+    }
+}
+
+/// Nanoseconds to add to `CLOCK_BOOTTIME` for Unix time. Measured again and again, because the
+/// wall clock may be set.
+fn boot_to_unix() -> i64 {
+    now().saturating_sub(clock(rustix::time::ClockId::Boottime))
+}
+
+/// Unix time.
+#[must_use]
+pub fn now() -> UnixNanos {
+    clock(rustix::time::ClockId::Realtime)
+}
+
+fn clock(id: rustix::time::ClockId) -> i64 {
+    let time = rustix::time::clock_gettime(id);
+    time.tv_sec
+        .saturating_mul(1_000_000_000)
+        .saturating_add(time.tv_nsec)
+}

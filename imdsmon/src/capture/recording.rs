@@ -1,0 +1,232 @@
+//! Recordings: the stream of events on disk, to be looked at again without root, on any machine.
+//!
+//! One JSON object a line. The first names the format and its version; the others are
+//! [`Event`]s; an `end` event closes a recording that was not cut off. Token values never were in
+//! it: they are blanked before an event is made.
+
+use std::io::{self, BufRead, Read, Write};
+
+use serde::{Deserialize, Serialize};
+
+use super::event::{Event, UnixNanos};
+
+/// The version of the format that is written, and the newest that is read.
+pub const VERSION: u32 = 1;
+/// Bytes of a line that are read at most. The largest event, a 4 KiB segment of bytes that JSON
+/// writes in six characters each, is far below it.
+const LINE: u64 = 1 << 20;
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    #[serde(rename = "imdsmon.recording")]
+    version: u32,
+    #[serde(rename = "imdsmon.version")]
+    imdsmon: String,
+    started: UnixNanos,
+}
+
+/// Why a recording cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordingError {
+    /// The file cannot be read.
+    #[error("cannot read the recording: {0}")]
+    Io(#[from] io::Error),
+    /// The first line is not a recording's.
+    #[error("this is not an imdsmon recording: its first line is no header")]
+    NotARecording,
+    /// A newer imdsmon wrote it.
+    #[error(
+        "this recording has format {0}, but this imdsmon reads up to {VERSION}; use a newer one"
+    )]
+    Newer(u32),
+    /// A line in the middle is damaged.
+    #[error("line {line} of the recording is damaged: {why}")]
+    Damaged {
+        /// Counted from 1.
+        line: u64,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// Writes events down.
+pub struct Writer<W: Write> {
+    out: W,
+}
+
+impl<W: Write> Writer<W> {
+    /// Begins a recording.
+    pub fn new(mut out: W, started: UnixNanos) -> io::Result<Self> {
+        let imdsmon = env!("CARGO_PKG_VERSION").into();
+        line(
+            &mut out,
+            &Header {
+                version: VERSION,
+                imdsmon,
+                started,
+            },
+        )?;
+        Ok(Self { out })
+    }
+
+    /// Writes one event.
+    pub fn write(&mut self, event: &Event) -> io::Result<()> {
+        line(&mut self.out, event)
+    }
+
+    /// Hands all that was written to the system.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+fn line(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, value)?;
+    out.write_all(b"\n")
+}
+
+/// Reads events back.
+pub struct Reader<R: BufRead> {
+    input: R,
+    line: u64,
+    /// The recording broke off in the middle of a line, which is not an error.
+    truncated: bool,
+}
+
+impl<R: BufRead> Reader<R> {
+    /// Reads the header.
+    pub fn new(input: R) -> Result<Self, RecordingError> {
+        let mut reader = Self {
+            input,
+            line: 0,
+            truncated: false,
+        };
+        let header = reader.line()?.ok_or(RecordingError::NotARecording)?;
+        let header: Header =
+            serde_json::from_slice(&header).map_err(|_| RecordingError::NotARecording)?;
+        if header.version > VERSION {
+            return Err(RecordingError::Newer(header.version));
+        }
+        Ok(reader)
+    }
+
+    /// The next event; `None` at the end.
+    pub fn next(&mut self) -> Result<Option<Event>, RecordingError> {
+        let Some(line) = self.line()? else {
+            return Ok(None);
+        };
+        match serde_json::from_slice(&line) {
+            Ok(event) => Ok(Some(event)),
+            Err(_) if line.last() != Some(&b'\n') => {
+                self.truncated = true;
+                Ok(None)
+            }
+            Err(error) => Err(RecordingError::Damaged {
+                line: self.line,
+                why: error.to_string(),
+            }),
+        }
+    }
+
+    /// Whether the last line was cut off, as when the disk was full or the monitor was killed.
+    #[must_use]
+    pub fn is_truncated(&self) -> bool {
+        self.truncated
+    }
+
+    fn line(&mut self) -> Result<Option<Vec<u8>>, RecordingError> {
+        let mut line = Vec::new();
+        self.line += 1;
+        self.input
+            .by_ref()
+            .take(LINE)
+            .read_until(b'\n', &mut line)?;
+        if line.len() as u64 == LINE {
+            let why = format!("it is longer than {LINE} bytes");
+            return Err(RecordingError::Damaged {
+                line: self.line,
+                why,
+            });
+        }
+        Ok((!line.is_empty()).then_some(line))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recorded(events: &[Event]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut writer = Writer::new(&mut bytes, 1).unwrap();
+        for event in events {
+            writer.write(event).unwrap();
+        }
+        writer.flush().unwrap();
+        bytes
+    }
+
+    fn read(bytes: &[u8]) -> Result<(Vec<Event>, bool), RecordingError> {
+        let mut reader = Reader::new(bytes)?;
+        let mut events = Vec::new();
+        while let Some(event) = reader.next()? {
+            events.push(event);
+        }
+        Ok((events, reader.is_truncated()))
+    }
+
+    fn events() -> Vec<Event> {
+        vec![
+            Event::Tick { time: 5 },
+            Event::Lost {
+                time: 6,
+                records: 7,
+            },
+        ]
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        assert_eq!(read(&recorded(&events())).unwrap(), (events(), false));
+    }
+
+    #[test]
+    fn a_last_line_may_be_cut_off_anywhere() {
+        let bytes = recorded(&events());
+        let last = bytes[..bytes.len() - 1]
+            .iter()
+            .rposition(|&b| b == b'\n')
+            .unwrap()
+            + 1;
+        for end in last + 1..bytes.len() - 1 {
+            assert_eq!(read(&bytes[..end]).unwrap(), (events()[..1].to_vec(), true));
+        }
+    }
+
+    #[test]
+    fn damage_in_the_middle_names_the_line() {
+        let mut bytes = recorded(&events());
+        let middle = bytes.iter().position(|&b| b == b'\n').unwrap() + 3;
+        bytes[middle] = 0xff;
+        assert!(matches!(
+            read(&bytes),
+            Err(RecordingError::Damaged { line: 2, .. })
+        ));
+    }
+
+    #[test]
+    fn other_files_and_newer_formats_are_refused() {
+        assert!(matches!(read(b""), Err(RecordingError::NotARecording)));
+        assert!(matches!(
+            read(b"\x7fELF\n"),
+            Err(RecordingError::NotARecording)
+        ));
+        let newer = br#"{"imdsmon.recording":2,"imdsmon.version":"9","started":0}"#;
+        assert!(matches!(read(newer), Err(RecordingError::Newer(2))));
+        let endless = vec![b' '; 2 << 20];
+        assert!(matches!(
+            read(&endless),
+            Err(RecordingError::Damaged { line: 1, .. })
+        ));
+    }
+}

@@ -1,0 +1,270 @@
+//! Blanks token values before anything else sees the bytes.
+//!
+//! Wherever `X-aws-ec2-metadata-token` stands, in any case, followed by a colon (a header, or an
+//! argument of a program) or an equals sign (a query), what comes after is overwritten, length
+//! kept: a byte that a token can have (RFC 9110 token68) with `*`, any other with `!`, so that a
+//! reader can still tell a token from an error text. White space stays.
+//!
+//! A header may be cut anywhere between two segments, so [`Redactor`] is a state machine that
+//! goes on where the last segment ended. After a hole in the stream it does not know where it is
+//! and blanks up to the next line.
+
+const NAME: &[u8] = b"x-aws-ec2-metadata-token";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+enum State {
+    /// In text; so many bytes of the name have just gone by.
+    #[default]
+    Start,
+    Name(u8),
+    /// The whole name has gone by; only white space since.
+    Separator,
+    /// In a header's value, which ends with the line; `empty` while only white space came.
+    Line {
+        empty: bool,
+    },
+    /// A header's value ended with its line; the next line may continue it.
+    Fold,
+    /// In a query's value, which ends at white space or `&`.
+    Query,
+    /// Anywhere: after a hole.
+    Unknown,
+}
+
+/// Blanks the token values in one direction of one connection.
+#[derive(Clone, Debug, Default)]
+pub struct Redactor {
+    state: State,
+    /// The sequence number that comes next; `None` before the first segment.
+    next: Option<u32>,
+}
+
+impl Redactor {
+    /// A redactor that stands at the beginning of a stream, whose first byte has this number.
+    #[must_use]
+    pub fn at(seq: u32) -> Self {
+        Self {
+            state: State::Start,
+            next: Some(seq),
+        }
+    }
+
+    /// Blanks a segment that stands for `len` bytes of the stream from `seq` on.
+    pub fn segment(&mut self, seq: u32, len: u32, bytes: &mut [u8]) {
+        let ahead = seq.wrapping_sub(self.next.unwrap_or(seq)).cast_signed();
+        if ahead < 0 {
+            // A retransmission: what is new in it follows bytes that were seen.
+            let seen = (ahead.unsigned_abs() as usize).min(bytes.len());
+            let (old, new) = bytes.split_at_mut(seen);
+            let mut state = State::Unknown;
+            blank(&mut state, old);
+            if !new.is_empty() {
+                self.segment(
+                    seq.wrapping_sub(ahead.cast_unsigned()),
+                    len - seen as u32,
+                    new,
+                );
+            }
+            return;
+        }
+        if ahead > 0 {
+            self.state = State::Unknown;
+        }
+        blank(&mut self.state, bytes);
+        if (bytes.len() as u64) < u64::from(len) {
+            self.state = State::Unknown;
+        }
+        self.next = Some(seq.wrapping_add(len));
+    }
+}
+
+/// Blanks the token values in the arguments of a program. The value may be an argument of its
+/// own, as in `curl -H X-aws-ec2-metadata-token: TOKEN`.
+pub fn arguments(args: &mut [Vec<u8>]) {
+    let mut state = State::Start;
+    for arg in args {
+        blank(&mut state, arg);
+        state = match state {
+            State::Separator | State::Line { empty: true } => state,
+            _ => State::Start,
+        };
+    }
+}
+
+fn blank(state: &mut State, bytes: &mut [u8]) {
+    for byte in bytes {
+        *state = state.step(byte);
+    }
+}
+
+impl State {
+    fn step(self, byte: &mut u8) -> Self {
+        match (self, *byte) {
+            (Self::Separator, b':') => Self::Line { empty: true },
+            (Self::Separator, b'=') => Self::Query,
+            (Self::Separator, b' ' | b'\t') => Self::Separator,
+            (Self::Line { .. }, b'\n') => Self::Fold,
+            (Self::Line { .. } | Self::Query | Self::Fold, b'\r') => self,
+            (Self::Line { empty }, b' ' | b'\t') => Self::Line { empty },
+            (Self::Fold, b' ' | b'\t') => Self::Line { empty: false },
+            (Self::Query, b' ' | b'\t' | b'\n' | b'&') | (Self::Unknown, b'\n') => Self::Start,
+            (Self::Unknown, b' ' | b'\t' | b'\r') => Self::Unknown,
+            (Self::Line { .. }, _) => {
+                cover(byte);
+                Self::Line { empty: false }
+            }
+            (Self::Query | Self::Unknown, _) => {
+                cover(byte);
+                self
+            }
+            (Self::Name(matched), b) => Self::text(usize::from(matched), b),
+            (Self::Start | Self::Separator | Self::Fold, b) => Self::text(0, b),
+        }
+    }
+
+    /// The name has one `x` only, its first byte: after a mismatch it can only begin anew.
+    fn text(matched: usize, byte: u8) -> Self {
+        let byte = byte.to_ascii_lowercase();
+        let matched = if NAME.get(matched) == Some(&byte) {
+            matched + 1
+        } else {
+            usize::from(byte == NAME[0])
+        };
+        match matched {
+            0 => Self::Start,
+            all if all == NAME.len() => Self::Separator,
+            some => Self::Name(some as u8),
+        }
+    }
+}
+
+/// Overwrites a byte, but keeps whether a token could have it.
+fn cover(byte: &mut u8) {
+    *byte = match *byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' => b'*',
+        b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=' | b'*' => b'*',
+        _ => b'!',
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn whole(text: &str) -> String {
+        let mut bytes = text.as_bytes().to_vec();
+        Redactor::default().segment(0, bytes.len() as u32, &mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    #[test]
+    fn a_value_is_blanked_and_the_rest_stays() {
+        for (raw, blanked) in [
+            (
+                "A: b\r\nX-aws-ec2-metadata-token: AQ_-==\r\nC: d\r\n",
+                "A: b\r\nX-aws-ec2-metadata-token: ******\r\nC: d\r\n",
+            ),
+            (
+                "x-AWS-ec2-metadata-TOKEN:AQ==\nHost: h\n\n",
+                "x-AWS-ec2-metadata-TOKEN:****\nHost: h\n\n",
+            ),
+            (
+                "X-aws-ec2-metadata-token \t: AQ\r\n",
+                "X-aws-ec2-metadata-token \t: **\r\n",
+            ),
+            (
+                "X-aws-ec2-metadata-token: <h1>no</h1>\r\n",
+                "X-aws-ec2-metadata-token: !**!**!***!\r\n",
+            ),
+            (
+                "X-aws-ec2-metadata-token:\r\n AQ\r\nHost: h",
+                "X-aws-ec2-metadata-token:\r\n **\r\nHost: h",
+            ),
+            (
+                "X-aws-ec2-metadata-token:\r\n\r\n",
+                "X-aws-ec2-metadata-token:\r\n\r\n",
+            ),
+            (
+                "X-aws-ec2-metadata-token-ttl-seconds: 21600\r\n",
+                "X-aws-ec2-metadata-token-ttl-seconds: 21600\r\n",
+            ),
+            (
+                "GET /?X-aws-ec2-metadata-token=AQ&a=b HTTP/1.1\r\n",
+                "GET /?X-aws-ec2-metadata-token=**&a=b HTTP/1.1\r\n",
+            ),
+            (
+                "xX-aws-ec2-metadata-token: AQ\n",
+                "xX-aws-ec2-metadata-token: **\n",
+            ),
+        ] {
+            assert_eq!(whole(raw), blanked);
+        }
+    }
+
+    #[test]
+    fn after_a_hole_the_line_is_blanked() {
+        let mut redactor = Redactor::at(0);
+        let mut first = *b"X-aws-ec2-metad";
+        redactor.segment(0, 15, &mut first);
+        let mut rest = *b"Q==\r\nHost: h\r\n";
+        redactor.segment(30, 14, &mut rest);
+        assert_eq!(&rest, b"***\r\nHost: h\r\n");
+    }
+
+    #[test]
+    fn a_retransmission_shows_no_more_than_the_first_time() {
+        let text = b"X-aws-ec2-metadata-token: AQAEAQ==\r\nHost: h\r\n";
+        let mut redactor = Redactor::at(7);
+        redactor.segment(7, text.len() as u32, &mut text.to_vec());
+        let mut again = text[30..].to_vec();
+        redactor.segment(37, again.len() as u32, &mut again);
+        assert_eq!(&again, b"****\r\nHost: h\r\n");
+    }
+
+    #[test]
+    fn arguments_are_blanked_joined_or_apart() {
+        let mut args: Vec<Vec<u8>> = [
+            "curl",
+            "-HX-aws-ec2-metadata-token: AQ==",
+            "-H",
+            "X-aws-ec2-metadata-token:",
+            "AQ==",
+            "http://h/",
+        ]
+        .map(|a| a.as_bytes().to_vec())
+        .to_vec();
+        arguments(&mut args);
+        let shown: Vec<_> = args.iter().map(|a| String::from_utf8_lossy(a)).collect();
+        assert_eq!(shown[1], "-HX-aws-ec2-metadata-token: ****");
+        assert_eq!(shown[4], "****");
+        assert_eq!(shown[5], "http://h/");
+    }
+
+    proptest! {
+        #[test]
+        fn cuts_do_not_matter(cuts in proptest::collection::vec(0usize..120, 0..6), start: u32) {
+            let text = "GET / HTTP/1.1\r\nX-Aws-Ec2-Metadata-Token: AQAEAFSJIB_2jDiPWWacrUz==\r\nHost: 169.254.169.254\r\n\r\n";
+            let mut cuts: Vec<_> = cuts.into_iter().map(|c| c.min(text.len())).collect();
+            cuts.extend([0, text.len()]);
+            cuts.sort_unstable();
+            let mut redactor = Redactor::at(start);
+            let mut all = Vec::new();
+            for pair in cuts.windows(2) {
+                let mut part = text.as_bytes()[pair[0]..pair[1]].to_vec();
+                redactor.segment(start.wrapping_add(pair[0] as u32), part.len() as u32, &mut part);
+                all.extend(part);
+            }
+            prop_assert_eq!(String::from_utf8_lossy(&all).into_owned(), whole(text));
+        }
+
+        #[test]
+        fn nothing_panics(segments in proptest::collection::vec((any::<u32>(), any::<u32>(), any::<Vec<u8>>()), 0..8)) {
+            let mut redactor = Redactor::default();
+            for (seq, len, mut bytes) in segments {
+                redactor.segment(seq, len.max(bytes.len() as u32), &mut bytes);
+            }
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! From the kernel's records to events: numbers for connections and tasks, wall-clock times,
+//! token values blanked.
+
+use std::num::NonZeroUsize;
+
+use imdsmon_common::{ARGV_LEN, Header, Segment, flag, kind};
+use lru::LruCache;
+
+use super::{
+    bytes::Bytes,
+    event::{
+        Ancestor, ConnectionId, Endpoint, Event, Received, Role, Sent, Task, TaskId, UnixNanos,
+    },
+    record::Record,
+    redact::{self, Redactor},
+};
+
+/// Connections that are known at a time; the least recently used is forgotten first.
+const SESSIONS: NonZeroUsize = NonZeroUsize::new(8192).unwrap();
+
+/// A connection between its first and its last record.
+struct Session {
+    connection: ConnectionId,
+    task: TaskId,
+    redactor: Redactor,
+}
+
+/// The connections that are open, by socket cookie.
+pub struct Sessions {
+    open: LruCache<u64, Session>,
+    connections: ConnectionId,
+    tasks: TaskId,
+}
+
+/// A process that was found to hold a socket, not seen to use it.
+pub struct Holder {
+    /// The socket's cookie.
+    pub cookie: u64,
+    /// The process.
+    pub pid: u32,
+    /// Its user.
+    pub uid: u32,
+}
+
+impl Sessions {
+    pub fn new() -> Self {
+        Self {
+            open: LruCache::new(SESSIONS),
+            connections: 0,
+            tasks: 0,
+        }
+    }
+
+    /// Hands the events that a record stands for to `sink`. `unix` turns boot time into Unix time.
+    pub fn record(
+        &mut self,
+        record: Record<'_>,
+        unix: impl Fn(u64) -> UnixNanos,
+        sink: &mut dyn FnMut(Event),
+    ) {
+        match record {
+            Record::Task(task) => self.task(&task, unix(task.header.time), sink),
+            Record::Sent(segment, bytes) => {
+                self.sent(&segment, bytes, unix(segment.header.time), sink);
+            }
+            Record::Received(segment, bytes) => {
+                let time = unix(segment.header.time);
+                let connection = self.session(segment.header.cookie).connection;
+                sink(Event::Received(received(&segment, bytes, time, connection)));
+            }
+            Record::Release(header) => {
+                // A socket that never got as far as IMDS is none of our connections.
+                if let Some(Session { connection, .. }) = self.open.pop(&header.cookie) {
+                    sink(Event::Closed {
+                        time: unix(header.time),
+                        connection,
+                    });
+                }
+            }
+        }
+    }
+
+    /// A process was found to hold a connection that is older than the monitor.
+    pub fn holder(&mut self, holder: &Holder, time: UnixNanos, sink: &mut dyn FnMut(Event)) {
+        if self
+            .open
+            .peek(&holder.cookie)
+            .is_some_and(|session| session.task != 0)
+        {
+            return; // the kernel has told us better meanwhile
+        }
+        let task = self.next_task();
+        let session = self.session(holder.cookie);
+        session.task = task;
+        let connection = session.connection;
+        sink(Event::Task(Box::new(Task {
+            time,
+            connection,
+            task,
+            role: Role::Holder,
+            pid: holder.pid,
+            tid: holder.pid,
+            uid: holder.uid,
+            gid: 0,
+            comm: Bytes::default(),
+            cgroup_id: 0,
+            start: None,
+            netns: None,
+            exe_name: None,
+            argv: None,
+            ancestors: Vec::new(),
+            user: None,
+            cgroup: None,
+            proc: None,
+        })));
+    }
+
+    fn task(&mut self, raw: &imdsmon_common::Task, time: UnixNanos, sink: &mut dyn FnMut(Event)) {
+        let cookie = raw.header.cookie;
+        let role = if raw.header.kind == kind::CONNECT {
+            Role::Connector
+        } else {
+            Role::Sender
+        };
+        if role == Role::Connector
+            && let Some(old) = self.open.pop(&cookie)
+        {
+            // A socket connects again after a connection that failed or was dissolved.
+            sink(Event::Closed {
+                time,
+                connection: old.connection,
+            });
+        }
+        let task = self.next_task();
+        let session = self.session(cookie);
+        session.task = task;
+        let connection = session.connection;
+        sink(Event::Task(Box::new(from_kernel(
+            raw, time, connection, task, role,
+        ))));
+    }
+
+    fn sent(
+        &mut self,
+        segment: &Segment,
+        bytes: &[u8],
+        time: UnixNanos,
+        sink: &mut dyn FnMut(Event),
+    ) {
+        let session = self.session(segment.header.cookie);
+        let syn = segment.flags & flag::SYN != 0;
+        if syn && segment.len == 0 {
+            session.redactor = Redactor::at(segment.seq);
+        }
+        let mut bytes = bytes.to_vec();
+        session
+            .redactor
+            .segment(segment.seq, segment.len, &mut bytes);
+        sink(Event::Sent(Sent {
+            time,
+            connection: session.connection,
+            task: session.task,
+            server: endpoint(&segment.header),
+            seq: segment.seq,
+            len: segment.len,
+            syn,
+            fin: segment.flags & flag::FIN != 0,
+            rst: segment.flags & flag::RST != 0,
+            bytes: Bytes(bytes),
+        }));
+    }
+
+    fn session(&mut self, cookie: u64) -> &mut Session {
+        let connections = &mut self.connections;
+        self.open.get_or_insert_mut(cookie, || {
+            *connections += 1;
+            Session {
+                connection: *connections,
+                task: 0,
+                redactor: Redactor::default(),
+            }
+        })
+    }
+
+    fn next_task(&mut self) -> TaskId {
+        self.tasks += 1;
+        self.tasks
+    }
+}
+
+fn received(
+    segment: &Segment,
+    bytes: &[u8],
+    time: UnixNanos,
+    connection: ConnectionId,
+) -> Received {
+    // The kernel has blanked what follows the head with zeros.
+    let head = bytes
+        .iter()
+        .rposition(|&b| b != 0)
+        .map_or(0, |last| last + 1);
+    Received {
+        time,
+        connection,
+        seq: segment.seq,
+        len: segment.len,
+        fin: segment.flags & flag::FIN != 0,
+        rst: segment.flags & flag::RST != 0,
+        head: Bytes(bytes[..head].to_vec()),
+    }
+}
+
+fn from_kernel(
+    raw: &imdsmon_common::Task,
+    time: UnixNanos,
+    connection: ConnectionId,
+    task: TaskId,
+    role: Role,
+) -> Task {
+    Task {
+        time,
+        connection,
+        task,
+        role,
+        pid: raw.pid,
+        tid: raw.tid,
+        uid: raw.uid,
+        gid: raw.gid,
+        comm: until_nul(&raw.comm),
+        cgroup_id: raw.cgroup,
+        start: (raw.start != 0).then_some(raw.start),
+        netns: (raw.netns != 0).then_some(raw.netns),
+        exe_name: (raw.exe[0] != 0).then(|| until_nul(&raw.exe)),
+        argv: arguments(raw),
+        ancestors: raw
+            .ancestors
+            .iter()
+            .take(raw.ancestors_len as usize)
+            .map(|a| Ancestor {
+                pid: a.pid,
+                name: until_nul(&a.comm),
+            })
+            .collect(),
+        user: None,
+        cgroup: None,
+        proc: None,
+    }
+}
+
+fn arguments(raw: &imdsmon_common::Task) -> Option<Vec<Bytes>> {
+    if raw.argv_len == 0 {
+        return None;
+    }
+    let used = (raw.argv_len as usize).min(ARGV_LEN);
+    Some(split_arguments(&raw.argv[..used]))
+}
+
+/// Splits what the kernel keeps of a program's arguments, each ended by NUL, and blanks tokens.
+pub fn split_arguments(joined: &[u8]) -> Vec<Bytes> {
+    let joined = joined.strip_suffix(b"\0").unwrap_or(joined);
+    let mut args: Vec<Vec<u8>> = joined.split(|&b| b == 0).map(<[u8]>::to_vec).collect();
+    redact::arguments(&mut args);
+    args.into_iter().map(Bytes).collect()
+}
+
+fn until_nul(bytes: &[u8]) -> Bytes {
+    Bytes(bytes.split(|&b| b == 0).next().unwrap_or_default().to_vec())
+}
+
+fn endpoint(header: &Header) -> Endpoint {
+    if header.ip == 6 {
+        Endpoint::V6
+    } else {
+        Endpoint::V4
+    }
+}

@@ -1,0 +1,286 @@
+//! `imdsmon demo`: real clients, the real hooks, a simulated metadata service.
+
+use std::{
+    fs,
+    io::{self, Write},
+    os::unix::{fs::DirBuilderExt, process::CommandExt},
+    path::PathBuf,
+    process::{Child, Command, ExitCode, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+
+use super::{
+    block_on,
+    output::{Format, Output},
+    watch,
+};
+use crate::{
+    monitor::{Monitor, Sink},
+    pipeline::Attributed,
+    sandbox::{ImdsConfig, PutMode, Sandbox, TokenMode},
+};
+
+/// Show imdsmon at work, with real clients and a simulated metadata service.
+///
+/// Makes a private network namespace with the service's addresses in it, runs the clients that
+/// this machine has (curl, wget, python3, java, and one that is built in), and shows what
+/// `imdsmon watch` sees of them. Takes about ten seconds, sends nothing to the real service, and
+/// leaves nothing behind. Needs root.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  imdsmon demo                               an instance that still allows calls without a token
+  imdsmon demo --http-tokens required        the same after the flip
+  imdsmon demo --hop-limit 1                 what a container behind a bridge sees")]
+pub struct Args {
+    /// `HttpTokens` of the simulated instance
+    #[arg(long, value_enum, default_value_t = HttpTokens::Optional)]
+    http_tokens: HttpTokens,
+
+    /// `HttpPutResponseHopLimit`, seen from a container: at 1, no token arrives
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
+    hop_limit: u8,
+
+    #[command(flatten)]
+    format: Format,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy)]
+enum HttpTokens {
+    Optional,
+    Required,
+}
+
+/// How long one client may take.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// How long after the last client an event may still come.
+const GRACE: Duration = Duration::from_millis(100);
+
+const GET: &str = "http://169.254.169.254/latest/meta-data/";
+const CURL_TOKEN: &str = r#"
+TOKEN=$(curl -s -m 1 -X PUT -H "X-aws-ec2-metadata-token-ttl-seconds: 60" http://169.254.169.254/latest/api/token)
+curl -s -m 1 -H "X-aws-ec2-metadata-token: $TOKEN" http://169.254.169.254/latest/meta-data/iam/security-credentials/
+"#;
+const PYTHON: &str = "import urllib.request as u; \
+    u.urlopen('http://169.254.169.254/latest/user-data', timeout=2).read()";
+const JAVA: &str = r#"
+public class Imds {
+    public static void main(String[] args) throws Exception {
+        var url = new java.net.URL("http://169.254.169.254/latest/dynamic/instance-identity/document");
+        url.openConnection().getInputStream().readAllBytes();
+    }
+}
+"#;
+
+/// Runs the subcommand.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    block_on(demo(args))?
+}
+
+async fn demo(args: &Args) -> anyhow::Result<ExitCode> {
+    let interrupted = watch::stop(None)?;
+    let mut monitor = Monitor::start()?;
+    let sandbox = Sandbox::start(ImdsConfig {
+        tokens: match args.http_tokens {
+            HttpTokens::Optional => TokenMode::Optional,
+            HttpTokens::Required => TokenMode::Required,
+        },
+        put: if args.hop_limit == 1 {
+            PutMode::HopLimit
+        } else {
+            PutMode::Answer
+        },
+        ..ImdsConfig::default()
+    })?;
+    let scratch = Scratch::new().context("cannot make a temporary directory")?;
+    let clients = clients(&sandbox, &scratch)?;
+    announce(&clients)?;
+    let netns = sandbox.netns();
+    let mut output = Demo {
+        netns,
+        output: Output::new(args.format)?,
+    };
+    let (done, all_done) = tokio::sync::oneshot::channel();
+    let enough = Arc::new(AtomicBool::new(false));
+    let runner = thread::Builder::new().name("demo-clients".into()).spawn({
+        let enough = Arc::clone(&enough);
+        move || {
+            for client in clients {
+                client.run(&sandbox, &enough);
+            }
+            // Nobody waits for this if the demo was interrupted.
+            let _ = done.send(());
+        }
+    })?;
+    let stop = async {
+        tokio::select! {
+            () = interrupted => {}
+            _ = all_done => tokio::time::sleep(GRACE).await,
+        }
+    };
+    let ran = monitor.run(stop, &mut output).await;
+    enough.store(true, Ordering::Relaxed);
+    if runner.join().is_err() {
+        tracing::warn!("the demo's clients ended early");
+    }
+    ran?;
+    output.output.finish(monitor.pipeline())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A client that this machine has.
+struct Client {
+    name: &'static str,
+    command: Command,
+}
+
+/// The built-in clients, and those that are installed.
+fn clients(sandbox: &Sandbox, scratch: &Scratch) -> io::Result<Vec<Client>> {
+    let mut clients = Vec::new();
+    let mut add = |name, program: &str, args: &[&str]| {
+        if program.starts_with('/') || is_installed(program) {
+            let mut command = Command::new(program);
+            command.args(args);
+            clients.push(Client { name, command });
+        }
+    };
+    let own = "/proc/self/exe";
+    add(
+        "built in, no token",
+        own,
+        &["sandbox-client", "/latest/meta-data/placement/region"],
+    );
+    add("built in, with token", own, &["sandbox-client", "--token"]);
+    if sandbox.has_ipv6() {
+        add(
+            "built in, with token, IPv6",
+            own,
+            &["sandbox-client", "--token", "--ipv6"],
+        );
+    }
+    add(
+        "curl, no token",
+        "curl",
+        &["-s", "-m", "2", &format!("{GET}instance-id")],
+    );
+    if is_installed("curl") {
+        add(
+            "curl in a shell script, with token",
+            "sh",
+            &["-c", CURL_TOKEN],
+        );
+    }
+    add(
+        "wget",
+        "wget",
+        &["-q", "-O-", "-T", "2", "-t", "1", &format!("{GET}hostname")],
+    );
+    add("python3 urllib", "python3", &["-c", PYTHON]);
+    if is_installed("java") {
+        let source = scratch.0.join("Imds.java");
+        fs::write(&source, JAVA)?;
+        add(
+            "java HttpURLConnection",
+            "java",
+            &["-Xshare:auto", &source.to_string_lossy()],
+        );
+    }
+    Ok(clients)
+}
+
+fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
+}
+
+fn announce(clients: &[Client]) -> io::Result<()> {
+    let names: Vec<_> = clients.iter().map(|client| client.name).collect();
+    writeln!(
+        anstream::stderr(),
+        "imdsmon demo: a private network with a simulated metadata service; clients: {}.",
+        names.join("; ")
+    )
+}
+
+impl Client {
+    fn run(mut self, sandbox: &Sandbox, enough: &AtomicBool) {
+        if enough.load(Ordering::Relaxed) {
+            return;
+        }
+        let command = sandbox.enter(&mut self.command);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        // A group of its own, so that what a shell started ends with it.
+        command.process_group(0);
+        let until = Instant::now() + PATIENCE;
+        match command.spawn() {
+            Ok(mut child) => wait(&mut child, until, enough),
+            Err(error) => tracing::warn!(%error, client = self.name, "did not start"),
+        }
+    }
+}
+
+fn wait(child: &mut Child, until: Instant, enough: &AtomicBool) {
+    while let Ok(None) = child.try_wait() {
+        if Instant::now() > until || enough.load(Ordering::Relaxed) {
+            if let Some(group) = rustix::process::Pid::from_raw(child.id().cast_signed()) {
+                let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+            }
+            drop(child.wait());
+            return;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Shows what happens in the sandbox, and not what else this host does meanwhile.
+struct Demo {
+    netns: u32,
+    output: Output,
+}
+
+impl Sink for Demo {
+    fn found(&mut self, found: &Attributed) -> io::Result<()> {
+        let place = found
+            .caller
+            .process
+            .as_ref()
+            .and_then(|process| process.netns);
+        if place.is_none_or(|place| place == self.netns) {
+            self.output.found(found)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.output.flush()
+    }
+}
+
+/// A directory that is removed at the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("imdsmon-demo-{}", std::process::id()));
+        // Fails if somebody has put something there: it must be ours.
+        fs::DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
+}

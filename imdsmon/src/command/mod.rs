@@ -1,0 +1,110 @@
+//! The command line: one file per subcommand, each wires the boxes and holds no logic.
+
+mod client;
+mod demo;
+mod doctor;
+mod output;
+mod replay;
+mod watch;
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+
+/// Finds who on this EC2 instance still calls the metadata service (IMDS) without a token.
+///
+/// Before an instance is set to HttpTokens=required, every program on it must speak IMDSv2.
+/// imdsmon watches the calls where they are made and names the process behind each.
+/// It changes nothing: no packet is altered, and when it ends nothing stays attached.
+#[derive(Parser)]
+#[command(name = "imdsmon", version, max_term_width = 100, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Exit status:
+  0  success; for `doctor`: this host can be watched
+  1  an error, described in one sentence on standard error
+  2  wrong usage
+
+Environment:
+  IMDSMON_LOG  what to log on standard error, for example `debug` or `imdsmon_ebpf=warn`
+               (the kernel programs' own diagnostics) [default: warn]
+  NO_COLOR     no colours, also on a terminal";
+
+#[derive(Subcommand)]
+enum Command {
+    Watch(watch::Args),
+    Replay(replay::Args),
+    Demo(demo::Args),
+    Doctor(doctor::Args),
+    #[command(hide = true)]
+    SandboxClient(client::Args),
+}
+
+/// Runs the command line.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    init_log();
+    let result = match cli.command {
+        Command::Watch(args) => watch::run(&args),
+        Command::Replay(args) => replay::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::SandboxClient(args) => client::run(&args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            drop(writeln!(anstream::stderr(), "imdsmon: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn init_log() {
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .with_env_var("IMDSMON_LOG")
+        .with_default_directive(tracing_subscriber::filter::LevelFilter::WARN.into())
+        .from_env_lossy();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .without_time()
+        .with_target(false)
+        .init();
+}
+
+/// Whoever read our output has had enough: a normal end.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Runs the one thread that everything asynchronous shares.
+fn block_on<F: Future>(future: F) -> anyhow::Result<F::Output> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    Ok(runtime.block_on(future))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

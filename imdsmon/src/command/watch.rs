@@ -1,0 +1,152 @@
+//! `imdsmon watch`: calls as they happen.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{
+    block_on,
+    output::{Format, Output},
+};
+use crate::{
+    capture::{Snapshot, live::Live},
+    monitor::Monitor,
+};
+
+/// Show calls to the metadata service as they happen.
+///
+/// One line per call: how it was made (`v1` is without a token), what the service answered, and
+/// which process made it. Ends on Ctrl-C, after --duration, or when the reader of its output
+/// goes away, with a summary per program. Needs root, or the capabilities CAP_BPF,
+/// CAP_NET_ADMIN and CAP_PERFMON (and CAP_SYS_PTRACE to see other users' processes whole).
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  imdsmon watch                              all calls, until Ctrl-C
+  imdsmon watch --v1-only --duration 10m     what would break, for ten minutes
+  imdsmon watch --json | jq .                for a program
+  imdsmon watch --record calls.imdsmon       keep it, to look at with `imdsmon replay`")]
+pub struct Args {
+    #[command(flatten)]
+    format: Format,
+
+    /// Stop after this long, for example 30s, 10m or 1h30m
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    duration: Option<Duration>,
+
+    /// Also write everything to FILE, for `imdsmon replay`; token values are not in it
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+}
+
+/// Runs the subcommand.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    block_on(watch(args))?
+}
+
+async fn watch(args: &Args) -> anyhow::Result<ExitCode> {
+    // Before anything is attached: a signal that comes now already ends the run as it should.
+    let stop = stop(args.duration)?;
+    let mut monitor = Monitor::start()?;
+    if let Some(path) = &args.record {
+        let cannot = || format!("cannot record to {}", path.display());
+        monitor
+            .record(create(path).with_context(cannot)?)
+            .with_context(cannot)?;
+    }
+    announce(monitor.live())?;
+    let mut output = Output::new(args.format)?;
+    monitor.run(stop, &mut output).await?;
+    output.finish(monitor.pipeline())?;
+    if let Some(error) = monitor.recording_error.take() {
+        let path = args.record.as_deref().unwrap_or(Path::new("the recording"));
+        return Err(error).with_context(|| format!("{} is not complete", path.display()));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Done on SIGINT, SIGTERM, SIGHUP, or after the given time.
+pub fn stop(after: Option<Duration>) -> io::Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    Ok(async move {
+        let timer = async {
+            match after {
+                Some(after) => tokio::time::sleep(after).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hang_up.recv() => {}
+            () = timer => {}
+        }
+    })
+}
+
+/// Says what is watched, and from where.
+fn announce(live: &Live) -> io::Result<()> {
+    let mut err = anstream::stderr();
+    let place = live.root().path.as_deref().map_or_else(
+        || "the cgroup v2 root (mounted privately)".into(),
+        |path| format!("the cgroup v2 root {}", path.display()),
+    );
+    writeln!(
+        err,
+        "imdsmon {}: watching TCP port 80 of 169.254.169.254 and fd00:ec2::254 for all processes; \
+         attached {} at {place}. Ctrl-C ends.",
+        env!("CARGO_PKG_VERSION"),
+        live.hooks().join(", "),
+    )?;
+    if let Snapshot::Off(why) = live.snapshot() {
+        writeln!(
+            err,
+            "imdsmon: note: processes are looked up in /proc only, so one that ends at once may stay \
+             unnamed ({why})"
+        )?;
+    }
+    Ok(())
+}
+
+/// A recording says who called what: it is its owner's alone, and never replaces a file.
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+}
+
+/// A positive time with a unit.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is not a time; write for example 30s, 10m or 1h30m");
+    let parsed: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+    Duration::try_from(parsed)
+        .ok()
+        .filter(|d| !d.is_zero())
+        .ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units_and_are_positive() {
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
+        for wrong in ["", "5", "-5s", "0s", "soon", "99999999999999999999h"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! A call as JSON: a stable contract.
+//!
+//! Flat names, those of OpenTelemetry's semantic conventions where one exists. Every field is
+//! always there; what is absent is `null`. New fields may come, none will change its meaning.
+
+use std::io::{self, Write};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::{
+    capture::{bytes::Bytes, event::UnixNanos},
+    http::call::{Call, Finding, Outcome, TokenValue, Unparsed, Version},
+    identity::Process,
+    pipeline::Attributed,
+};
+
+/// Writes a finding as one line.
+pub fn line(out: &mut impl Write, found: &Attributed) -> io::Result<()> {
+    let caller = CallerFields::new(found);
+    match &found.finding {
+        Finding::Call(call) => serde_json::to_writer(&mut *out, &CallLine::new(call, caller))?,
+        Finding::Unparsed(unparsed) => {
+            serde_json::to_writer(&mut *out, &UnparsedLine::new(unparsed, caller))?;
+        }
+    }
+    out.write_all(b"\n")
+}
+
+/// RFC 3339 in UTC, with microseconds.
+#[must_use]
+pub fn timestamp(time: UnixNanos) -> String {
+    let timestamp = Timestamp::from_nanosecond(time.into()).unwrap_or_default();
+    format!("{timestamp:.6}")
+}
+
+#[derive(Serialize)]
+struct CallLine<'a> {
+    timestamp: String,
+    #[serde(rename = "event.name")]
+    event: &'static str,
+    #[serde(rename = "imds.version")]
+    version: &'static str,
+    #[serde(rename = "imds.token")]
+    token: Option<&'static str>,
+    #[serde(rename = "imds.outcome")]
+    outcome: &'static str,
+    #[serde(rename = "http.request.method")]
+    method: &'a str,
+    #[serde(rename = "url.path")]
+    path: &'a str,
+    #[serde(rename = "url.query")]
+    query: Option<&'a str>,
+    #[serde(rename = "network.protocol.version")]
+    protocol: &'static str,
+    #[serde(rename = "user_agent.original")]
+    user_agent: Option<&'a str>,
+    #[serde(rename = "http.response.status_code")]
+    status: Option<u16>,
+    #[serde(rename = "imds.server")]
+    imds_server: Option<&'a str>,
+    #[serde(rename = "imds.latency_us")]
+    latency_us: Option<u64>,
+    #[serde(rename = "server.address")]
+    server: String,
+    #[serde(rename = "imds.connection")]
+    connection: u64,
+    #[serde(flatten)]
+    caller: CallerFields,
+}
+
+impl<'a> CallLine<'a> {
+    fn new(call: &'a Call, caller: CallerFields) -> Self {
+        let Call {
+            time,
+            connection,
+            task: _,
+            server,
+            version,
+            token,
+            method,
+            path,
+            query,
+            protocol,
+            user_agent,
+            outcome,
+            status,
+            imds_server,
+            latency_us,
+        } = call;
+        Self {
+            timestamp: timestamp(*time),
+            event: "imds.call",
+            version: match version {
+                Version::V1 => "v1",
+                Version::V2 => "v2",
+                Version::Token => "token",
+            },
+            token: token.map(|token| match token {
+                TokenValue::Present => "present",
+                TokenValue::Empty => "empty",
+            }),
+            outcome: match outcome {
+                Outcome::Answered => "answered",
+                Outcome::NoAnswer => "no-answer",
+            },
+            method,
+            path,
+            query: query.as_deref(),
+            protocol,
+            user_agent: user_agent.as_deref(),
+            status: *status,
+            imds_server: imds_server.as_deref(),
+            latency_us: *latency_us,
+            server: server.address().to_string(),
+            connection: *connection,
+            caller,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct UnparsedLine {
+    timestamp: String,
+    #[serde(rename = "event.name")]
+    event: &'static str,
+    #[serde(rename = "imds.unparsed_bytes")]
+    bytes: u64,
+    #[serde(rename = "server.address")]
+    server: String,
+    #[serde(rename = "imds.connection")]
+    connection: u64,
+    #[serde(flatten)]
+    caller: CallerFields,
+}
+
+impl UnparsedLine {
+    fn new(unparsed: &Unparsed, caller: CallerFields) -> Self {
+        let Unparsed {
+            time,
+            connection,
+            task: _,
+            server,
+            bytes,
+        } = unparsed;
+        Self {
+            timestamp: timestamp(*time),
+            event: "imds.unparsed",
+            bytes: *bytes,
+            server: server.address().to_string(),
+            connection: *connection,
+            caller,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct CallerFields {
+    #[serde(rename = "process.pid")]
+    pid: Option<u32>,
+    #[serde(rename = "process.parent_pid")]
+    parent: Option<u32>,
+    #[serde(rename = "process.executable.path")]
+    exe: Option<String>,
+    #[serde(rename = "process.executable.name")]
+    name: Option<String>,
+    #[serde(rename = "process.command_args")]
+    args: Option<Vec<String>>,
+    #[serde(rename = "process.user.id")]
+    uid: Option<u32>,
+    #[serde(rename = "process.user.name")]
+    user: Option<String>,
+    #[serde(rename = "process.linux.cgroup")]
+    cgroup: Option<String>,
+    #[serde(rename = "process.ancestors")]
+    ancestors: Option<Vec<AncestorFields>>,
+    #[serde(rename = "linux.netns")]
+    netns: Option<u32>,
+    #[serde(rename = "imds.connector.pid")]
+    connector_pid: Option<u32>,
+    #[serde(rename = "imds.connector.executable.name")]
+    connector_name: Option<String>,
+    #[serde(rename = "imds.connector.command_args")]
+    connector_args: Option<Vec<String>>,
+}
+
+#[derive(Serialize)]
+struct AncestorFields {
+    pid: u32,
+    name: String,
+}
+
+impl CallerFields {
+    fn new(found: &Attributed) -> Self {
+        let process = found.caller.process.as_deref();
+        let connector = found.caller.connector.as_deref();
+        Self {
+            pid: process.map(|p| p.pid),
+            parent: process.and_then(|p| p.parent),
+            exe: process.and_then(|p| p.exe.as_ref()).map(Bytes::to_text),
+            name: process.map(|p| p.name.to_text()),
+            args: process.map(arguments),
+            uid: process.map(|p| p.uid),
+            user: process.and_then(|p| p.user.clone()),
+            cgroup: process.and_then(|p| p.cgroup.as_ref()).map(Bytes::to_text),
+            ancestors: process.map(|p| {
+                let ancestors = p.ancestors.iter();
+                ancestors
+                    .map(|(pid, name)| AncestorFields {
+                        pid: *pid,
+                        name: name.to_text(),
+                    })
+                    .collect()
+            }),
+            netns: process.and_then(|p| p.netns),
+            connector_pid: connector.map(|p| p.pid),
+            connector_name: connector.map(|p| p.name.to_text()),
+            connector_args: connector.map(arguments),
+        }
+    }
+}
+
+fn arguments(process: &Process) -> Vec<String> {
+    process.args.iter().map(Bytes::to_text).collect()
+}

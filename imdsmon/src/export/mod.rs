@@ -1,0 +1,3 @@
+//! For machines.
+
+pub mod json;

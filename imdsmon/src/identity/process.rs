@@ -1,0 +1,188 @@
+//! A process, as far as it could be found out.
+
+use imdsmon_common::ARGV_LEN;
+
+use crate::capture::{
+    bytes::Bytes,
+    event::{ProcFacts, Task},
+};
+
+/// A process that uses IMDS. Untrusted throughout: a process chooses its own name and arguments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Process id in the initial pid namespace.
+    pub pid: u32,
+    /// Parent's process id.
+    pub parent: Option<u32>,
+    /// Path of the executable.
+    pub exe: Option<Bytes>,
+    /// File name of the executable; if that is unknown, the name of the thread.
+    pub name: Bytes,
+    /// Arguments, token values blanked.
+    pub args: Vec<Bytes>,
+    /// User id in the initial user namespace.
+    pub uid: u32,
+    /// Name of the user in the host's `/etc/passwd`.
+    pub user: Option<String>,
+    /// Path of the cgroup.
+    pub cgroup: Option<Bytes>,
+    /// Parent, its parent, and so on, up to pid 1: process id and name.
+    pub ancestors: Vec<(u32, Bytes)>,
+    /// Inode number of the network namespace.
+    pub netns: Option<u32>,
+}
+
+impl Process {
+    /// Weighs the kernel's snapshot against what `/proc` said a moment later: in between, the
+    /// process may have replaced itself by another program, or be gone.
+    #[must_use]
+    pub fn new(task: &Task) -> Self {
+        let none = ProcFacts::default();
+        let proc = task.proc.as_ref().unwrap_or(&none);
+        let exe = proc.exe.clone().filter(|exe| match &task.exe_name {
+            Some(name) => file_name(exe) == &name[..],
+            None => true,
+        });
+        let name = task
+            .exe_name
+            .clone()
+            .or_else(|| exe.as_ref().map(|exe| file_name(exe).into()))
+            .or_else(|| (!task.comm.is_empty()).then(|| task.comm.clone()))
+            .or_else(|| proc.comm.clone())
+            .unwrap_or_default();
+        let ancestors = if proc.ancestors.is_empty() {
+            &task.ancestors
+        } else {
+            &proc.ancestors
+        };
+        Self {
+            pid: task.pid,
+            parent: task
+                .ancestors
+                .first()
+                .map(|a| a.pid)
+                .or((proc.parent != 0).then_some(proc.parent)),
+            exe,
+            name,
+            args: arguments(task.argv.as_deref(), &proc.argv),
+            uid: task.uid,
+            user: task.user.clone(),
+            cgroup: cgroup(task, proc),
+            ancestors: ancestors.iter().map(|a| (a.pid, a.name.clone())).collect(),
+            netns: task.netns.or(proc.netns),
+        }
+    }
+
+    /// Whether this is the same process running the same program.
+    #[must_use]
+    pub fn is_same_program(&self, other: &Self) -> bool {
+        self.pid == other.pid && self.name == other.name && self.args == other.args
+    }
+}
+
+/// The last component of an executable's path, without what the kernel appends to one that was
+/// deleted.
+fn file_name(exe: &[u8]) -> &[u8] {
+    let exe = exe.strip_suffix(b" (deleted)").unwrap_or(exe);
+    exe.rsplit(|&b| b == b'/').next().unwrap_or(exe)
+}
+
+/// The snapshot is of the right moment but may be cut; `/proc` has all if it is the same program.
+fn arguments(snapshot: Option<&[Bytes]>, proc: &[Bytes]) -> Vec<Bytes> {
+    let Some(snapshot) = snapshot else {
+        return proc.to_vec();
+    };
+    let used: usize = snapshot.iter().map(|arg| arg.len() + 1).sum();
+    let whole = snapshot.len().saturating_sub(1);
+    if used >= ARGV_LEN && proc.len() >= snapshot.len() && proc[..whole] == snapshot[..whole] {
+        proc.to_vec()
+    } else {
+        snapshot.to_vec()
+    }
+}
+
+/// On a hybrid host all of cgroup v2 is its root, and only `/proc` knows systemd's hierarchy.
+fn cgroup(task: &Task, proc: &ProcFacts) -> Option<Bytes> {
+    let root = |path: &&Bytes| &path[..] == b"/";
+    let kernel = task.cgroup.as_ref();
+    kernel
+        .filter(|path| !root(path))
+        .or(proc.cgroup.as_ref())
+        .or(kernel)
+        .cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(texts: &[&str]) -> Vec<Bytes> {
+        texts.iter().map(|t| t.as_bytes().into()).collect()
+    }
+
+    fn task() -> Task {
+        Task {
+            pid: 7,
+            comm: b"curl".as_slice().into(),
+            exe_name: Some(b"curl".as_slice().into()),
+            argv: Some(bytes(&["curl", "http://h/"])),
+            ..Task::default()
+        }
+    }
+
+    #[test]
+    fn a_process_that_is_gone_is_known_by_its_snapshot() {
+        let process = Process::new(&task());
+        assert_eq!(process.name, b"curl".as_slice().into());
+        assert_eq!(process.args, bytes(&["curl", "http://h/"]));
+        assert_eq!(process.exe, None);
+    }
+
+    #[test]
+    fn a_program_that_was_replaced_before_we_looked_is_not_mistaken() {
+        let mut task = task();
+        task.proc = Some(ProcFacts {
+            exe: Some(b"/bin/sleep".as_slice().into()),
+            argv: bytes(&["sleep", "9"]),
+            ..ProcFacts::default()
+        });
+        let process = Process::new(&task);
+        assert_eq!(process.exe, None, "/bin/sleep is not who called");
+        assert_eq!(process.args, bytes(&["curl", "http://h/"]));
+    }
+
+    #[test]
+    fn a_deleted_executable_is_still_that_executable() {
+        let mut task = task();
+        let exe: Bytes = b"/usr/bin/curl (deleted)".as_slice().into();
+        task.proc = Some(ProcFacts {
+            exe: Some(exe.clone()),
+            ..ProcFacts::default()
+        });
+        assert_eq!(Process::new(&task).exe, Some(exe));
+    }
+
+    #[test]
+    fn arguments_longer_than_the_snapshot_come_from_proc_if_they_are_the_same() {
+        let long = "x".repeat(600);
+        let mut cut = bytes(&["java", &long]);
+        cut[1].0.truncate(507);
+        let full = bytes(&["java", &long, "-jar", "app.jar"]);
+        assert_eq!(arguments(Some(&cut), &full), full);
+        let other = bytes(&["sleep", &long, "1", "2"]);
+        assert_eq!(arguments(Some(&cut), &other), cut);
+    }
+
+    #[test]
+    fn the_root_cgroup_says_nothing_if_proc_knows_better() {
+        let mut task = task();
+        task.cgroup = Some(b"/".as_slice().into());
+        assert_eq!(Process::new(&task).cgroup, Some(b"/".as_slice().into()));
+        let unit: Bytes = b"/system.slice/cron.service".as_slice().into();
+        task.proc = Some(ProcFacts {
+            cgroup: Some(unit.clone()),
+            ..ProcFacts::default()
+        });
+        assert_eq!(Process::new(&task).cgroup, Some(unit));
+    }
+}

@@ -1,0 +1,169 @@
+//! A live run: the kernel's events through the witness, the recorder and the pipeline, until
+//! somebody says stop.
+
+use std::{
+    fs::File,
+    future::Future,
+    io::{self, BufWriter},
+    time::Duration,
+};
+
+use crate::{
+    capture::{
+        AttachError,
+        event::Event,
+        live::{self, Live},
+        recording::Writer,
+    },
+    identity::witness::Witness,
+    pipeline::{Attributed, Pipeline},
+};
+
+/// A recording on its way to disk.
+pub type Recorder = Writer<BufWriter<File>>;
+
+/// A live run.
+pub struct Monitor {
+    live: Live,
+    witness: Witness,
+    pipeline: Pipeline,
+    recorder: Option<Recorder>,
+    events: Vec<Event>,
+    /// Why the recording stopped before its end.
+    pub recording_error: Option<io::Error>,
+}
+
+/// Receives findings. An error ends the run.
+pub trait Sink {
+    /// Takes one finding.
+    fn found(&mut self, found: &Attributed) -> io::Result<()>;
+
+    /// There is nothing more for now: what was written should be seen.
+    fn flush(&mut self) -> io::Result<()>;
+}
+
+impl Monitor {
+    /// Attaches to the kernel. From here on, calls are seen. Must run inside a tokio runtime.
+    pub fn start() -> Result<Self, AttachError> {
+        Ok(Self {
+            live: Live::start()?,
+            witness: Witness::default(),
+            pipeline: Pipeline::default(),
+            recorder: None,
+            events: Vec::new(),
+            recording_error: None,
+        })
+    }
+
+    /// Writes all events of the run to `file`.
+    pub fn record(&mut self, file: File) -> io::Result<()> {
+        let mut recorder = Writer::new(BufWriter::new(file), live::now())?;
+        recorder.flush()?;
+        self.recorder = Some(recorder);
+        Ok(())
+    }
+
+    /// Hands findings to `sink` until `stop` is done, then what still waits.
+    ///
+    /// While there is no traffic to IMDS this sleeps without waking up.
+    pub async fn run(
+        &mut self,
+        stop: impl Future<Output = ()>,
+        sink: &mut impl Sink,
+    ) -> io::Result<()> {
+        tokio::pin!(stop);
+        self.live.find_holders(&mut |event| self.events.push(event));
+        self.process(sink)?;
+        let mut more = true;
+        loop {
+            let deadline = self.pipeline.next_deadline();
+            tokio::select! {
+                biased;
+                () = &mut stop => break,
+                ready = wait(&mut self.live, more) => ready?,
+                () = until(deadline) => self.events.push(Event::Tick { time: live::now() }),
+            }
+            more = self.live.drain(&mut |event| self.events.push(event));
+            self.process(sink)?;
+        }
+        // What happened before the stop is in the ring already.
+        while self.live.drain(&mut |event| self.events.push(event)) {
+            self.process(sink)?;
+        }
+        self.events.push(Event::End {
+            time: live::now(),
+            totals: self.live.totals(),
+        });
+        self.process(sink)?;
+        self.pipeline.finish();
+        self.hand_over(sink)
+    }
+
+    /// The source of the events.
+    #[must_use]
+    pub fn live(&self) -> &Live {
+        &self.live
+    }
+
+    /// What was found, for the summary.
+    #[must_use]
+    pub fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
+    }
+
+    fn process(&mut self, sink: &mut impl Sink) -> io::Result<()> {
+        let mut events = std::mem::take(&mut self.events);
+        for mut event in events.drain(..) {
+            self.witness.complete(&mut event, self.live.root());
+            self.write_down(&event);
+            self.pipeline.feed(&event);
+        }
+        self.events = events;
+        self.flush_recording();
+        self.hand_over(sink)
+    }
+
+    fn hand_over(&mut self, sink: &mut impl Sink) -> io::Result<()> {
+        let mut any = false;
+        while let Some(found) = self.pipeline.next() {
+            sink.found(&found)?;
+            any = true;
+        }
+        if any { sink.flush() } else { Ok(()) }
+    }
+
+    fn write_down(&mut self, event: &Event) {
+        if let Some(Err(error)) = self.recorder.as_mut().map(|r| r.write(event)) {
+            self.give_up_recording(error);
+        }
+    }
+
+    fn flush_recording(&mut self) {
+        if let Some(Err(error)) = self.recorder.as_mut().map(Recorder::flush) {
+            self.give_up_recording(error);
+        }
+    }
+
+    /// Watching goes on without the recording: a full disk must not blind the monitor.
+    fn give_up_recording(&mut self, error: io::Error) {
+        tracing::error!(%error, "the recording stops here; watching goes on");
+        self.recorder = None;
+        self.recording_error = Some(error);
+    }
+}
+
+async fn wait(live: &mut Live, more: bool) -> io::Result<()> {
+    if more { Ok(()) } else { live.ready().await }
+}
+
+/// Waits until a point in Unix time; for ever if there is none.
+async fn until(deadline: Option<i64>) {
+    match deadline {
+        Some(deadline) => {
+            let nanos = deadline.saturating_sub(live::now()).max(0).cast_unsigned();
+            // A millisecond on top, so that the deadline is over when it is looked at.
+            tokio::time::sleep(Duration::from_nanos(nanos) + Duration::from_millis(1)).await;
+        }
+        None => std::future::pending().await,
+    }
+}

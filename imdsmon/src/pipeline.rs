@@ -1,0 +1,136 @@
+//! Joins the boxes between capture and output: events in, attributed findings out.
+//!
+//! The same for live events and for a recording of them, and without any clock of its own: that
+//! is why a replay gives the same bytes.
+
+use std::collections::VecDeque;
+
+use crate::{
+    capture::event::{Event, Totals, UnixNanos},
+    http::{
+        Counters, Http, Limits,
+        call::{Call, Finding, Unparsed},
+    },
+    identity::{Caller, People},
+};
+
+/// A finding, and who is behind it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attributed {
+    /// What was found.
+    pub finding: Finding,
+    /// Who did it.
+    pub caller: Caller,
+}
+
+/// From events to attributed findings.
+pub struct Pipeline {
+    http: Http,
+    people: People,
+    found: Vec<Finding>,
+    out: VecDeque<Attributed>,
+    window: Option<(UnixNanos, UnixNanos)>,
+    lost: u64,
+    totals: Option<Totals>,
+}
+
+impl Default for Pipeline {
+    fn default() -> Self {
+        Self {
+            http: Http::new(Limits::default()),
+            people: People::default(),
+            found: Vec::new(),
+            out: VecDeque::new(),
+            window: None,
+            lost: 0,
+            totals: None,
+        }
+    }
+}
+
+impl Pipeline {
+    /// Takes one event; what it completes can then be taken with [`Self::next`].
+    pub fn feed(&mut self, event: &Event) {
+        let time = match event {
+            Event::Task(task) => task.time,
+            Event::Sent(sent) => sent.time,
+            Event::Received(received) => received.time,
+            Event::Closed { time, .. }
+            | Event::Tick { time }
+            | Event::Lost { time, .. }
+            | Event::End { time, .. } => *time,
+        };
+        let (start, end) = self.window.unwrap_or((time, time));
+        self.window = Some((start.min(time), end.max(time)));
+        match event {
+            Event::Lost { records, .. } => self.lost += records,
+            Event::End { totals, .. } => self.totals = Some(*totals),
+            _ => {}
+        }
+        self.people.feed(event);
+        self.http.feed(event, &mut self.found);
+        self.attribute();
+        if let Event::Closed { connection, .. } = event {
+            self.people.forget(*connection);
+        }
+    }
+
+    /// Nothing more will come: what still waits for an answer comes out without one.
+    pub fn finish(&mut self) {
+        self.http.finish(&mut self.found);
+        self.attribute();
+    }
+
+    /// The next finding that is complete.
+    pub fn next(&mut self) -> Option<Attributed> {
+        self.out.pop_front()
+    }
+
+    /// When a [`Event::Tick`] is due, if no other event comes before. `None`: nothing waits.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<UnixNanos> {
+        self.http.next_deadline()
+    }
+
+    /// What the HTTP side counted.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.http.counters()
+    }
+
+    /// Time of the first and of the last event.
+    #[must_use]
+    pub fn window(&self) -> Option<(UnixNanos, UnixNanos)> {
+        self.window
+    }
+
+    /// Records that the kernel had no room for, as far as events told.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// What went through the kernel programs; known once the stream has ended as it should.
+    #[must_use]
+    pub fn totals(&self) -> Option<Totals> {
+        self.totals
+    }
+
+    fn attribute(&mut self) {
+        for finding in self.found.drain(..) {
+            let (connection, task) = match &finding {
+                Finding::Call(call) => {
+                    let Call {
+                        connection, task, ..
+                    } = &**call;
+                    (*connection, *task)
+                }
+                Finding::Unparsed(Unparsed {
+                    connection, task, ..
+                }) => (*connection, *task),
+            };
+            let caller = self.people.caller(connection, task);
+            self.out.push_back(Attributed { finding, caller });
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! A call as one line for a person: aligned, coloured where the stream shows colours.
+
+use std::io::{self, Write};
+
+use anstyle::{AnsiColor, Style};
+
+use super::escape::escaped;
+use crate::{
+    capture::bytes::Bytes,
+    export::json::timestamp,
+    http::call::{Call, Finding, Outcome, TokenValue, Version},
+    identity::{Caller, Process},
+    pipeline::Attributed,
+};
+
+/// Characters of a path, a program or a name that are shown at most.
+const MAX: usize = 256;
+/// Characters of the arguments that are shown at most.
+const ARGS: usize = 120;
+
+const ALARM: Style = AnsiColor::Red.on_default().bold();
+const GOOD: Style = AnsiColor::Green.on_default();
+const TOKEN: Style = AnsiColor::Cyan.on_default();
+const ODD: Style = AnsiColor::Yellow.on_default();
+const DIM: Style = Style::new().dimmed();
+
+/// The names of the columns.
+pub fn heading(out: &mut impl Write) -> io::Result<()> {
+    writeln!(
+        out,
+        "{DIM}{:<12} {:<5} {:<9} {:<22} {:<16} {:<6} REQUEST{DIM:#}",
+        "TIME (UTC)", "KIND", "ANSWER", "PROGRAM", "USER", "TAKES"
+    )
+}
+
+/// One finding, two lines if there is more to say about who sent it.
+pub fn line(out: &mut impl Write, found: &Attributed) -> io::Result<()> {
+    match &found.finding {
+        Finding::Call(call) => {
+            let (kind, style) = kind(call);
+            write!(
+                out,
+                "{DIM}{}{DIM:#} {style}{kind:<5}{style:#} ",
+                clock(call.time)
+            )?;
+            answer(out, call)?;
+            who(out, &found.caller)?;
+            let takes = call.latency_us.map(takes).unwrap_or_default();
+            write!(
+                out,
+                "{takes:<6} {} {}",
+                escaped(&call.method, MAX),
+                escaped(&call.path, MAX)
+            )?;
+            if let Some(query) = &call.query {
+                write!(out, "?{}", escaped(query, MAX))?;
+            }
+            if call.token == Some(TokenValue::Empty) {
+                write!(out, " {ODD}(the token header has no token in it){ODD:#}")?;
+            }
+        }
+        Finding::Unparsed(unparsed) => {
+            write!(
+                out,
+                "{DIM}{}{DIM:#} {ODD}{:<5}{ODD:#} {:<9} ",
+                clock(unparsed.time),
+                "?",
+                ""
+            )?;
+            who(out, &found.caller)?;
+            write!(
+                out,
+                "{:<6} {} bytes that are no HTTP request",
+                "", unparsed.bytes
+            )?;
+        }
+    }
+    writeln!(out)?;
+    origin(out, &found.caller)
+}
+
+fn kind(call: &Call) -> (&'static str, Style) {
+    match (call.version, call.token) {
+        (Version::V1, _) => ("v1", ALARM),
+        (Version::V2, Some(TokenValue::Empty)) => ("v2", ODD),
+        (Version::V2, _) => ("v2", GOOD),
+        (Version::Token, _) => ("token", TOKEN),
+    }
+}
+
+fn answer(out: &mut impl Write, call: &Call) -> io::Result<()> {
+    let (text, style) = match (call.outcome, call.status) {
+        (Outcome::Answered, Some(status @ 200..=299)) => (status.to_string(), Style::new()),
+        (Outcome::Answered, Some(status)) => (status.to_string(), ODD),
+        (Outcome::Answered, None) => ("answered".into(), Style::new()),
+        (Outcome::NoAnswer, _) => ("no answer".into(), ODD),
+    };
+    write!(out, "{style}{text:<9}{style:#} ")
+}
+
+fn who(out: &mut impl Write, caller: &Caller) -> io::Result<()> {
+    let Some(process) = &caller.process else {
+        return write!(out, "{:<22} {:<16} ", "(unknown)", "");
+    };
+    let program = format!("{}[{}]", escaped(&process.name.to_text(), 32), process.pid);
+    let user = process
+        .user
+        .clone()
+        .unwrap_or_else(|| process.uid.to_string());
+    write!(out, "{program:<22} {:<16} ", escaped(&user, 32))
+}
+
+/// The second line: arguments, where the process stands, and who opened the connection.
+fn origin(out: &mut impl Write, caller: &Caller) -> io::Result<()> {
+    let Some(process) = caller.process.as_deref() else {
+        return Ok(());
+    };
+    write!(out, "{DIM}{:13}└ {}", "", command(process))?;
+    if let Some(cgroup) = process.cgroup.as_ref().filter(|path| &path[..] != b"/") {
+        write!(out, "  in {}", escaped(&cgroup.to_text(), MAX))?;
+    }
+    if let Some((pid, name)) = process.ancestors.first() {
+        write!(out, "  from {}[{pid}]", escaped(&name.to_text(), 32))?;
+    }
+    if let Some(connector) = &caller.connector {
+        let name = connector.name.to_text();
+        write!(
+            out,
+            "  on a connection of {}[{}]",
+            escaped(&name, 32),
+            connector.pid
+        )?;
+    }
+    writeln!(out, "{DIM:#}")
+}
+
+fn command(process: &Process) -> String {
+    if process.args.is_empty() {
+        let exe = process.exe.as_ref().map(Bytes::to_text).unwrap_or_default();
+        return escaped(&exe, MAX).to_string();
+    }
+    let args: Vec<String> = process.args.iter().map(Bytes::to_text).collect();
+    escaped(&short_blanks(&args.join(" ")), ARGS).to_string()
+}
+
+/// A blanked token value needs no more than three characters to be seen as one.
+fn short_blanks(text: &str) -> String {
+    let mut run = 0;
+    let keep = |c: &char| {
+        run = if *c == '*' { run + 1 } else { 0 };
+        run <= 3
+    };
+    text.chars().filter(keep).collect()
+}
+
+/// The time of day.
+fn clock(time: i64) -> String {
+    timestamp(time).get(11..23).unwrap_or_default().to_owned()
+}
+
+/// A latency in at most six characters.
+fn takes(us: u64) -> String {
+    match us {
+        0..10_000 => format!("{us}us"),
+        10_000..10_000_000 => format!("{}ms", us / 1000),
+        _ => format!("{}s", us / 1_000_000),
+    }
+}

@@ -1,0 +1,5 @@
+//! For people.
+
+pub mod escape;
+pub mod line;
+pub mod summary;

@@ -1,0 +1,225 @@
+//! What a run ends with: per program, how it spoke to IMDS; and how much of it was seen.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+};
+
+use anstyle::{AnsiColor, Style};
+
+use super::escape::escaped;
+use crate::{
+    capture::{
+        bytes::Bytes,
+        event::{Totals, UnixNanos},
+    },
+    http::call::{Call, Finding, Version},
+    identity::Caller,
+    pipeline::{Attributed, Pipeline},
+};
+
+/// Programs that are told apart; a hostile user could make up any number.
+const PROGRAMS: usize = 1000;
+/// Characters of a program's or a path's name that are shown.
+const MAX: usize = 60;
+
+const HEADING: Style = Style::new().bold();
+const ALARM: Style = AnsiColor::Red.on_default().bold();
+const WARN: Style = AnsiColor::Yellow.on_default();
+
+/// Counts calls by program.
+#[derive(Default)]
+pub struct Summary {
+    programs: BTreeMap<Program, Counts>,
+    calls: u64,
+    unparsed_bytes: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Program {
+    name: String,
+    user: String,
+}
+
+#[derive(Default)]
+struct Counts {
+    tokenless: u64,
+    with_token: u64,
+    token_requests: u64,
+    unanswered: u64,
+    last: UnixNanos,
+    last_path: String,
+}
+
+impl Summary {
+    /// Counts a finding.
+    pub fn add(&mut self, found: &Attributed) {
+        let mut program = program(&found.caller);
+        if self.programs.len() >= PROGRAMS && !self.programs.contains_key(&program) {
+            program = Program {
+                name: "(others)".into(),
+                user: String::new(),
+            };
+        }
+        match &found.finding {
+            Finding::Unparsed(unparsed) => self.unparsed_bytes += unparsed.bytes,
+            Finding::Call(call) => {
+                self.calls += 1;
+                self.programs.entry(program).or_default().add(call);
+            }
+        }
+    }
+
+    /// Writes the table, most tokenless calls first, and what is known of the run.
+    pub fn write(&self, out: &mut impl Write, pipeline: &Pipeline) -> io::Result<()> {
+        writeln!(out)?;
+        if self.programs.is_empty() {
+            writeln!(out, "No call to the metadata service was seen.")?;
+        } else {
+            self.table(out)?;
+        }
+        self.run(out, pipeline)
+    }
+
+    fn table(&self, out: &mut impl Write) -> io::Result<()> {
+        let mut rows: Vec<_> = self.programs.iter().collect();
+        rows.sort_by(|(a, x), (b, y)| y.tokenless.cmp(&x.tokenless).then_with(|| a.cmp(b)));
+        let width = |get: fn(&Program) -> &str, title: &str| {
+            let widths = rows
+                .iter()
+                .map(|(p, _)| escaped(get(p), MAX).to_string().chars().count());
+            widths.max().unwrap_or(0).max(title.len())
+        };
+        let names = width(|p| &p.name, "PROGRAM");
+        let users = width(|p| &p.user, "USER");
+        writeln!(
+            out,
+            "{HEADING}{:names$}  {:users$}  TOKENLESS  WITH TOKEN  TOKEN REQUESTS  NO ANSWER  LAST PATH{HEADING:#}",
+            "PROGRAM", "USER"
+        )?;
+        for (program, counts) in rows {
+            let style = if counts.tokenless > 0 {
+                ALARM
+            } else {
+                Style::new()
+            };
+            writeln!(
+                out,
+                "{:names$}  {:users$}  {style}{:>9}{style:#}  {:>10}  {:>14}  {:>9}  {}",
+                escaped(&program.name, MAX),
+                escaped(&program.user, MAX),
+                counts.tokenless,
+                counts.with_token,
+                counts.token_requests,
+                counts.unanswered,
+                escaped(&counts.last_path, MAX),
+            )?;
+        }
+        Ok(())
+    }
+
+    fn run(&self, out: &mut impl Write, pipeline: &Pipeline) -> io::Result<()> {
+        let (start, end) = pipeline.window().unwrap_or_default();
+        #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
+        let seconds = (end - start) as f64 / 1e9;
+        let counters = pipeline.counters();
+        let plural = if self.calls == 1 { "" } else { "s" };
+        writeln!(out)?;
+        write!(out, "Watched {seconds:.1} s: {} call{plural}", self.calls)?;
+        if self.unparsed_bytes > 0 {
+            write!(out, ", {} bytes that are no request", self.unparsed_bytes)?;
+        }
+        writeln!(out, ".")?;
+        let Some(Totals {
+            segments,
+            captured,
+            lost,
+            cut,
+            unknown,
+        }) = pipeline.totals()
+        else {
+            writeln!(
+                out,
+                "{WARN}The recording breaks off: what came after is not known.{WARN:#}"
+            )?;
+            return Ok(());
+        };
+        write!(
+            out,
+            "Segments with data {segments}, records captured {captured}, "
+        )?;
+        let style = if lost + cut + unknown > 0 {
+            ALARM
+        } else {
+            Style::new()
+        };
+        writeln!(out, "{style}records lost {lost}{style:#}.")?;
+        if cut > 0 {
+            writeln!(
+                out,
+                "{WARN}{cut} bytes of very long segments were not captured.{WARN:#}"
+            )?;
+        }
+        if unknown > 0 {
+            writeln!(
+                out,
+                "{ALARM}{unknown} records were not understood.{ALARM:#}"
+            )?;
+        }
+        if counters.gap_bytes > 0 {
+            writeln!(
+                out,
+                "{WARN}{} bytes are missing from connections.{WARN:#}",
+                counters.gap_bytes
+            )?;
+        }
+        if counters.evicted_flows > 0 {
+            writeln!(
+                out,
+                "{WARN}{} connections were given up because too many were open at once.{WARN:#}",
+                counters.evicted_flows
+            )?;
+        }
+        if lost > 0 {
+            writeln!(
+                out,
+                "{WARN}Calls may be missing above: the machine was too busy to read them all.{WARN:#}"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl Counts {
+    fn add(&mut self, call: &Call) {
+        match call.version {
+            Version::V1 => self.tokenless += 1,
+            Version::V2 => self.with_token += 1,
+            Version::Token => self.token_requests += 1,
+        }
+        self.unanswered += u64::from(call.outcome == crate::http::call::Outcome::NoAnswer);
+        if call.time >= self.last {
+            self.last = call.time;
+            self.last_path.clone_from(&call.path);
+        }
+    }
+}
+
+fn program(caller: &Caller) -> Program {
+    let Some(process) = caller.process.as_deref() else {
+        return Program {
+            name: "(unknown)".into(),
+            user: String::new(),
+        };
+    };
+    Program {
+        name: process
+            .exe
+            .as_ref()
+            .map_or_else(|| process.name.to_text(), Bytes::to_text),
+        user: process
+            .user
+            .clone()
+            .unwrap_or_else(|| process.uid.to_string()),
+    }
+}
