@@ -1,0 +1,184 @@
+//! What a machine holds: static programs, and the modules its kernel lacks.
+
+use super::archive::Archive;
+use super::cpio::Writer;
+use super::kernel::{Arch, Kernel};
+use super::qemu;
+use crate::debian::{self, Installer};
+use crate::process::{self, BUILD, QUESTION};
+use crate::progress::{note, step};
+use anyhow::{Context as _, Result, bail};
+use std::env::consts::ARCH;
+use std::fs::{self, File};
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Runs as process 1.
+const INIT: &str = "vm-init";
+
+/// A binary of the package tests with this prefix is a test: init runs it.
+const TEST: &str = "vm-test-";
+
+/// Modules that imdsmon or its tests need and Debian does not build in, each after those it
+/// needs itself: listing the sockets that were open before start, and a second namespace.
+const MODULES: &[&str] = &["inet_diag", "tcp_diag", "mptcp_diag", "veth"];
+
+/// A program for the machine: where it is, and what it is called there.
+pub struct Program {
+    path: PathBuf,
+    name: String,
+}
+
+/// Builds all programs for `arch`, without any library they would have to find at run time.
+pub fn build(
+    arch: Arch,
+    root: &Path,
+    home: &Path,
+    archive: &Archive,
+    installer: &Installer,
+) -> Result<Vec<Program>> {
+    let target_dir = home.join("build");
+    let mut cargo = match arch {
+        Arch::X86_64 if ARCH == "x86_64" => native(),
+        Arch::X86_64 => bail!("machines of x86_64 need a host of x86_64; this is {ARCH}"),
+        Arch::Arm64 => cross(home, archive, installer)?,
+    };
+    cargo
+        .current_dir(root)
+        .args([
+            "build",
+            "--release",
+            "--locked",
+            "--package",
+            "imdsmon",
+            "--package",
+            "tests",
+            "--bins",
+        ])
+        .args(["--target", arch.target()])
+        .arg("--target-dir")
+        .arg(&target_dir)
+        // What is tested is the kernel: minutes of optimisation would change nothing.
+        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
+        .env("CARGO_PROFILE_RELEASE_LTO", "off")
+        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
+        .env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
+    step(
+        &format!("build static programs for {}", arch.name()),
+        || process::run(&mut cargo, BUILD),
+    )?;
+    let built = target_dir.join(arch.target()).join("release");
+    let program = |name: String| Program {
+        path: built.join(&name),
+        name,
+    };
+    Ok(binaries(root)?.into_iter().map(program).collect())
+}
+
+/// Packs `programs` and the kernel's modules into an initramfs.
+pub fn pack(programs: &[Program], kernel: &Kernel, initramfs: &Path) -> Result<()> {
+    let file =
+        File::create(initramfs).with_context(|| format!("create {}", initramfs.display()))?;
+    let mut archive = Writer::new(BufWriter::new(file));
+    for directory in ["dev", "modules", "proc", "run", "sys", "tests", "tmp"] {
+        archive.directory(directory)?;
+    }
+    archive.character_device("dev/console", 5, 1)?;
+    for Program { path, name } in programs {
+        let content = fs::read(path).with_context(|| format!("read {}", path.display()))?;
+        let inside = match name.strip_prefix(TEST) {
+            Some(test) => format!("tests/{test}"),
+            None if name == INIT => "init".to_owned(),
+            None => name.clone(),
+        };
+        archive.file(&inside, &content)?;
+    }
+    for (index, module) in MODULES.iter().enumerate() {
+        if let Some(content) = kernel.module(module)? {
+            archive.file(&format!("modules/{index}-{module}.ko"), &content)?;
+        }
+    }
+    archive.finish()?;
+    note(format!("initramfs of {} MiB", qemu::mebibytes(initramfs)?));
+    Ok(())
+}
+
+/// Names of the binaries of the packages imdsmon and tests.
+fn binaries(root: &Path) -> Result<Vec<String>> {
+    let directory = root.join("tests/src/bin");
+    let entries =
+        fs::read_dir(&directory).with_context(|| format!("read {}", directory.display()))?;
+    let mut names = vec!["imdsmon".to_owned()];
+    for entry in entries {
+        let path = entry
+            .with_context(|| format!("read {}", directory.display()))?
+            .path();
+        let binary =
+            path.extension().is_some_and(|ext| ext == "rs") || path.join("main.rs").exists();
+        if let (true, Some(name)) = (binary, path.file_stem()) {
+            names.push(name.to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn native() -> Command {
+    let mut cargo = process::cargo();
+    cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
+    cargo
+}
+
+const CROSS_LINKER: &str = "aarch64-linux-gnu-gcc";
+const CROSS_PACKAGES: &[&str] = &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"];
+const DEBIAN_PACKAGES: &[&str] = &["rustc-web", "cargo-web", "libstd-rust-web-dev"];
+
+/// A cargo that builds for arm64: this toolchain, if it has the target, or else Debian's.
+fn cross(home: &Path, archive: &Archive, installer: &Installer) -> Result<Command> {
+    installer.ensure(CROSS_PACKAGES, "to link for arm64")?;
+    let mut flags = vec!["-C".to_owned(), "target-feature=+crt-static".to_owned()];
+    flags.extend(["-C".to_owned(), format!("linker={CROSS_LINKER}")]);
+    let mut cargo = if rustup_has_target() {
+        process::cargo()
+    } else {
+        installer.ensure(DEBIAN_PACKAGES, "to compile for arm64")?;
+        let sysroot = foreign_std(home, archive)?;
+        flags.extend([
+            "--sysroot".to_owned(),
+            sysroot.to_string_lossy().into_owned(),
+        ]);
+        let mut cargo = process::foreign("/usr/bin/cargo");
+        cargo.env("RUSTC", "/usr/bin/rustc");
+        cargo
+    };
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+    Ok(cargo)
+}
+
+fn rustup_has_target() -> bool {
+    let mut rustup = Command::new("rustup");
+    let targets = process::output(rustup.args(["target", "list", "--installed"]), QUESTION);
+    targets.is_ok_and(|targets| targets.lines().any(|line| line == Arch::Arm64.target()))
+}
+
+/// Rust's standard library for arm64, of the same version as Debian's compiler.
+///
+/// Unpacked below target/vm: to install it one would have to make the whole machine multiarch.
+fn foreign_std(home: &Path, archive: &Archive) -> Result<PathBuf> {
+    const PACKAGE: &str = "libstd-rust-web-dev";
+    let version =
+        debian::version(PACKAGE).with_context(|| format!("{PACKAGE} is not installed"))?;
+    let directory = home.join("std").join(&version);
+    if !directory.exists() {
+        note(format!("fetch {PACKAGE} {version} for arm64"));
+        let parent = home.join("std");
+        fs::create_dir_all(&parent).with_context(|| format!("create {}", parent.display()))?;
+        let partial = tempfile::tempdir_in(&parent).context("make a directory")?;
+        archive.unpack(&format!("{PACKAGE}:arm64={version}"), partial.path())?;
+        let partial = partial.keep();
+        fs::rename(&partial, &directory)
+            .with_context(|| format!("name {}", directory.display()))?;
+    }
+    Ok(directory.join("usr"))
+}

@@ -1,0 +1,30 @@
+//! Where things are.
+
+use anyhow::{Context as _, Result};
+use std::env;
+use std::path::{Path, PathBuf};
+
+/// The top of the repository.
+pub fn root() -> Result<PathBuf> {
+    let package = env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    let root = package
+        .parent()
+        .context("xtask has no directory above it")?;
+    root.canonicalize()
+        .with_context(|| format!("find {}", root.display()))
+}
+
+/// Cargo's target directory; every task keeps what it makes below it.
+pub fn target(root: &Path) -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir))
+}
+
+/// Where cargo keeps the sources of dependencies.
+pub fn cargo_home() -> Result<PathBuf> {
+    if let Some(home) = env::var_os("CARGO_HOME") {
+        return Ok(PathBuf::from(home));
+    }
+    let home = env::home_dir().context("no CARGO_HOME and no home directory")?;
+    Ok(home.join(".cargo"))
+}
