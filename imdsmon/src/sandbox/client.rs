@@ -21,6 +21,7 @@ use std::{
     io::{self, Read, Write as _},
     net::{SocketAddr, TcpStream, UdpSocket},
     os::{
+        fd::{AsFd, AsRawFd as _},
         linux::net::SocketAddrExt as _,
         unix::net::{SocketAddr as UnixAddr, UnixDatagram},
     },
@@ -35,6 +36,9 @@ pub const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The longest answer that is read, in bytes, head and body.
 const MAX_ANSWER: usize = 1024 * 1024;
+
+/// `TCPI_OPT_SYN_DATA` of the kernel's `linux/tcp.h`: data in the SYN was accepted.
+const TCPI_OPT_SYN_DATA: u8 = 32;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -248,4 +252,24 @@ impl Answers {
         self.buffer.drain(..whole);
         Ok(Some(answer))
     }
+}
+
+/// Whether data in the SYN of this connection was accepted (TCP Fast Open), sent or received.
+#[must_use]
+pub fn had_data_in_syn(stream: &impl AsFd) -> bool {
+    // The kernel fills as much of `struct tcp_info` as there is room for; `tcpi_options` is
+    // its sixth byte since it exists.
+    let mut info = [0_u8; 8];
+    let mut len: libc::socklen_t = 8;
+    // SAFETY: the pointer and the length are those of a live array.
+    let got = unsafe {
+        libc::getsockopt(
+            stream.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    got == 0 && info[5] & TCPI_OPT_SYN_DATA != 0
 }

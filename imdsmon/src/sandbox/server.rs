@@ -2,14 +2,15 @@
 
 use std::{
     fs, io,
-    net::{SocketAddr, TcpListener as StdListener},
+    net::{IpAddr, SocketAddr, TcpListener as StdListener, TcpStream as StdStream},
     os::{
-        fd::AsRawFd,
+        fd::AsRawFd as _,
         linux::net::SocketAddrExt as _,
         unix::net::{SocketAddr as UnixAddr, UnixDatagram, UnixStream as StdUnixStream},
     },
     sync::Arc,
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -21,6 +22,7 @@ use tokio::{
 use super::{
     IMDS_V4, IMDS_V6, MARKER, OTHER_ADDRESS, OTHER_PORT, SandboxError,
     answer::{After, Imds},
+    client::had_data_in_syn,
     config::{FastOpen, ImdsConfig},
     count::{Counter, Place},
     namespace::Namespace,
@@ -40,11 +42,11 @@ const READ: usize = 4096;
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_READS: usize = 64;
 
+/// How long to wait for the route to the IPv6 address.
+const ROUTE_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How long to wait when no connection can be accepted (no descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
-
-/// `TCPI_OPT_SYN_DATA` of the kernel's `linux/tcp.h`: data in the SYN was accepted.
-const TCPI_OPT_SYN_DATA: u8 = 32;
 
 /// Bytes of a C `int`, as `setsockopt` wants to know.
 const INT_LEN: libc::socklen_t = 4;
@@ -152,8 +154,25 @@ fn set_up_addresses() -> Result<bool, SandboxError> {
             "0",
         ));
     }
-    Ok(netlink::add_address(IMDS_V6.ip()).is_ok()
-        && StdListener::bind(SocketAddr::new(IMDS_V6.ip(), 0)).is_ok())
+    Ok(netlink::add_address(IMDS_V6.ip()).is_ok() && becomes_reachable(IMDS_V6.ip()))
+}
+
+/// Waits until an own IPv6 address can be called: the kernel adds its local route from a work
+/// queue, after it has acknowledged the address, and refuses connections until then (seen
+/// with Linux 6.18 in one namespace of six). So one is tried, to a listener made for it.
+fn becomes_reachable(address: IpAddr) -> bool {
+    let end = Instant::now() + ROUTE_PATIENCE;
+    let is_reachable = || {
+        let listener = StdListener::bind(SocketAddr::new(address, 0))?;
+        StdStream::connect_timeout(&listener.local_addr()?, ROUTE_PATIENCE / 10)
+    };
+    while is_reachable().is_err() {
+        if Instant::now() >= end {
+            return false;
+        }
+        thread::sleep(Duration::from_micros(100));
+    }
+    true
 }
 
 /// Sets the namespace's sysctl: `/proc/sys/net` shows every task its own namespace's.
@@ -252,22 +271,4 @@ async fn drain(stream: &mut TcpStream, piece: &mut [u8]) {
             return;
         }
     }
-}
-
-fn had_data_in_syn(stream: &impl AsRawFd) -> bool {
-    // The kernel fills as much of `struct tcp_info` as there is room for; `tcpi_options` is
-    // its sixth byte since it exists.
-    let mut info = [0_u8; 8];
-    let mut len: libc::socklen_t = 8;
-    // SAFETY: the pointer and the length are those of a live array.
-    let got = unsafe {
-        libc::getsockopt(
-            stream.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_INFO,
-            info.as_mut_ptr().cast(),
-            &raw mut len,
-        )
-    };
-    got == 0 && info[5] & TCPI_OPT_SYN_DATA != 0
 }
