@@ -205,9 +205,11 @@ impl Answers {
                 continue;
             }
             let mut piece = [0; 4096];
-            match stream.read(&mut piece)? {
-                0 => return Err(ClientError::Io(io::ErrorKind::UnexpectedEof.into())),
-                n => self.buffer.extend_from_slice(&piece[..n]),
+            match stream.read(&mut piece) {
+                Ok(0) => return Err(ClientError::Io(io::ErrorKind::UnexpectedEof.into())),
+                Ok(n) => self.buffer.extend_from_slice(&piece[..n]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
             }
             if self.buffer.len() > MAX_ANSWER {
                 return Err(ClientError::NotHttp);
