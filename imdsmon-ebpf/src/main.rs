@@ -20,6 +20,14 @@
         reason = "on the host this crate is only checked and linted"
     )
 )]
+#![expect(
+    clippy::inline_always,
+    reason = "a call between BPF functions loses what the verifier knows of the context"
+)]
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "helpers give two 32-bit numbers in 64 bits, and the sizes are small constants"
+)]
 
 mod capture;
 mod packet;
@@ -60,7 +68,7 @@ macro_rules! field {
     ($context:expr, $($path:tt)+) => {{
         // SAFETY: the kernel hands a valid context to every program; the verifier checks the
         // offset and the size of the load.
-        unsafe { core::ptr::read_volatile((&raw const (*$context).$($path)+)) }
+        unsafe { core::ptr::read_volatile(&raw const (*$context).$($path)+) }
     }};
 }
 use field;

@@ -151,7 +151,7 @@ pub fn connects(ctx: &SockAddrContext, ip: u32) {
         (*task).uid = uid_gid as u32;
         (*task).gid = (uid_gid >> 32) as u32;
         (*task).cgroup = cgroup;
-        let comm = (&raw mut (*task).comm);
+        let comm = &raw mut (*task).comm;
         if bpf_get_current_comm(comm.cast(), COMM_LEN as u32) != 0 {
             *comm = [0; COMM_LEN];
         }
@@ -278,7 +278,7 @@ unsafe fn snapshot(task: *mut Task, current: Kernel, mm: Kernel) {
             (*task).exe[0] = 0;
         }
         (*task).argv_len = argv((&raw mut (*task).argv).cast(), mm);
-        (*task).ancestors_len = ancestors((&raw mut (*task).ancestors), leader);
+        (*task).ancestors_len = ancestors(&raw mut (*task).ancestors, leader);
     }
 }
 

@@ -125,7 +125,7 @@ impl Monitor {
 
     fn hand_over(&mut self, sink: &mut impl Sink) -> io::Result<()> {
         let mut any = false;
-        while let Some(found) = self.pipeline.next() {
+        while let Some(found) = self.pipeline.take() {
             sink.found(&found)?;
             any = true;
         }

@@ -49,7 +49,7 @@ impl Default for Pipeline {
 }
 
 impl Pipeline {
-    /// Takes one event; what it completes can then be taken with [`Self::next`].
+    /// Takes one event; what it completes can then be taken with [`Self::take`].
     pub fn feed(&mut self, event: &Event) {
         let time = match event {
             Event::Task(task) => task.time,
@@ -82,7 +82,7 @@ impl Pipeline {
     }
 
     /// The next finding that is complete.
-    pub fn next(&mut self) -> Option<Attributed> {
+    pub fn take(&mut self) -> Option<Attributed> {
         self.out.pop_front()
     }
 

@@ -1,1 +1,56 @@
-//! What the end-to-end tests share.
+//! What the end-to-end tests share: a stage with the simulated IMDS, the real monitor beside it,
+//! and stories of the form "when this client does that, these calls come out".
+
+pub mod story;
+pub mod watch;
+
+use std::path::PathBuf;
+
+pub use story::{Call, Scene, Who, play};
+pub use watch::Watch;
+
+/// A program of this workspace, as `cargo xtask test` built it.
+///
+/// # Panics
+///
+/// If it is not there.
+#[must_use]
+pub fn program(name: &str) -> PathBuf {
+    let directory = std::env::var_os("IMDSMON_TEST_BIN_DIR").map_or_else(
+        || {
+            // target/PROFILE/deps/TEST stands beside target/PROFILE/imdsmon.
+            let test = std::env::current_exe().unwrap_or_default();
+            test.ancestors()
+                .nth(2)
+                .map(PathBuf::from)
+                .unwrap_or_default()
+        },
+        PathBuf::from,
+    );
+    let program = directory.join(name);
+    assert!(
+        program.exists(),
+        "{} is not built: run the tests with `cargo xtask test`",
+        program.display()
+    );
+    program
+}
+
+/// How often each story is played; `cargo xtask test --repeat N` sets it.
+#[must_use]
+pub fn repetitions() -> usize {
+    let wanted = std::env::var("IMDSMON_TEST_REPEAT").ok();
+    wanted.and_then(|n| n.parse().ok()).unwrap_or(1)
+}
+
+/// Why the end-to-end tests cannot run here, if so. Says it, so that nobody takes silence for
+/// success.
+#[must_use]
+pub fn skipped() -> bool {
+    // SAFETY: takes nothing and cannot fail.
+    if unsafe { libc::geteuid() } != 0 {
+        eprintln!("SKIPPED: end-to-end tests need root");
+        return true;
+    }
+    false
+}

@@ -171,7 +171,7 @@ fn load(offsets: Offsets) -> Result<(Ebpf, bool), AttachError> {
         .override_global("AYA_LOG_LEVEL", &log_level, true)
         .map_max_entries("EVENTS", RING_BYTES)
         .load(OBJECT)
-        .map_err(object_error)?;
+        .map_err(|error| object_error(&error))?;
     program::<CgroupSockAddr>(&mut ebpf, "connect4")?
         .load()
         .map_err(refused("connect4"))?;
@@ -239,13 +239,13 @@ fn take<M: TryFrom<aya::maps::Map, Error = MapError>>(
         .and_then(|map| M::try_from(map).map_err(|e| AttachError::Object(e.to_string())))
 }
 
-fn object_error(error: EbpfError) -> AttachError {
-    if let EbpfError::MapError(MapError::CreateError { io_error, .. }) = &error
+fn object_error(error: &EbpfError) -> AttachError {
+    if let EbpfError::MapError(MapError::CreateError { io_error, .. }) = error
         && io_error.raw_os_error() == Some(libc::EPERM)
     {
         return AttachError::Permission;
     }
-    AttachError::Object(describe(&error))
+    AttachError::Object(describe(error))
 }
 
 fn refused(name: &'static str) -> impl FnOnce(ProgramError) -> AttachError {

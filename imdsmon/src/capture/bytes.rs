@@ -49,8 +49,9 @@ impl<'de> Deserialize<'de> for Bytes {
         let text = String::deserialize(deserializer)?;
         text.chars()
             .map(|c| {
-                u8::try_from(u32::from(c))
-                    .map_err(|_| serde::de::Error::custom(format!("{c:?} is not one byte")))
+                u8::try_from(u32::from(c)).map_err(|wide| {
+                    serde::de::Error::custom(format!("{c:?} is not one byte: {wide}"))
+                })
             })
             .collect::<Result<Vec<u8>, _>>()
             .map(Self)

@@ -33,7 +33,10 @@ pub enum RecordingError {
     Io(#[from] io::Error),
     /// The first line is not a recording's.
     #[error("this is not an imdsmon recording: its first line is no header")]
-    NotARecording,
+    NotARecording(#[source] serde_json::Error),
+    /// The file is empty.
+    #[error("this is not an imdsmon recording: it is empty")]
+    Empty,
     /// A newer imdsmon wrote it.
     #[error(
         "this recording has format {0}, but this imdsmon reads up to {VERSION}; use a newer one"
@@ -101,9 +104,9 @@ impl<R: BufRead> Reader<R> {
             line: 0,
             truncated: false,
         };
-        let header = reader.line()?.ok_or(RecordingError::NotARecording)?;
+        let header = reader.line()?.ok_or(RecordingError::Empty)?;
         let header: Header =
-            serde_json::from_slice(&header).map_err(|_| RecordingError::NotARecording)?;
+            serde_json::from_slice(&header).map_err(RecordingError::NotARecording)?;
         if header.version > VERSION {
             return Err(RecordingError::Newer(header.version));
         }
@@ -111,7 +114,7 @@ impl<R: BufRead> Reader<R> {
     }
 
     /// The next event; `None` at the end.
-    pub fn next(&mut self) -> Result<Option<Event>, RecordingError> {
+    pub fn read(&mut self) -> Result<Option<Event>, RecordingError> {
         let Some(line) = self.line()? else {
             return Ok(None);
         };
@@ -169,7 +172,7 @@ mod tests {
     fn read(bytes: &[u8]) -> Result<(Vec<Event>, bool), RecordingError> {
         let mut reader = Reader::new(bytes)?;
         let mut events = Vec::new();
-        while let Some(event) = reader.next()? {
+        while let Some(event) = reader.read()? {
             events.push(event);
         }
         Ok((events, reader.is_truncated()))
@@ -216,10 +219,10 @@ mod tests {
 
     #[test]
     fn other_files_and_newer_formats_are_refused() {
-        assert!(matches!(read(b""), Err(RecordingError::NotARecording)));
+        assert!(matches!(read(b""), Err(RecordingError::Empty)));
         assert!(matches!(
             read(b"\x7fELF\n"),
-            Err(RecordingError::NotARecording)
+            Err(RecordingError::NotARecording(_))
         ));
         let newer = br#"{"imdsmon.recording":2,"imdsmon.version":"9","started":0}"#;
         assert!(matches!(read(newer), Err(RecordingError::Newer(2))));

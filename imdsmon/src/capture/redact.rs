@@ -1,8 +1,8 @@
 //! Blanks token values before anything else sees the bytes.
 //!
-//! Wherever `X-aws-ec2-metadata-token` stands, in any case, followed by a colon (a header, or an
-//! argument of a program) or an equals sign (a query), what comes after is overwritten, length
-//! kept: a byte that a token can have (RFC 9110 token68) with `*`, any other with `!`, so that a
+//! Wherever `X-aws-ec2-metadata-token` stands, in any case, followed by a colon or an equals sign,
+//! what comes after is overwritten, length kept; as a header, or in an argument of a program, to
+//! the end of the line, elsewhere (a query) to the end of the word: a byte that a token can have (RFC 9110 token68) with `*`, any other with `!`, so that a
 //! reader can still tell a token from an error text. White space stays.
 //!
 //! A header may be cut anywhere between two segments, so [`Redactor`] is a state machine that
@@ -11,22 +11,27 @@
 
 const NAME: &[u8] = b"x-aws-ec2-metadata-token";
 
+/// Where in the stream the next byte stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 enum State {
-    /// In text; so many bytes of the name have just gone by.
+    /// At the beginning of a line.
     #[default]
     Start,
-    Name(u8),
+    /// Within a line.
+    Text,
+    /// So many bytes of the name have just gone by.
+    Name { matched: usize, begins_line: bool },
     /// The whole name has gone by; only white space since.
-    Separator,
+    Separator { begins_line: bool },
     /// In a header's value, which ends with the line; `empty` while only white space came.
-    Line {
-        empty: bool,
-    },
+    Line { empty: bool },
+    /// In a header's value, after a carriage return.
+    LineEnd { empty: bool },
     /// A header's value ended with its line; the next line may continue it.
     Fold,
-    /// In a query's value, which ends at white space or `&`.
-    Query,
+    /// In a value that is not a header's: it ends at white space or `&`. What follows may be
+    /// the rest of a request line, which must stay readable.
+    Word,
     /// Anywhere: after a hole.
     Unknown,
 }
@@ -54,21 +59,20 @@ impl Redactor {
         let ahead = seq.wrapping_sub(self.next.unwrap_or(seq)).cast_signed();
         if ahead < 0 {
             // A retransmission: what is new in it follows bytes that were seen.
-            let seen = (ahead.unsigned_abs() as usize).min(bytes.len());
-            let (old, new) = bytes.split_at_mut(seen);
+            let seen = ahead.unsigned_abs();
+            let (old, new) = bytes.split_at_mut((seen as usize).min(bytes.len()));
             let mut state = State::Unknown;
             blank(&mut state, old);
             if !new.is_empty() {
-                self.segment(
-                    seq.wrapping_sub(ahead.cast_unsigned()),
-                    len - seen as u32,
-                    new,
-                );
+                self.segment(seq.wrapping_add(seen), len - seen, new);
             }
             return;
         }
         if ahead > 0 {
             self.state = State::Unknown;
+        } else if matches!(self.state, State::Line { .. }) && begins_request(bytes) {
+            // What looked like a header was a body without a newline at its end.
+            self.state = State::Start;
         }
         blank(&mut self.state, bytes);
         if (bytes.len() as u64) < u64::from(len) {
@@ -83,9 +87,15 @@ impl Redactor {
 pub fn arguments(args: &mut [Vec<u8>]) {
     let mut state = State::Start;
     for arg in args {
-        blank(&mut state, arg);
+        for byte in arg {
+            state = match state.step(byte) {
+                // `curl -HX-aws-ec2-metadata-token: ...`: in an argument it need not come first.
+                State::Separator { .. } => State::Separator { begins_line: true },
+                next => next,
+            };
+        }
         state = match state {
-            State::Separator | State::Line { empty: true } => state,
+            State::Separator { .. } | State::Line { empty: true } => state,
             _ => State::Start,
         };
     }
@@ -100,49 +110,67 @@ fn blank(state: &mut State, bytes: &mut [u8]) {
 impl State {
     fn step(self, byte: &mut u8) -> Self {
         match (self, *byte) {
-            (Self::Separator, b':') => Self::Line { empty: true },
-            (Self::Separator, b'=') => Self::Query,
-            (Self::Separator, b' ' | b'\t') => Self::Separator,
-            (Self::Line { .. }, b'\n') => Self::Fold,
-            (Self::Line { .. } | Self::Query | Self::Fold, b'\r') => self,
-            (Self::Line { empty }, b' ' | b'\t') => Self::Line { empty },
+            (Self::Separator { begins_line: true }, b':') => Self::Line { empty: true },
+            (Self::Separator { .. }, b':' | b'=') => Self::Word,
+            (Self::Separator { .. }, b' ' | b'\t') => self,
+            (Self::Line { .. } | Self::LineEnd { .. }, b'\n') => Self::Fold,
+            (Self::Line { empty } | Self::LineEnd { empty }, b'\r') => Self::LineEnd { empty },
+            (Self::Fold | Self::Unknown, b'\r') => self,
+            (Self::Line { .. } | Self::Unknown, b' ' | b'\t') => self,
             (Self::Fold, b' ' | b'\t') => Self::Line { empty: false },
-            (Self::Query, b' ' | b'\t' | b'\n' | b'&') | (Self::Unknown, b'\n') => Self::Start,
-            (Self::Unknown, b' ' | b'\t' | b'\r') => Self::Unknown,
+            (Self::Word, b' ' | b'\t' | b'\r' | b'&') => Self::Text,
+            (Self::Word | Self::Unknown, b'\n') => Self::Start,
             (Self::Line { .. }, _) => {
                 cover(byte);
                 Self::Line { empty: false }
             }
-            (Self::Query | Self::Unknown, _) => {
+            (Self::Word | Self::Unknown, _) => {
                 cover(byte);
                 self
             }
-            (Self::Name(matched), b) => Self::text(usize::from(matched), b),
-            (Self::Start | Self::Separator | Self::Fold, b) => Self::text(0, b),
+            (
+                Self::Name {
+                    matched,
+                    begins_line,
+                },
+                b,
+            ) => Self::text(matched, begins_line, b),
+            // A line that no newline ends was a body's, and the next request follows.
+            (Self::Start | Self::Fold | Self::LineEnd { .. }, b) => Self::text(0, true, b),
+            (Self::Text | Self::Separator { .. }, b) => Self::text(0, false, b),
         }
     }
 
     /// The name has one `x` only, its first byte: after a mismatch it can only begin anew.
-    fn text(matched: usize, byte: u8) -> Self {
-        let byte = byte.to_ascii_lowercase();
-        let matched = if NAME.get(matched) == Some(&byte) {
-            matched + 1
-        } else {
-            usize::from(byte == NAME[0])
-        };
-        match matched {
-            0 => Self::Start,
-            all if all == NAME.len() => Self::Separator,
-            some => Self::Name(some as u8),
+    fn text(matched: usize, begins_line: bool, byte: u8) -> Self {
+        let lower = byte.to_ascii_lowercase();
+        match (NAME.get(matched) == Some(&lower), byte) {
+            (true, _) if matched + 1 == NAME.len() => Self::Separator { begins_line },
+            (true, _) => Self::Name {
+                matched: matched + 1,
+                begins_line,
+            },
+            (false, b'\n') => Self::Start,
+            (false, b'x' | b'X') => Self::Name {
+                matched: 1,
+                begins_line: false,
+            },
+            (false, _) => Self::Text,
         }
     }
+}
+
+/// Whether a segment begins with a method and a path, which no token can look like.
+fn begins_request(bytes: &[u8]) -> bool {
+    let method = bytes.iter().take_while(|b| b.is_ascii_uppercase()).count();
+    (3..=16).contains(&method) && bytes[method..].starts_with(b" /")
 }
 
 /// Overwrites a byte, but keeps whether a token could have it.
 fn cover(byte: &mut u8) {
     *byte = match *byte {
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' => b'*',
-        b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=' | b'*' => b'*',
+        b if b"-._~+/=*".contains(&b) => b'*',
         _ => b'!',
     };
 }
@@ -195,12 +223,28 @@ mod tests {
                 "GET /?X-aws-ec2-metadata-token=**&a=b HTTP/1.1\r\n",
             ),
             (
-                "xX-aws-ec2-metadata-token: AQ\n",
-                "xX-aws-ec2-metadata-token: **\n",
+                "GET /?X-aws-ec2-metadata-token:AQ HTTP/1.1\r\n",
+                "GET /?X-aws-ec2-metadata-token:** HTTP/1.1\r\n",
+            ),
+            (
+                "GET /?X-aws-ec2-metadata-token: HTTP/1.1\r\n",
+                "GET /?X-aws-ec2-metadata-token: HTTP/1.1\r\n",
             ),
         ] {
             assert_eq!(whole(raw), blanked);
         }
+    }
+
+    #[test]
+    fn a_body_that_looks_like_the_header_does_not_hide_the_next_request() {
+        let body = "X-aws-ec2-metadata-token: body";
+        let request = "GET / HTTP/1.1\r\n";
+        assert!(whole(&format!("{body}\r{request}")).ends_with(request));
+        let mut redactor = Redactor::default();
+        let (mut first, mut second) = (body.as_bytes().to_vec(), request.as_bytes().to_vec());
+        redactor.segment(0, 30, &mut first);
+        redactor.segment(30, 16, &mut second);
+        assert_eq!(second, request.as_bytes());
     }
 
     #[test]

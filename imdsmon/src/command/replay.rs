@@ -35,14 +35,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut reader = Reader::new(BufReader::new(file)).with_context(name)?;
     let mut pipeline = Pipeline::default();
     let mut output = Output::new(args.format)?;
-    while let Some(event) = reader.next().with_context(name)? {
+    while let Some(event) = reader.read().with_context(name)? {
         pipeline.feed(&event);
-        while let Some(found) = pipeline.next() {
+        while let Some(found) = pipeline.take() {
             output.found(&found)?;
         }
     }
     pipeline.finish();
-    while let Some(found) = pipeline.next() {
+    while let Some(found) = pipeline.take() {
         output.found(&found)?;
     }
     output.flush()?;

@@ -25,8 +25,8 @@ use crate::{
 ///
 /// One line per call: how it was made (`v1` is without a token), what the service answered, and
 /// which process made it. Ends on Ctrl-C, after --duration, or when the reader of its output
-/// goes away, with a summary per program. Needs root, or the capabilities CAP_BPF,
-/// CAP_NET_ADMIN and CAP_PERFMON (and CAP_SYS_PTRACE to see other users' processes whole).
+/// goes away, with a summary per program. Needs root, or the capabilities `CAP_BPF`,
+/// `CAP_NET_ADMIN` and `CAP_PERFMON` (and `CAP_SYS_PTRACE` to see other users' processes whole).
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -130,7 +130,7 @@ fn create(path: &Path) -> io::Result<File> {
 /// A positive time with a unit.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is not a time; write for example 30s, 10m or 1h30m");
-    let parsed: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+    let parsed: jiff::SignedDuration = text.parse().ok().ok_or_else(wrong)?;
     Duration::try_from(parsed)
         .ok()
         .filter(|d| !d.is_zero())

@@ -25,9 +25,9 @@ impl fmt::Display for Escaped<'_> {
                 break;
             }
             if is_unsafe(c) {
-                shown.extend(c.escape_default())
+                shown.extend(c.escape_default());
             } else {
-                shown.push(c)
+                shown.push(c);
             }
         }
         f.pad(&shown)

@@ -1,0 +1,336 @@
+//! Given this client, expect these calls.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    io::Write as _,
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use imdsmon::sandbox::{ImdsConfig, Sandbox};
+use serde_json::Value;
+
+use crate::{Watch, program, repetitions, watch::Ended};
+
+/// How long after a client has ended its last event may still come.
+const GRACE: Duration = Duration::from_millis(60);
+
+/// A call as it must come out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Call {
+    /// `imds.version`
+    pub version: &'static str,
+    /// `imds.token`
+    pub token: Option<&'static str>,
+    /// `http.request.method`
+    pub method: &'static str,
+    /// `url.path`
+    pub path: String,
+    /// `http.response.status_code`; `None` also means `no-answer`
+    pub status: Option<u64>,
+    /// `network.protocol.version`
+    pub protocol: &'static str,
+}
+
+/// Path that `wire-client` asks for unless told otherwise.
+const PATH: &str = "/latest/meta-data/instance-id";
+
+impl Call {
+    /// A GET without a token, answered 200.
+    #[must_use]
+    pub fn v1() -> Self {
+        Self {
+            version: "v1",
+            token: None,
+            method: "GET",
+            path: PATH.into(),
+            status: Some(200),
+            protocol: "1.1",
+        }
+    }
+
+    /// A GET with a token, answered 200.
+    #[must_use]
+    pub fn v2() -> Self {
+        Self {
+            version: "v2",
+            token: Some("present"),
+            ..Self::v1()
+        }
+    }
+
+    /// A token request, answered 200.
+    #[must_use]
+    pub fn put() -> Self {
+        Self {
+            version: "token",
+            method: "PUT",
+            path: "/latest/api/token".into(),
+            ..Self::v1()
+        }
+    }
+
+    /// The same with another path.
+    #[must_use]
+    pub fn path(self, path: &str) -> Self {
+        Self {
+            path: path.into(),
+            ..self
+        }
+    }
+
+    /// The same with another method.
+    #[must_use]
+    pub fn method(self, method: &'static str) -> Self {
+        Self { method, ..self }
+    }
+
+    /// The same with another status.
+    #[must_use]
+    pub fn status(self, status: u64) -> Self {
+        Self {
+            status: Some(status),
+            ..self
+        }
+    }
+
+    /// The same without an answer.
+    #[must_use]
+    pub fn unanswered(self) -> Self {
+        Self {
+            status: None,
+            ..self
+        }
+    }
+
+    /// The same with another HTTP version.
+    #[must_use]
+    pub fn protocol(self, protocol: &'static str) -> Self {
+        Self { protocol, ..self }
+    }
+
+    /// The same with another token value.
+    #[must_use]
+    pub fn token(self, token: &'static str) -> Self {
+        Self {
+            token: Some(token),
+            ..self
+        }
+    }
+
+    fn matches(&self, seen: &Value) -> bool {
+        let outcome = if self.status.is_some() {
+            "answered"
+        } else {
+            "no-answer"
+        };
+        seen["event.name"] == "imds.call"
+            && seen["imds.version"] == self.version
+            && seen["imds.token"] == Value::from(self.token)
+            && seen["http.request.method"] == self.method
+            && seen["url.path"] == *self.path
+            && seen["http.response.status_code"] == Value::from(self.status)
+            && seen["imds.outcome"] == outcome
+            && seen["network.protocol.version"] == self.protocol
+    }
+}
+
+/// A process that a scene started.
+#[derive(Clone, Debug)]
+pub struct Who {
+    /// The process that was started.
+    pub pid: u32,
+    /// The process that sent, if it says that another one did.
+    pub sender: u32,
+    /// What it printed after these.
+    pub printed: Vec<String>,
+}
+
+/// A stage with the simulated IMDS, and the monitor beside it.
+pub struct Scene {
+    /// The stage.
+    pub sandbox: Sandbox,
+    watch: Option<Watch>,
+}
+
+impl Scene {
+    /// Sets the stage.
+    ///
+    /// # Panics
+    ///
+    /// If there is none to be had.
+    #[must_use]
+    pub fn new(config: ImdsConfig) -> Self {
+        Self {
+            watch: Some(Watch::start(&[])),
+            ..Self::without_monitor(config)
+        }
+    }
+
+    /// The stage alone; [`Self::start_monitor`] comes later.
+    ///
+    /// # Panics
+    ///
+    /// If there is none to be had.
+    #[must_use]
+    pub fn without_monitor(config: ImdsConfig) -> Self {
+        Self {
+            sandbox: Sandbox::start(config).unwrap(),
+            watch: None,
+        }
+    }
+
+    /// Starts the monitor.
+    pub fn start_monitor(&mut self, args: &[&str]) {
+        self.watch = Some(Watch::start(args));
+    }
+
+    /// A command that will run on the stage.
+    #[must_use]
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        self.sandbox.enter(&mut command);
+        command
+    }
+
+    /// Runs `wire-client` with these arguments to its end.
+    #[must_use]
+    pub fn wire(&self, args: &[&str]) -> Who {
+        self.wire_after(args, || ())
+    }
+
+    /// The same, but before the client may send (`--wait-stdin`) something happens.
+    ///
+    /// # Panics
+    ///
+    /// If the client fails.
+    pub fn wire_after(&self, args: &[&str], meanwhile: impl FnOnce()) -> Who {
+        let mut command = self.command(program("wire-client"));
+        command
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let id = child.id();
+        let mut stdin = child.stdin.take().unwrap();
+        if args.contains(&"--wait-stdin") {
+            // The connection is open once the server has accepted it.
+            thread::sleep(Duration::from_millis(100));
+        }
+        meanwhile();
+        drop(stdin.write_all(b"go\n"));
+        let output = child.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success(),
+            "wire-client {args:?} failed: {err}"
+        );
+        let mut who = Who {
+            pid: id,
+            sender: 0,
+            printed: Vec::new(),
+        };
+        for line in text.lines() {
+            match line.split_once(' ') {
+                Some(("pid", pid)) => who.pid = pid.parse().unwrap(),
+                Some(("sender", pid)) => who.sender = pid.parse().unwrap(),
+                _ => who.printed.push(line.into()),
+            }
+        }
+        if who.sender == 0 {
+            who.sender = who.pid;
+        }
+        who
+    }
+
+    /// Ends the monitor and gives what it saw on this stage.
+    ///
+    /// # Panics
+    ///
+    /// If it did not end well.
+    #[must_use]
+    pub fn finish(&mut self) -> Vec<Value> {
+        let ended = self.end();
+        let netns = self.sandbox.netns();
+        ended
+            .json()
+            .into_iter()
+            .filter(|line| line["linux.netns"] == netns)
+            .collect()
+    }
+
+    /// Ends the monitor.
+    ///
+    /// # Panics
+    ///
+    /// If it did not end well.
+    #[must_use]
+    pub fn end(&mut self) -> Ended {
+        thread::sleep(GRACE);
+        let ended = self
+            .watch
+            .take()
+            .expect("a monitor was started")
+            .interrupt();
+        assert!(ended.status.success(), "{ended:?}");
+        assert!(ended.err.contains("records lost 0"), "{}", ended.err);
+        ended
+    }
+}
+
+/// Plays a story as often as asked for: `wire-client` with these arguments, in this order of
+/// calls, all by the process that sent. Nothing may be missing, wrong, or there twice.
+///
+/// # Panics
+///
+/// If the calls are others than expected.
+pub fn play(config: ImdsConfig, args: &[&str], expected: &[Call]) -> Vec<(Who, Vec<Value>)> {
+    if crate::skipped() {
+        return Vec::new();
+    }
+    let mut scene = Scene::new(config);
+    let ran: Vec<_> = (0..repetitions()).map(|_| scene.wire(args)).collect();
+    let mut seen: BTreeMap<u64, Vec<Value>> = BTreeMap::new();
+    for line in scene.finish() {
+        seen.entry(line["process.pid"].as_u64().unwrap_or(0))
+            .or_default()
+            .push(line);
+    }
+    let mut played = Vec::new();
+    for who in ran {
+        // A token may be fetched by the one process, and the request sent by the other.
+        let mut calls = seen.remove(&u64::from(who.pid)).unwrap_or_default();
+        if who.sender != who.pid {
+            calls.extend(seen.remove(&u64::from(who.sender)).unwrap_or_default());
+        }
+        check(args, &who, &calls, expected);
+        played.push((who, calls));
+    }
+    assert!(
+        seen.is_empty(),
+        "{args:?}: calls of processes that made none: {seen:#?}"
+    );
+    played
+}
+
+fn check(args: &[&str], who: &Who, calls: &[Value], expected: &[Call]) {
+    let right = calls.len() == expected.len()
+        && calls
+            .iter()
+            .zip(expected)
+            .all(|(seen, expected)| expected.matches(seen));
+    assert!(
+        right,
+        "{args:?} by {who:?}\nexpected {expected:#?}\nbut saw {calls:#?}"
+    );
+    for call in calls {
+        assert_eq!(call["process.executable.name"], "wire-client", "{call}");
+        assert_eq!(call["process.user.id"], 0, "{call}");
+        let args = call["process.command_args"].to_string();
+        assert!(!args.contains("AQAE"), "a token is shown: {args}");
+    }
+}
