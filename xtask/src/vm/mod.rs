@@ -169,8 +169,16 @@ fn verdict(output: &qemu::Output) -> Result<(), String> {
     match (output.timed_out, passed) {
         (true, _) => Err(format!("did not power off within {} s", LIMIT.as_secs())),
         (false, true) => Ok(()),
-        (false, false) => Err("ended without a verdict".to_owned()),
+        (false, false) => Err(match panic_of(&output.console) {
+            Some(panic) => format!("ended without a verdict: {panic}"),
+            None => "ended without a verdict".to_owned(),
+        }),
     }
+}
+
+fn panic_of(console: &str) -> Option<&str> {
+    let start = console.find("Kernel panic")?;
+    console[start..].lines().next()
 }
 
 fn last(console: &str, count: usize) -> Vec<&str> {
@@ -220,6 +228,13 @@ mod tests {
         assert!(said("imdsmon-vm: passed\n", false).is_err());
         assert!(said("echo imdsmon-vm: pass\n", false).is_err());
         assert!(said("", false).is_err());
+    }
+
+    #[test]
+    fn a_panic_is_named() {
+        let console = "[    1.0] Kernel panic - not syncing: why\n[    1.1] CPU: 0\n";
+        let why = "ended without a verdict: Kernel panic - not syncing: why";
+        assert_eq!(said(console, false), Err(why.to_owned()));
     }
 
     #[test]
