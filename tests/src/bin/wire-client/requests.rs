@@ -122,7 +122,7 @@ impl Request {
                 &format!("GET {path}?X-aws-ec2-metadata-token:%20x HTTP/1.1"),
                 "",
             ),
-            Self::TokenInAgent => with("X-Agent: X-aws-ec2-metadata-token: x\r\n"),
+            Self::TokenInAgent => with("").replace("wire-client", "X-aws-ec2-metadata-token: x"),
             Self::TokenInBody => get(
                 &format!("POST {path} HTTP/1.1"),
                 "Content-Length: 31\r\n\r\nX-aws-ec2-metadata-token: body\r",
