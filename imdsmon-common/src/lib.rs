@@ -96,8 +96,11 @@ pub struct Task {
     pub argv_len: u32,
     /// Number of `ancestors` in use.
     pub ancestors_len: u32,
-    /// Keeps the layout free of padding; always 0.
-    pub reserved: u32,
+    /// Device of the executable's file, as the kernel writes it (12 bits major, 20 minor); 0 if
+    /// unknown.
+    pub exe_device: u32,
+    /// Inode number of the executable's file; 0 if unknown.
+    pub exe_inode: u64,
     /// Name of the thread.
     pub comm: [u8; COMM_LEN],
     /// File name (last component) of the executable, NUL-terminated; empty if unknown.
@@ -203,6 +206,14 @@ pub struct Offsets {
     pub file_dentry: u32,
     /// `dentry.d_name.name`
     pub dentry_name: u32,
+    /// `file.f_inode`
+    pub file_inode: u32,
+    /// `inode.i_ino`
+    pub inode_ino: u32,
+    /// `inode.i_sb`
+    pub inode_sb: u32,
+    /// `super_block.s_dev`
+    pub sb_dev: u32,
     /// `nsproxy.net_ns`
     pub nsproxy_net: u32,
     /// `net.ns.inum`
@@ -225,7 +236,7 @@ const _: () = {
     assert!(size_of::<Header>() == 24);
     assert!(size_of::<Ancestor>() == 4 + COMM_LEN);
     assert!(
-        size_of::<Task>() == 24 + 16 + 16 + 16 + COMM_LEN + EXE_LEN + ANCESTORS * 20 + ARGV_LEN
+        size_of::<Task>() == 24 + 16 + 16 + 24 + COMM_LEN + EXE_LEN + ANCESTORS * 20 + ARGV_LEN
     );
     assert!(size_of::<Segment>() == 24 + 16 + 8);
     assert!(size_of::<SegmentRecord<SMALL>>() == size_of::<Segment>() + SMALL);

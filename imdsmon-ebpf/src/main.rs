@@ -25,6 +25,10 @@
     reason = "a call between BPF functions loses what the verifier knows of the context"
 )]
 #![expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature that aya's macros call"
+)]
+#![expect(
     clippy::cast_possible_truncation,
     reason = "helpers give two 32-bit numbers in 64 bits, and the sizes are small constants"
 )]
@@ -140,6 +144,10 @@ fn ingress(ctx: SkBuffContext) -> i32 {
 fn release(ctx: SockContext) -> i32 {
     let sock = ctx.sock;
     // Older kernels have a 32-bit port here and refuse a narrower load.
+    #[expect(
+        clippy::cast_ptr_alignment,
+        reason = "the kernel's field is 32 bits wide and aligned"
+    )]
     // SAFETY: as in `field!`; the two bytes behind `dst_port` belong to the context.
     let port = unsafe { (&raw const (*sock).dst_port).cast::<u32>().read_volatile() };
     if port & 0xffff != PORT {

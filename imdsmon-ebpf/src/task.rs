@@ -41,6 +41,10 @@ static OFFSETS: Offsets = Offsets {
     mm_exe_file: 0,
     file_dentry: 0,
     dentry_name: 0,
+    file_inode: 0,
+    inode_ino: 0,
+    inode_sb: 0,
+    sb_dev: 0,
     nsproxy_net: 0,
     net_inum: 0,
     skb_sk: 0,
@@ -250,7 +254,8 @@ unsafe fn blank(task: *mut Task) {
         (*task).netns = 0;
         (*task).argv_len = 0;
         (*task).ancestors_len = 0;
-        (*task).reserved = 0;
+        (*task).exe_device = 0;
+        (*task).exe_inode = 0;
         (*task).exe[0] = 0;
     }
 }
@@ -266,13 +271,17 @@ unsafe fn snapshot(task: *mut Task, current: Kernel, mm: Kernel) {
     let net = current
         .follow(offset!(task_nsproxy))
         .follow(offset!(nsproxy_net));
-    let dentry = mm.follow(offset!(mm_exe_file)).follow(offset!(file_dentry));
-    let name = dentry.follow(offset!(dentry_name));
+    let file = mm.follow(offset!(mm_exe_file));
+    let inode = file.follow(offset!(file_inode));
+    let name = file
+        .follow(offset!(file_dentry))
+        .follow(offset!(dentry_name));
     // SAFETY: the caller vouches for `task`; the helpers check the addresses they read.
     unsafe {
         (*task).start = leader.read(offset!(task_start_boottime));
         (*task).netns = net.read(offset!(net_inum));
-        (*task).reserved = 0;
+        (*task).exe_device = inode.follow(offset!(inode_sb)).read(offset!(sb_dev));
+        (*task).exe_inode = inode.read(offset!(inode_ino));
         let exe = (&raw mut (*task).exe).cast();
         if bpf_probe_read_kernel_str(exe, EXE_LEN as u32, name.0 as *const _) < 0 {
             (*task).exe[0] = 0;

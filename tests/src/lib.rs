@@ -1,6 +1,14 @@
 //! What the end-to-end tests share: a stage with the simulated IMDS, the real monitor beside it,
 //! and stories of the form "when this client does that, these calls come out".
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "what fails here fails a test"
+)]
+
 pub mod story;
 pub mod watch;
 

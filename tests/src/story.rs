@@ -288,6 +288,10 @@ impl Scene {
 /// # Panics
 ///
 /// If the calls are others than expected.
+#[expect(
+    clippy::must_use_candidate,
+    reason = "it asserts; what it gives is for more"
+)]
 pub fn play(config: ImdsConfig, args: &[&str], expected: &[Call]) -> Vec<(Who, Vec<Value>)> {
     if crate::skipped() {
         return Vec::new();

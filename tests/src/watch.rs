@@ -94,6 +94,10 @@ impl Watch {
     }
 
     /// Ends the monitor with a signal, and waits for it.
+    ///
+    /// # Panics
+    ///
+    /// If it was ended before.
     pub fn end(&mut self, signal: &str) -> Ended {
         signal_to(self.child.id(), signal);
         let until = Instant::now() + PATIENCE;

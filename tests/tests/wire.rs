@@ -292,6 +292,12 @@ fn a_client_that_ends_at_once_is_known_by_its_arguments() {
     for (who, call) in ran.iter().zip(&seen) {
         assert_eq!(call["process.pid"], who.pid);
         assert_eq!(call["imds.version"], "v1");
+        let path = call["process.executable.path"].as_str().unwrap();
+        assert_eq!(
+            path,
+            tests::program("wire-client").to_str().unwrap(),
+            "also if it is gone"
+        );
         let seen_args: Vec<_> = call["process.command_args"]
             .as_array()
             .unwrap()

@@ -184,6 +184,10 @@ pub struct Task {
     pub netns: Option<u32>,
     /// File name of the executable, as the kernel has it.
     pub exe_name: Option<Bytes>,
+    /// Which file the executable is.
+    pub exe_file: Option<FileId>,
+    /// Path of that file, found without the process, which may be gone.
+    pub exe: Option<Bytes>,
     /// Arguments (up to 512 bytes in all), token values blanked.
     pub argv: Option<Vec<Bytes>>,
     /// Parent, its parent, and so on; empty if unknown.
@@ -194,6 +198,15 @@ pub struct Task {
     pub cgroup: Option<Bytes>,
     /// What `/proc` said when the event was read, if the same process was still there.
     pub proc: Option<ProcFacts>,
+}
+
+/// A file, whatever its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct FileId {
+    /// Number of the device, as stat(2) gives it.
+    pub device: u64,
+    /// Inode number.
+    pub inode: u64,
 }
 
 /// A process above a [`Task`].

@@ -112,11 +112,10 @@ impl State {
         match (self, *byte) {
             (Self::Separator { begins_line: true }, b':') => Self::Line { empty: true },
             (Self::Separator { .. }, b':' | b'=') => Self::Word,
-            (Self::Separator { .. }, b' ' | b'\t') => self,
             (Self::Line { .. } | Self::LineEnd { .. }, b'\n') => Self::Fold,
             (Self::Line { empty } | Self::LineEnd { empty }, b'\r') => Self::LineEnd { empty },
-            (Self::Fold | Self::Unknown, b'\r') => self,
-            (Self::Line { .. } | Self::Unknown, b' ' | b'\t') => self,
+            (Self::Fold | Self::Unknown, b'\r')
+            | (Self::Separator { .. } | Self::Line { .. } | Self::Unknown, b' ' | b'\t') => self,
             (Self::Fold, b' ' | b'\t') => Self::Line { empty: false },
             (Self::Word, b' ' | b'\t' | b'\r' | b'&') => Self::Text,
             (Self::Word | Self::Unknown, b'\n') => Self::Start,
@@ -176,6 +175,7 @@ fn cover(byte: &mut u8) {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "short test data")]
 mod tests {
     use proptest::prelude::*;
 

@@ -9,7 +9,8 @@ use lru::LruCache;
 use super::{
     bytes::Bytes,
     event::{
-        Ancestor, ConnectionId, Endpoint, Event, Received, Role, Sent, Task, TaskId, UnixNanos,
+        Ancestor, ConnectionId, Endpoint, Event, FileId, Received, Role, Sent, Task, TaskId,
+        UnixNanos,
     },
     record::Record,
     redact::{self, Redactor},
@@ -107,6 +108,8 @@ impl Sessions {
             start: None,
             netns: None,
             exe_name: None,
+            exe_file: None,
+            exe: None,
             argv: None,
             ancestors: Vec::new(),
             user: None,
@@ -231,6 +234,11 @@ fn from_kernel(
         start: (raw.start != 0).then_some(raw.start),
         netns: (raw.netns != 0).then_some(raw.netns),
         exe_name: (raw.exe[0] != 0).then(|| until_nul(&raw.exe)),
+        exe_file: (raw.exe_inode != 0).then(|| FileId {
+            device: rustix::fs::makedev(raw.exe_device >> 20, raw.exe_device & 0xf_ffff),
+            inode: raw.exe_inode,
+        }),
+        exe: None,
         argv: arguments(raw),
         ancestors: raw
             .ancestors

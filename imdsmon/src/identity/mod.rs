@@ -4,6 +4,7 @@
 //! [`process`] weighs that against the kernel's snapshot; [`People`] remembers who uses which
 //! connection, so that a call can be attributed when it is complete. Knows nothing of HTTP.
 
+mod executable;
 mod passwd;
 pub mod process;
 pub mod witness;
@@ -112,8 +113,8 @@ mod tests {
         Event::Task(Box::new(Task {
             connection,
             task,
-            pid,
             role,
+            pid,
             argv,
             ..Task::default()
         }))
@@ -144,7 +145,7 @@ mod tests {
         let mut people = People::default();
         people.feed(&task(1, 1, 100, Role::Connector));
         for id in 2..100 {
-            people.feed(&task(1, id, 100 + id as u32, Role::Sender));
+            people.feed(&task(1, id, 100 + u32::try_from(id).unwrap(), Role::Sender));
         }
         assert_eq!(people.caller(1, 99).connector.unwrap().pid, 100);
         assert!(people.connections.get(&1).unwrap().len() <= TASKS);
@@ -157,7 +158,7 @@ mod tests {
             people.feed(&task(
                 connection,
                 connection,
-                connection as u32,
+                u32::try_from(connection).unwrap(),
                 Role::Connector,
             ));
             people.forget(connection);

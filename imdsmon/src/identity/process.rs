@@ -39,10 +39,12 @@ impl Process {
     pub fn new(task: &Task) -> Self {
         let none = ProcFacts::default();
         let proc = task.proc.as_ref().unwrap_or(&none);
-        let exe = proc.exe.clone().filter(|exe| match &task.exe_name {
-            Some(name) => file_name(exe) == &name[..],
-            None => true,
-        });
+        let same = |exe: &Bytes| {
+            task.exe_name
+                .as_ref()
+                .is_none_or(|n| file_name(exe) == &n[..])
+        };
+        let exe = proc.exe.clone().filter(same).or_else(|| task.exe.clone());
         let name = task
             .exe_name
             .clone()

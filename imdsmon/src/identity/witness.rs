@@ -6,7 +6,7 @@ use std::{io::Read, num::NonZeroUsize, os::unix::ffi::OsStrExt};
 use lru::LruCache;
 use procfs::process::Process as Proc;
 
-use super::passwd::Passwd;
+use super::{executable::Executables, passwd::Passwd};
 use crate::capture::{
     bytes::Bytes,
     cgroup,
@@ -26,6 +26,7 @@ const KNOWN: NonZeroUsize = NonZeroUsize::new(128).unwrap();
 /// Adds to each task what `/proc` says about it.
 pub struct Witness {
     passwd: Passwd,
+    executables: Executables,
     known: LruCache<Program, ProcFacts>,
 }
 
@@ -44,6 +45,7 @@ impl Default for Witness {
     fn default() -> Self {
         Self {
             passwd: Passwd::default(),
+            executables: Executables::default(),
             known: LruCache::new(KNOWN),
         }
     }
@@ -54,6 +56,7 @@ impl Witness {
     pub fn complete(&mut self, event: &mut Event, root: &cgroup::Root) {
         let Event::Task(task) = event else { return };
         task.proc = self.facts(task);
+        self.executables.complete(task);
         if task.role == Role::Holder
             && let Some(uid) = task.proc.as_ref().and_then(|proc| proc.uid)
         {
