@@ -43,10 +43,11 @@ pub trait Sink {
 }
 
 impl Monitor {
-    /// Attaches to the kernel. From here on, calls are seen. Must run inside a tokio runtime.
-    pub fn start() -> Result<Self, AttachError> {
+    /// Attaches to the kernel, with a ring buffer of so many bytes. From here on, calls are seen.
+    /// Must run inside a tokio runtime.
+    pub fn start(ring_bytes: u32) -> Result<Self, AttachError> {
         Ok(Self {
-            live: Live::start()?,
+            live: Live::start(ring_bytes)?,
             witness: Witness::default(),
             pipeline: Pipeline::default(),
             recorder: None,

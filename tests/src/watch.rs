@@ -152,6 +152,8 @@ pub fn signal_to(pid: u32, signal: &str) {
         "-INT" => libc::SIGINT,
         "-TERM" => libc::SIGTERM,
         "-KILL" => libc::SIGKILL,
+        "-STOP" => libc::SIGSTOP,
+        "-CONT" => libc::SIGCONT,
         other => panic!("unknown signal {other}"),
     };
     // SAFETY: plain system call; the process is a child that was not waited for yet.

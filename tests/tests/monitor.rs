@@ -272,6 +272,30 @@ fn a_full_disk_ends_the_recording_and_not_the_watch() {
 }
 
 #[test]
+fn what_the_buffer_has_no_room_for_is_counted_and_said() {
+    if skipped() {
+        return;
+    }
+    let scene = Scene::without_monitor(ImdsConfig::default());
+    let mut watch = Watch::start(&["--buffer", "64K"]);
+    // A monitor that does not read: the ring fills up.
+    tests::watch::signal_to(watch.pid(), "-STOP");
+    let ran = scene.wire(&["load", "--parallel", "4", "--count", "500"]);
+    tests::watch::signal_to(watch.pid(), "-CONT");
+    thread::sleep(Duration::from_millis(300));
+    let ended = watch.end("-INT");
+    assert!(
+        ran.printed.iter().any(|line| line == "count 200 2000"),
+        "{ran:?}"
+    );
+    let lost = ended.err.split("records lost ").nth(1).unwrap();
+    let lost: u64 = lost.split('.').next().unwrap().parse().unwrap();
+    assert!(lost > 1000, "{lost}");
+    assert!(ended.err.contains("Calls may be missing"), "{}", ended.err);
+    assert!(ended.json().len() < 2000);
+}
+
+#[test]
 fn a_recording_never_replaces_a_file() {
     if skipped() {
         return;

@@ -27,6 +27,10 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/imdsmon.bpf.o");
 /// Size of the ring buffer in bytes, a power of two. It is mapped twice, so it counts twice in
 /// the resident memory; it holds about 3,000 requests that user space has not come to yet.
 pub const RING_BYTES: u32 = 1 << 21;
+/// The smallest ring buffer that every architecture's page size allows.
+pub const MIN_RING_BYTES: u32 = 1 << 16;
+/// The largest that is sensible: 256 MiB.
+pub const MAX_RING_BYTES: u32 = 1 << 28;
 
 /// Why nothing could be attached. Each names the remedy.
 #[derive(Debug, thiserror::Error)]
@@ -85,16 +89,16 @@ unsafe impl Pod for PodOffsets {}
 /// Loads and attaches, and gives the ring buffer that the programs write to.
 ///
 /// The snapshot is tried first; where the kernel refuses it (lockdown), it is left out.
-pub fn attach(root: &Root) -> Result<(Attached, RingBuf<MapData>), AttachError> {
+pub fn attach(root: &Root, ring_bytes: u32) -> Result<(Attached, RingBuf<MapData>), AttachError> {
     check_kernel()?;
     let (offsets, mut snapshot) = match btf::offsets() {
         Ok(offsets) => (offsets, Snapshot::On),
         Err(error) => (Offsets::default(), Snapshot::Off(error.to_string())),
     };
-    let mut loaded = load(offsets);
+    let mut loaded = load(offsets, ring_bytes);
     if let (Err(AttachError::Program(..)), Snapshot::On) = (&loaded, &snapshot) {
         snapshot = Snapshot::Off("this kernel does not let programs read its structs".into());
-        loaded = load(Offsets::default());
+        loaded = load(Offsets::default(), ring_bytes);
     }
     let (mut ebpf, has_release) = loaded?;
     let hooks = attach_all(&mut ebpf, root, has_release)?;
@@ -157,7 +161,7 @@ fn logs_wanted() -> bool {
     tracing::enabled!(target: "imdsmon_ebpf", tracing::Level::WARN)
 }
 
-fn load(offsets: Offsets) -> Result<(Ebpf, bool), AttachError> {
+fn load(offsets: Offsets, ring_bytes: u32) -> Result<(Ebpf, bool), AttachError> {
     let log_level = if logs_wanted() {
         aya_log::Level::Trace as u8
     } else {
@@ -169,7 +173,7 @@ fn load(offsets: Offsets) -> Result<(Ebpf, bool), AttachError> {
         .btf(None)
         .override_global("OFFSETS", &offsets, true)
         .override_global("AYA_LOG_LEVEL", &log_level, true)
-        .map_max_entries("EVENTS", RING_BYTES)
+        .map_max_entries("EVENTS", ring_bytes)
         .load(OBJECT)
         .map_err(|error| object_error(&error))?;
     program::<CgroupSockAddr>(&mut ebpf, "connect4")?

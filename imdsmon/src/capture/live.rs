@@ -45,10 +45,11 @@ struct Pace {
 }
 
 impl Live {
-    /// Attaches the programs at the cgroup v2 root. Must run inside a tokio runtime.
-    pub fn start() -> Result<Self, AttachError> {
+    /// Attaches the programs at the cgroup v2 root, with a ring buffer of so many bytes: a power
+    /// of two from [`attach::MIN_RING_BYTES`] on. Must run inside a tokio runtime.
+    pub fn start(ring_bytes: u32) -> Result<Self, AttachError> {
         let root = Root::find()?;
-        let (attached, ring) = attach::attach(&root)?;
+        let (attached, ring) = attach::attach(&root, ring_bytes)?;
         // SAFETY: the ring buffer owns its descriptor, keeps it open while it lives and always
         // gives the same one.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };

@@ -22,6 +22,7 @@ use super::{
     watch,
 };
 use crate::{
+    capture::RING_BYTES,
     monitor::{Monitor, Sink},
     pipeline::Attributed,
     sandbox::{ImdsConfig, PutMode, Sandbox, TokenMode},
@@ -86,7 +87,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 async fn demo(args: &Args) -> anyhow::Result<ExitCode> {
     let interrupted = watch::stop(None)?;
-    let mut monitor = Monitor::start()?;
+    let mut monitor = Monitor::start(RING_BYTES)?;
     let sandbox = Sandbox::start(ImdsConfig {
         tokens: match args.http_tokens {
             HttpTokens::Optional => TokenMode::Optional,
@@ -147,10 +148,17 @@ fn clients(sandbox: &Sandbox, scratch: &Scratch) -> io::Result<Vec<Client>> {
     let mut add = |name, program: &str, args: &[&str]| {
         if program.starts_with('/') || is_installed(program) {
             let mut command = Command::new(program);
-            command.args(args);
+            command
+                .arg0(if program.starts_with('/') {
+                    "imdsmon"
+                } else {
+                    program
+                })
+                .args(args);
             clients.push(Client { name, command });
         }
     };
+    // The link, not the path: this binary may have been replaced since it started.
     let own = "/proc/self/exe";
     add(
         "built in, no token",

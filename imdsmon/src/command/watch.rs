@@ -17,7 +17,7 @@ use super::{
     output::{Format, Output},
 };
 use crate::{
-    capture::{Snapshot, live::Live},
+    capture::{MAX_RING_BYTES, MIN_RING_BYTES, Snapshot, live::Live},
     monitor::Monitor,
 };
 
@@ -45,6 +45,11 @@ pub struct Args {
     /// Also write everything to FILE, for `imdsmon replay`; token values are not in it
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
+
+    /// Size of the kernel's buffer for events that were not read yet, for example 8M; larger
+    /// loses less in a burst. It counts twice in the resident memory
+    #[arg(long, value_name = "SIZE", default_value = "2M", value_parser = buffer)]
+    buffer: u32,
 }
 
 /// Runs the subcommand.
@@ -55,7 +60,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 async fn watch(args: &Args) -> anyhow::Result<ExitCode> {
     // Before anything is attached: a signal that comes now already ends the run as it should.
     let stop = stop(args.duration)?;
-    let mut monitor = Monitor::start()?;
+    let mut monitor = Monitor::start(args.buffer)?;
     if let Some(path) = &args.record {
         let cannot = || format!("cannot record to {}", path.display());
         monitor
@@ -137,9 +142,32 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(wrong)
 }
 
+/// A power of two within bounds, in bytes or with K or M behind it.
+fn buffer(text: &str) -> Result<u32, String> {
+    let (number, unit) = match text.strip_suffix(['K', 'k']) {
+        Some(number) => (number, 1 << 10),
+        None => text
+            .strip_suffix(['M', 'm'])
+            .map_or((text, 1), |number| (number, 1 << 20)),
+    };
+    let bytes = number.parse::<u32>().ok().and_then(|n| n.checked_mul(unit));
+    bytes
+        .filter(|b| b.is_power_of_two() && (MIN_RING_BYTES..=MAX_RING_BYTES).contains(b))
+        .ok_or_else(|| format!("`{text}` is not a power of two from 64K to 256M"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn buffers_are_powers_of_two_within_bounds() {
+        assert_eq!(buffer("2M"), Ok(crate::capture::RING_BYTES));
+        assert_eq!(buffer("65536"), Ok(MIN_RING_BYTES));
+        for wrong in ["", "3M", "32K", "512M", "-1", "5000M", "M"] {
+            assert!(buffer(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn times_have_units_and_are_positive() {
