@@ -115,7 +115,29 @@ impl Summary {
                 escaped(&counts.last_path, MAX),
             )?;
         }
-        Ok(())
+        self.conclude(out)
+    }
+
+    /// What the table means for the one question. A run is too short to promise that nobody
+    /// else calls without a token, so nothing here says "safe".
+    fn conclude(&self, out: &mut impl Write) -> io::Result<()> {
+        writeln!(out)?;
+        match self
+            .programs
+            .values()
+            .filter(|counts| counts.tokenless > 0)
+            .count()
+        {
+            0 => writeln!(out, "Nobody called without a token while this ran."),
+            1 => writeln!(
+                out,
+                "{ALARM}One program calls without a token{ALARM:#}: HttpTokens=required refuses such calls."
+            ),
+            n => writeln!(
+                out,
+                "{ALARM}{n} programs call without a token{ALARM:#}: HttpTokens=required refuses such calls."
+            ),
+        }
     }
 
     fn run(&self, out: &mut impl Write, pipeline: &Pipeline) -> io::Result<()> {
