@@ -44,23 +44,16 @@ impl Installer {
             bail!("{}", advice(&names, why));
         }
         step(&format!("install {names} ({why})"), || {
+            // Pages of "Setting up ..." are of use only when it fails, and then are shown.
             if !self.updated.replace(true) {
-                process::run(apt_get().args(["-qq", "update"]), FETCH)?;
+                process::output(apt_get().args(["-qq", "update"]), FETCH)?;
             }
-            process::run(
-                apt_get()
-                    .args([
-                        "-qq",
-                        "-y",
-                        "-o",
-                        "DPkg::Lock::Timeout=300",
-                        "-o",
-                        "Dpkg::Use-Pty=0",
-                    ])
-                    .args(["install", "--no-install-recommends"])
-                    .args(&missing),
-                FETCH,
-            )
+            let mut install = apt_get();
+            install
+                .args(["-qq", "-y", "-o", "DPkg::Lock::Timeout=300"])
+                .args(["install", "--no-install-recommends"])
+                .args(&missing);
+            process::output(&mut install, FETCH).map(drop)
         })
     }
 
