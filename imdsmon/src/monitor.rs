@@ -5,12 +5,13 @@ use std::{
     fs::File,
     future::Future,
     io::{self, BufWriter},
+    rc::Rc,
     time::Duration,
 };
 
 use crate::{
     capture::{
-        AttachError,
+        AttachError, Options,
         event::Event,
         live::{self, Live},
         recording::Writer,
@@ -43,15 +44,19 @@ pub trait Sink {
 }
 
 impl Monitor {
-    /// Attaches to the kernel, with a ring buffer of so many bytes. From here on, calls are seen.
-    /// Must run inside a tokio runtime.
-    pub fn start(ring_bytes: u32) -> Result<Self, AttachError> {
+    /// Attaches to the kernel. From here on, calls are seen. Must run inside a tokio runtime.
+    pub fn start(options: Options) -> Result<Self, AttachError> {
+        let mut live = Live::start(options)?;
+        let mut witness = Witness::new(Rc::clone(live.root()));
+        let mut events = Vec::new();
+        // Now, and not when the first event is read: who holds a connection may soon be gone.
+        live.find_holders(&mut |event| events.push(witness.complete(event)));
         Ok(Self {
-            live: Live::start(ring_bytes)?,
-            witness: Witness::default(),
+            live,
+            witness,
             pipeline: Pipeline::default(),
             recorder: None,
-            events: Vec::new(),
+            events,
             recording_error: None,
         })
     }
@@ -73,7 +78,6 @@ impl Monitor {
         sink: &mut impl Sink,
     ) -> io::Result<()> {
         tokio::pin!(stop);
-        self.live.find_holders(&mut |event| self.events.push(event));
         self.process(sink)?;
         let mut more = true;
         loop {
@@ -84,11 +88,11 @@ impl Monitor {
                 ready = wait(&mut self.live, more) => ready?,
                 () = until(deadline) => self.events.push(Event::Tick { time: live::now() }),
             }
-            more = self.live.drain(&mut |event| self.events.push(event));
+            more = self.read();
             self.process(sink)?;
         }
         // What happened before the stop is in the ring already.
-        while self.live.drain(&mut |event| self.events.push(event)) {
+        while self.read() {
             self.process(sink)?;
         }
         self.events.push(Event::End {
@@ -112,10 +116,21 @@ impl Monitor {
         &self.pipeline
     }
 
+    /// Reads a batch of events, each completed at once: its process may soon be gone. Says
+    /// whether there may be more.
+    fn read(&mut self) -> bool {
+        let Self {
+            live,
+            witness,
+            events,
+            ..
+        } = self;
+        live.drain(&mut |event| events.push(witness.complete(event)))
+    }
+
     fn process(&mut self, sink: &mut impl Sink) -> io::Result<()> {
         let mut events = std::mem::take(&mut self.events);
-        for mut event in events.drain(..) {
-            self.witness.complete(&mut event, self.live.root());
+        for event in events.drain(..) {
             self.write_down(&event);
             self.pipeline.feed(&event);
         }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    capture::{AttachError, RING_BYTES, Snapshot, event::Totals},
+    capture::{AttachError, Options, Snapshot, event::Totals},
     http::call::{Call, Finding, Outcome, TokenValue, Version},
     monitor::{Monitor, Sink},
     pipeline::Attributed,
@@ -98,7 +98,7 @@ const V6: &[Expected] = &[
 /// Attaches, makes the calls and compares. Must run inside a tokio runtime.
 pub async fn run() -> Result<Report, SelfTestError> {
     let begun = Instant::now();
-    let mut monitor = Monitor::start(RING_BYTES)?;
+    let mut monitor = Monitor::start(Options::default())?;
     let sandbox = Sandbox::start(ImdsConfig::default())?;
     let expected: Vec<_> = V4
         .iter()

@@ -6,7 +6,7 @@ use std::{
     io::Write as _,
     process::{Command, Stdio},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use imdsmon::sandbox::{ImdsConfig, Sandbox};
@@ -16,6 +16,9 @@ use crate::{Watch, program, repetitions, watch::Ended};
 
 /// How long after a client has ended its last event may still come.
 const GRACE: Duration = Duration::from_millis(60);
+
+/// How long a client may take to connect.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A call as it must come out.
 #[derive(Clone, Debug, PartialEq)]
@@ -213,12 +216,12 @@ impl Scene {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        let before = self.sandbox.requests().connections;
         let mut child = command.spawn().unwrap();
         let id = child.id();
         let mut stdin = child.stdin.take().unwrap();
         if args.contains(&"--wait-stdin") {
-            // The connection is open once the server has accepted it.
-            thread::sleep(Duration::from_millis(100));
+            self.wait_for_connection(before);
         }
         meanwhile();
         drop(stdin.write_all(b"go\n"));
@@ -245,6 +248,15 @@ impl Scene {
             who.sender = who.pid;
         }
         who
+    }
+
+    /// Waits until the server has accepted one connection more.
+    fn wait_for_connection(&self, before: u64) {
+        let until = Instant::now() + PATIENCE;
+        while self.sandbox.requests().connections == before {
+            assert!(Instant::now() < until, "the client does not connect");
+            thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// Ends the monitor and gives what it saw on this stage.

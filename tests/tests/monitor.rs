@@ -296,6 +296,35 @@ fn what_the_buffer_has_no_room_for_is_counted_and_said() {
 }
 
 #[test]
+fn without_a_snapshot_proc_alone_attributes() {
+    if skipped() {
+        return;
+    }
+    let mut scene = Scene::without_monitor(ImdsConfig::default());
+    let mut watch = None;
+    let start = || watch = Some(Watch::start(&["--no-snapshot"]));
+    let patient = ["send", "--request", "v1", "--hold-after", "1"];
+    let open = scene.wire_after(&[&patient[..], &["--wait-stdin"]].concat(), start);
+    let later = scene.wire(&patient);
+    scene.start_monitor(&[]);
+    let ended = watch.unwrap().interrupt();
+    let netns = scene.sandbox.netns();
+    let seen: Vec<_> = ended
+        .json()
+        .into_iter()
+        .filter(|l| l["linux.netns"] == netns)
+        .collect();
+    assert_eq!(seen.len(), 2, "{ended:?}");
+    for (who, call) in [open, later].iter().zip(&seen) {
+        assert_eq!(call["process.pid"], who.pid);
+        assert_eq!(call["process.executable.name"], "wire-client");
+        assert_eq!(call["process.command_args"][1], "send");
+        assert_eq!(call["process.user.name"], "root");
+        assert_eq!(call["imds.version"], "v1");
+    }
+}
+
+#[test]
 fn a_recording_never_replaces_a_file() {
     if skipped() {
         return;

@@ -24,9 +24,26 @@ use super::{
 /// The object that `cargo xtask ebpf` built.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/imdsmon.bpf.o");
 
-/// Size of the ring buffer in bytes, a power of two. It is mapped twice, so it counts twice in
-/// the resident memory; it holds about 3,000 requests that user space has not come to yet.
-pub const RING_BYTES: u32 = 1 << 21;
+/// What is asked of the kernel.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Size of the ring buffer in bytes: a power of two from [`MIN_RING_BYTES`] to
+    /// [`MAX_RING_BYTES`]. It is mapped twice, so it counts twice in the resident memory; the
+    /// default, 2 MiB, holds about 3,000 requests that user space has not come to yet.
+    pub ring_bytes: u32,
+    /// Let the programs read who calls from kernel structs, where the kernel allows it.
+    pub snapshot: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            ring_bytes: 1 << 21,
+            snapshot: true,
+        }
+    }
+}
+
 /// The smallest ring buffer that every architecture's page size allows.
 pub const MIN_RING_BYTES: u32 = 1 << 16;
 /// The largest that is sensible: 256 MiB.
@@ -89,16 +106,17 @@ unsafe impl Pod for PodOffsets {}
 /// Loads and attaches, and gives the ring buffer that the programs write to.
 ///
 /// The snapshot is tried first; where the kernel refuses it (lockdown), it is left out.
-pub fn attach(root: &Root, ring_bytes: u32) -> Result<(Attached, RingBuf<MapData>), AttachError> {
+pub fn attach(root: &Root, options: Options) -> Result<(Attached, RingBuf<MapData>), AttachError> {
     check_kernel()?;
-    let (offsets, mut snapshot) = match btf::offsets() {
-        Ok(offsets) => (offsets, Snapshot::On),
-        Err(error) => (Offsets::default(), Snapshot::Off(error.to_string())),
+    let (offsets, mut snapshot) = match options.snapshot.then(btf::offsets) {
+        Some(Ok(offsets)) => (offsets, Snapshot::On),
+        Some(Err(error)) => (Offsets::default(), Snapshot::Off(error.to_string())),
+        None => (Offsets::default(), Snapshot::Off("as asked for".into())),
     };
-    let mut loaded = load(offsets, ring_bytes);
+    let mut loaded = load(offsets, options.ring_bytes);
     if let (Err(AttachError::Program(..)), Snapshot::On) = (&loaded, &snapshot) {
         snapshot = Snapshot::Off("this kernel does not let programs read its structs".into());
-        loaded = load(Offsets::default(), ring_bytes);
+        loaded = load(Offsets::default(), options.ring_bytes);
     }
     let (mut ebpf, has_release) = loaded?;
     let hooks = attach_all(&mut ebpf, root, has_release)?;

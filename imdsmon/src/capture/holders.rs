@@ -208,6 +208,29 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_that_is_already_open_is_found_in_its_namespace() {
+        use crate::sandbox::{IMDS_V4, ImdsConfig, Sandbox, SandboxError, client};
+        let sandbox = match Sandbox::start(ImdsConfig::default()) {
+            Err(SandboxError::Privilege(_)) => return eprintln!("SKIPPED: needs root"),
+            sandbox => sandbox.unwrap(),
+        };
+        let _open = sandbox
+            .run(|| client::Connection::open(IMDS_V4, client::TIMEOUT))
+            .unwrap()
+            .unwrap();
+        // A namespace is found by the processes in it; this one has only a thread there.
+        let mut inside = std::process::Command::new("sleep");
+        let mut inside = sandbox.enter(inside.arg("10")).spawn().unwrap();
+        let own: Vec<_> = find()
+            .into_iter()
+            .filter(|h| h.pid == std::process::id())
+            .collect();
+        inside.kill().and_then(|()| inside.wait()).unwrap();
+        assert_eq!(own.len(), 1, "the client's end, and not the server's");
+        assert!(own[0].cookie != 0);
+    }
+
+    #[test]
     fn mapped_addresses_are_imds_and_others_are_not() {
         let mut socket = SocketId::new_v6();
         socket.destination_port = IMDS_PORT;

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    rc::Rc,
     time::{Duration, Instant},
 };
 
@@ -10,7 +11,7 @@ use imdsmon_common::counter;
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
-    attach::{self, AttachError, Attached, Snapshot},
+    attach::{self, AttachError, Attached, Options, Snapshot},
     cgroup::Root,
     event::{Event, Totals, UnixNanos},
     holders,
@@ -32,7 +33,7 @@ pub struct Live {
     ring: AsyncFd<RingBuf<MapData>>,
     attached: Attached,
     sessions: Sessions,
-    root: Root,
+    root: Rc<Root>,
     pace: Pace,
     lost: u64,
     unknown: u64,
@@ -45,11 +46,10 @@ struct Pace {
 }
 
 impl Live {
-    /// Attaches the programs at the cgroup v2 root, with a ring buffer of so many bytes: a power
-    /// of two from [`attach::MIN_RING_BYTES`] on. Must run inside a tokio runtime.
-    pub fn start(ring_bytes: u32) -> Result<Self, AttachError> {
-        let root = Root::find()?;
-        let (attached, ring) = attach::attach(&root, ring_bytes)?;
+    /// Attaches the programs at the cgroup v2 root. Must run inside a tokio runtime.
+    pub fn start(options: Options) -> Result<Self, AttachError> {
+        let root = Rc::new(Root::find()?);
+        let (attached, ring) = attach::attach(&root, options)?;
         // SAFETY: the ring buffer owns its descriptor, keeps it open while it lives and always
         // gives the same one.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
@@ -138,7 +138,7 @@ impl Live {
 
     /// Where the programs are attached.
     #[must_use]
-    pub fn root(&self) -> &Root {
+    pub fn root(&self) -> &Rc<Root> {
         &self.root
     }
 }

@@ -16,6 +16,6 @@ pub mod recording;
 pub mod redact;
 mod session;
 
-pub use attach::{AttachError, MAX_RING_BYTES, MIN_RING_BYTES, RING_BYTES, Snapshot, check_kernel};
+pub use attach::{AttachError, MAX_RING_BYTES, MIN_RING_BYTES, Options, Snapshot, check_kernel};
 pub use btf::{BtfError, offsets};
 pub use session::split_arguments;

@@ -22,7 +22,7 @@ use super::{
     watch,
 };
 use crate::{
-    capture::RING_BYTES,
+    capture::Options,
     monitor::{Monitor, Sink},
     pipeline::Attributed,
     sandbox::{ImdsConfig, PutMode, Sandbox, TokenMode},
@@ -87,7 +87,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 async fn demo(args: &Args) -> anyhow::Result<ExitCode> {
     let interrupted = watch::stop(None)?;
-    let mut monitor = Monitor::start(RING_BYTES)?;
+    let mut monitor = Monitor::start(Options::default())?;
     let sandbox = Sandbox::start(ImdsConfig {
         tokens: match args.http_tokens {
             HttpTokens::Optional => TokenMode::Optional,

@@ -17,7 +17,7 @@ use super::{
     output::{Format, Output},
 };
 use crate::{
-    capture::{MAX_RING_BYTES, MIN_RING_BYTES, Snapshot, live::Live},
+    capture::{MAX_RING_BYTES, MIN_RING_BYTES, Options, Snapshot, live::Live},
     monitor::Monitor,
 };
 
@@ -50,6 +50,11 @@ pub struct Args {
     /// loses less in a burst. It counts twice in the resident memory
     #[arg(long, value_name = "SIZE", default_value = "2M", value_parser = buffer)]
     buffer: u32,
+
+    /// Do not read in the kernel who calls: look processes up in /proc only, as on a host
+    /// without BTF. One that ends at once may then stay unnamed
+    #[arg(long)]
+    no_snapshot: bool,
 }
 
 /// Runs the subcommand.
@@ -60,7 +65,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 async fn watch(args: &Args) -> anyhow::Result<ExitCode> {
     // Before anything is attached: a signal that comes now already ends the run as it should.
     let stop = stop(args.duration)?;
-    let mut monitor = Monitor::start(args.buffer)?;
+    let mut monitor = Monitor::start(Options {
+        ring_bytes: args.buffer,
+        snapshot: !args.no_snapshot,
+    })?;
     if let Some(path) = &args.record {
         let cannot = || format!("cannot record to {}", path.display());
         monitor
@@ -162,7 +170,7 @@ mod tests {
 
     #[test]
     fn buffers_are_powers_of_two_within_bounds() {
-        assert_eq!(buffer("2M"), Ok(crate::capture::RING_BYTES));
+        assert_eq!(buffer("2M"), Ok(Options::default().ring_bytes));
         assert_eq!(buffer("65536"), Ok(MIN_RING_BYTES));
         for wrong in ["", "3M", "32K", "512M", "-1", "5000M", "M"] {
             assert!(buffer(wrong).is_err(), "{wrong}");

@@ -1,7 +1,7 @@
 //! Looks at `/proc` the moment an event arrives, while the caller is nearly always still there:
 //! `connect` runs before the handshake.
 
-use std::{io::Read, num::NonZeroUsize, os::unix::ffi::OsStrExt};
+use std::{io::Read, num::NonZeroUsize, os::unix::ffi::OsStrExt, rc::Rc};
 
 use lru::LruCache;
 use procfs::process::Process as Proc;
@@ -27,6 +27,7 @@ const KNOWN: NonZeroUsize = NonZeroUsize::new(128).unwrap();
 pub struct Witness {
     passwd: Passwd,
     executables: Executables,
+    root: Rc<cgroup::Root>,
     known: LruCache<Program, ProcFacts>,
 }
 
@@ -41,20 +42,28 @@ struct Program {
     uid: u32,
 }
 
-impl Default for Witness {
-    fn default() -> Self {
+impl Witness {
+    /// A witness who knows nobody yet. `root` names cgroups.
+    #[must_use]
+    pub fn new(root: Rc<cgroup::Root>) -> Self {
         Self {
             passwd: Passwd::default(),
             executables: Executables::default(),
+            root,
             known: LruCache::new(KNOWN),
         }
     }
-}
 
-impl Witness {
     /// Completes a task event; others pass.
-    pub fn complete(&mut self, event: &mut Event, root: &cgroup::Root) {
-        let Event::Task(task) = event else { return };
+    #[must_use]
+    pub fn complete(&mut self, mut event: Event) -> Event {
+        if let Event::Task(task) = &mut event {
+            self.complete_task(task);
+        }
+        event
+    }
+
+    fn complete_task(&mut self, task: &mut Task) {
         task.proc = self.facts(task);
         self.executables.complete(task);
         if task.role == Role::Holder
@@ -64,7 +73,7 @@ impl Witness {
         }
         task.user = self.passwd.name(task.uid);
         if task.cgroup_id != 0 {
-            let path = root.path_of(task.cgroup_id);
+            let path = self.root.path_of(task.cgroup_id);
             task.cgroup = path.map(|path| path.as_os_str().as_bytes().into());
         }
     }
