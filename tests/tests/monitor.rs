@@ -277,7 +277,9 @@ fn what_the_buffer_has_no_room_for_is_counted_and_said() {
         return;
     }
     let scene = Scene::without_monitor(ImdsConfig::default());
-    let mut watch = Watch::start(&["--buffer", "64K"]);
+    let mut command = Command::new(program("imdsmon"));
+    command.args(["watch", "--json", "--buffer", "64K"]);
+    let mut watch = Watch::spawn(command.env("IMDSMON_LOG", "imdsmon_ebpf=warn"));
     // A monitor that does not read: the ring fills up.
     tests::watch::signal_to(watch.pid(), "-STOP");
     let ran = scene.wire(&["load", "--parallel", "4", "--count", "500"]);
@@ -293,6 +295,11 @@ fn what_the_buffer_has_no_room_for_is_counted_and_said() {
     assert!(lost > 1000, "{lost}");
     assert!(ended.err.contains("Calls may be missing"), "{}", ended.err);
     assert!(ended.json().len() < 2000);
+    assert!(
+        ended.err.contains("the ring buffer is full"),
+        "the programs' own word: {}",
+        ended.err
+    );
 }
 
 #[test]

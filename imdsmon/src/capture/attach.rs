@@ -46,6 +46,8 @@ impl Default for Options {
 
 /// The smallest ring buffer that every architecture's page size allows.
 pub const MIN_RING_BYTES: u32 = 1 << 16;
+/// Ring buffer of the programs' diagnostics, if they are wanted.
+const LOG_BYTES: u32 = 1 << 17;
 /// The largest that is sensible: 256 MiB.
 pub const MAX_RING_BYTES: u32 = 1 << 28;
 
@@ -127,6 +129,7 @@ pub fn attach(root: &Root, options: Options) -> Result<(Attached, RingBuf<MapDat
     } else {
         None
     };
+    give_back();
     Ok((
         Attached {
             _ebpf: ebpf,
@@ -153,6 +156,16 @@ impl Attached {
         if let Some(logger) = &mut self.logger {
             logger.flush();
         }
+    }
+}
+
+/// Gives freed memory back to the system: aya reads the types of the whole kernel when a loader is
+/// made, wanted or not, and 12 MiB of heap would stay with us for weeks.
+fn give_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes a number; the allocator locks itself.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 
@@ -192,6 +205,14 @@ fn load(offsets: Offsets, ring_bytes: u32) -> Result<(Ebpf, bool), AttachError> 
         .override_global("OFFSETS", &offsets, true)
         .override_global("AYA_LOG_LEVEL", &log_level, true)
         .map_max_entries("EVENTS", ring_bytes)
+        .map_max_entries(
+            "AYA_LOGS",
+            if log_level == 0 {
+                MIN_RING_BYTES
+            } else {
+                LOG_BYTES
+            },
+        )
         .load(OBJECT)
         .map_err(|error| object_error(&error))?;
     program::<CgroupSockAddr>(&mut ebpf, "connect4")?

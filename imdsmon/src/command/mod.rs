@@ -69,11 +69,15 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Where the log filter is read from.
+const LOG: &str = "IMDSMON_LOG";
+/// The filter if nobody says otherwise. The kernel programs' diagnostics are compiled out by the
+/// verifier as long as no filter lets them through.
+const LOG_DEFAULT: &str = "warn,imdsmon_ebpf=off";
+
 fn init_log() {
-    let filter = tracing_subscriber::EnvFilter::builder()
-        .with_env_var("IMDSMON_LOG")
-        .with_default_directive(tracing_subscriber::filter::LevelFilter::WARN.into())
-        .from_env_lossy();
+    let filter = std::env::var(LOG).unwrap_or_else(|_unset| LOG_DEFAULT.into());
+    let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(filter);
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
