@@ -54,6 +54,8 @@ pub mod flag {
     pub const SYN: u8 = 0x02;
     /// The connection is reset.
     pub const RST: u8 = 0x04;
+    /// There are urgent data.
+    pub const URG: u8 = 0x20;
 }
 
 /// The beginning of every record.

@@ -13,6 +13,8 @@ use crate::{field, packet::Network, ring, task};
 
 /// Flags that say something about the connection even without payload.
 const CONTROL: u8 = flag::FIN | flag::SYN | flag::RST;
+/// Flags that are handed over.
+const KEPT: u8 = CONTROL | flag::URG;
 
 /// What the TCP header says, and where the payload is.
 #[derive(Clone, Copy)]
@@ -43,7 +45,7 @@ fn transport(ctx: &SkBuffContext, network: Network) -> Option<Transport> {
         } else {
             seq.wrapping_add(1)
         },
-        flags: flags & CONTROL,
+        flags: flags & KEPT,
         payload,
         len: len.checked_sub(payload)?,
     })
@@ -61,7 +63,7 @@ pub fn sent(ctx: &SkBuffContext, network: Network) {
     let Some(tcp) = transport(ctx, network) else {
         return;
     };
-    if tcp.destination != IMDS_PORT || (tcp.len == 0 && tcp.flags == 0) {
+    if tcp.destination != IMDS_PORT || (tcp.len == 0 && tcp.flags & CONTROL == 0) {
         return;
     }
     let cookie = cookie(ctx);
@@ -112,7 +114,7 @@ pub fn received(ctx: &SkBuffContext, network: Network) {
     let Some(tcp) = transport(ctx, network) else {
         return;
     };
-    let flags = tcp.flags & !flag::SYN;
+    let flags = tcp.flags & (flag::FIN | flag::RST);
     if tcp.source != IMDS_PORT || (tcp.len == 0 && flags == 0) {
         return;
     }

@@ -48,7 +48,7 @@ impl Monitor {
     pub fn start(options: Options) -> Result<Self, AttachError> {
         let mut live = Live::start(options)?;
         let mut witness = Witness::new(Rc::clone(live.root()));
-        let mut events = Vec::new();
+        let mut events = vec![Event::Start { time: live::now() }];
         // Now, and not when the first event is read: who holds a connection may soon be gone.
         live.find_holders(&mut |event| events.push(witness.complete(event)));
         Ok(Self {

@@ -56,6 +56,7 @@ impl Pipeline {
             Event::Sent(sent) => sent.time,
             Event::Received(received) => received.time,
             Event::Closed { time, .. }
+            | Event::Start { time }
             | Event::Tick { time }
             | Event::Lost { time, .. }
             | Event::End { time, .. } => *time,
@@ -63,7 +64,7 @@ impl Pipeline {
         let (start, end) = self.window.unwrap_or((time, time));
         self.window = Some((start.min(time), end.max(time)));
         match event {
-            Event::Lost { records, .. } => self.lost += records,
+            Event::Lost { records, .. } => self.lost = self.lost.saturating_add(*records),
             Event::End { totals, .. } => self.totals = Some(*totals),
             _ => {}
         }

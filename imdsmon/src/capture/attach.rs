@@ -3,10 +3,8 @@
 //! They are attached through links, which the kernel removes when the process ends, however it
 //! ends.
 
-use std::io;
-
 use aya::{
-    Ebpf, EbpfError, EbpfLoader, Pod,
+    Ebpf, EbpfLoader, Pod,
     maps::{MapData, MapError, PerCpuArray, RingBuf},
     programs::{
         CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, ProgramError,
@@ -18,7 +16,8 @@ use log::Log;
 
 use super::{
     btf,
-    cgroup::{CgroupError, Root},
+    cgroup::Root,
+    error::{self, AttachError, check_capabilities},
 };
 
 /// The object that `cargo xtask ebpf` built.
@@ -46,36 +45,10 @@ impl Default for Options {
 
 /// The smallest ring buffer that every architecture's page size allows.
 pub const MIN_RING_BYTES: u32 = 1 << 16;
-/// Ring buffer of the programs' diagnostics, if they are wanted.
-const LOG_BYTES: u32 = 1 << 17;
 /// The largest that is sensible: 256 MiB.
 pub const MAX_RING_BYTES: u32 = 1 << 28;
-
-/// Why nothing could be attached. Each names the remedy.
-#[derive(Debug, thiserror::Error)]
-pub enum AttachError {
-    /// No right to load programs.
-    #[error(
-        "no permission to load BPF programs; run as root, or grant the capabilities CAP_BPF, \
-         CAP_NET_ADMIN and CAP_PERFMON"
-    )]
-    Permission,
-    /// The kernel is too old.
-    #[error("this kernel ({0}) is too old: imdsmon needs Linux 5.10 or later")]
-    Kernel(String),
-    /// No cgroup v2 root.
-    #[error(transparent)]
-    Cgroup(#[from] CgroupError),
-    /// The kernel refuses a program; `{1}` may be long, but it is what a bug report needs.
-    #[error("the kernel refuses the program `{0}`: {1}")]
-    Program(&'static str, String),
-    /// The object cannot be loaded.
-    #[error("cannot load the BPF object: {0}")]
-    Object(String),
-    /// The ring buffer cannot be used.
-    #[error("cannot read the ring buffer: {0}")]
-    Ring(#[from] io::Error),
-}
+/// Ring buffer of the programs' diagnostics, if they are wanted.
+const LOG_BYTES: u32 = 1 << 17;
 
 /// Whether the kernel hands over a snapshot of each task.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +83,7 @@ unsafe impl Pod for PodOffsets {}
 /// The snapshot is tried first; where the kernel refuses it (lockdown), it is left out.
 pub fn attach(root: &Root, options: Options) -> Result<(Attached, RingBuf<MapData>), AttachError> {
     check_kernel()?;
+    check_capabilities()?;
     let (offsets, mut snapshot) = match options.snapshot.then(btf::offsets) {
         Some(Ok(offsets)) => (offsets, Snapshot::On),
         Some(Err(error)) => (Offsets::default(), Snapshot::Off(error.to_string())),
@@ -214,7 +188,7 @@ fn load(offsets: Offsets, ring_bytes: u32) -> Result<(Ebpf, bool), AttachError> 
             },
         )
         .load(OBJECT)
-        .map_err(|error| object_error(&error))?;
+        .map_err(|cause| error::object(&cause))?;
     program::<CgroupSockAddr>(&mut ebpf, "connect4")?
         .load()
         .map_err(refused("connect4"))?;
@@ -282,33 +256,6 @@ fn take<M: TryFrom<aya::maps::Map, Error = MapError>>(
         .and_then(|map| M::try_from(map).map_err(|e| AttachError::Object(e.to_string())))
 }
 
-fn object_error(error: &EbpfError) -> AttachError {
-    if let EbpfError::MapError(MapError::CreateError { io_error, .. }) = error
-        && io_error.raw_os_error() == Some(libc::EPERM)
-    {
-        return AttachError::Permission;
-    }
-    AttachError::Object(describe(error))
-}
-
 fn refused(name: &'static str) -> impl FnOnce(ProgramError) -> AttachError {
-    move |error| {
-        if let ProgramError::LoadError { io_error, .. } = &error
-            && io_error.raw_os_error() == Some(libc::EPERM)
-        {
-            return AttachError::Permission;
-        }
-        AttachError::Program(name, describe(&error))
-    }
-}
-
-/// The error and its causes in one line.
-fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
+    move |cause| error::program(name, &cause)
 }

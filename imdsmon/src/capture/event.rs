@@ -22,6 +22,11 @@ pub type TaskId = u64;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 pub enum Event {
+    /// The programs are attached: from here on, calls are seen.
+    Start {
+        /// When.
+        time: UnixNanos,
+    },
     /// A task opened a connection to IMDS, or was seen to use one that it did not open.
     Task(Box<Task>),
     /// A TCP segment went to IMDS.
@@ -117,6 +122,10 @@ pub struct Sent {
     /// The client has reset the connection.
     #[serde(default, skip_serializing_if = "is_false")]
     pub rst: bool,
+    /// There are urgent data on the connection (`MSG_OOB`): the server may read other bytes than
+    /// the ones that were sent.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub urgent: bool,
     /// The payload, token values blanked.
     pub bytes: Bytes,
 }

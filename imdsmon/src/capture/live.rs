@@ -11,8 +11,9 @@ use imdsmon_common::counter;
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
-    attach::{self, AttachError, Attached, Options, Snapshot},
+    attach::{self, Attached, Options, Snapshot},
     cgroup::Root,
+    error::AttachError,
     event::{Event, Totals, UnixNanos},
     holders,
     record::Record,

@@ -8,6 +8,7 @@ mod attach;
 mod btf;
 pub mod bytes;
 pub mod cgroup;
+mod error;
 pub mod event;
 pub mod holders;
 pub mod live;
@@ -16,6 +17,7 @@ pub mod recording;
 pub mod redact;
 mod session;
 
-pub use attach::{AttachError, MAX_RING_BYTES, MIN_RING_BYTES, Options, Snapshot, check_kernel};
+pub use attach::{MAX_RING_BYTES, MIN_RING_BYTES, Options, Snapshot, check_kernel};
 pub use btf::{BtfError, offsets};
+pub use error::{AttachError, has_capability};
 pub use session::split_arguments;

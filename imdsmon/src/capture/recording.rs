@@ -29,10 +29,13 @@ struct Header {
 #[derive(Debug, thiserror::Error)]
 pub enum RecordingError {
     /// The file cannot be read.
-    #[error("cannot read the recording: {0}")]
+    #[error("cannot read the recording")]
     Io(#[from] io::Error),
     /// The first line is not a recording's.
-    #[error("this is not an imdsmon recording: its first line is no header")]
+    #[error(
+        "this is not an imdsmon recording: its first line is no header; `imdsmon watch --record` \
+         writes one (the output of --json is not)"
+    )]
     NotARecording(#[source] serde_json::Error),
     /// The file is empty.
     #[error("this is not an imdsmon recording: it is empty")]

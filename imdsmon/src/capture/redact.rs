@@ -87,6 +87,10 @@ impl Redactor {
 pub fn arguments(args: &mut [Vec<u8>]) {
     let mut state = State::Start;
     for arg in args {
+        if arg.windows(3).any(|w| w == b"://") {
+            // `-H "X-aws-ec2-metadata-token: " http://...`: a URL is not the missing token.
+            state = State::Start;
+        }
         for byte in arg {
             state = match state.step(byte) {
                 // `curl -HX-aws-ec2-metadata-token: ...`: in an argument it need not come first.
@@ -284,6 +288,12 @@ mod tests {
         assert_eq!(shown[1], "-HX-aws-ec2-metadata-token: ****");
         assert_eq!(shown[4], "****");
         assert_eq!(shown[5], "http://h/");
+        let mut empty: Vec<Vec<u8>> = vec![
+            b"X-aws-ec2-metadata-token: ".to_vec(),
+            b"http://h/".to_vec(),
+        ];
+        arguments(&mut empty);
+        assert_eq!(empty[1], b"http://h/", "the URL is not the missing token");
     }
 
     proptest! {

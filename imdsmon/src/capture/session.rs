@@ -169,6 +169,7 @@ impl Sessions {
             syn,
             fin: segment.flags & flag::FIN != 0,
             rst: segment.flags & flag::RST != 0,
+            urgent: segment.flags & flag::URG != 0,
             bytes: Bytes(bytes),
         }));
     }

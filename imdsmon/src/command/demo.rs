@@ -19,7 +19,7 @@ use anyhow::Context as _;
 use super::{
     block_on,
     output::{Format, Output},
-    watch,
+    stop::stop,
 };
 use crate::{
     capture::Options,
@@ -32,7 +32,7 @@ use crate::{
 ///
 /// Makes a private network namespace with the service's addresses in it, runs the clients that
 /// this machine has (curl, wget, python3, java, and one that is built in), and shows what
-/// `imdsmon watch` sees of them. Takes about ten seconds, sends nothing to the real service, and
+/// `imdsmon watch` sees of them. Takes a few seconds, sends nothing to the real service, and
 /// leaves nothing behind. Needs root.
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -86,7 +86,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn demo(args: &Args) -> anyhow::Result<ExitCode> {
-    let interrupted = watch::stop(None)?;
+    let interrupted = stop(None)?;
     let mut monitor = Monitor::start(Options::default())?;
     let sandbox = Sandbox::start(ImdsConfig {
         tokens: match args.http_tokens {

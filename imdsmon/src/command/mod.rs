@@ -5,6 +5,7 @@ mod demo;
 mod doctor;
 mod output;
 mod replay;
+mod stop;
 mod watch;
 
 use std::{
@@ -63,7 +64,11 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            drop(writeln!(anstream::stderr(), "imdsmon: {error:#}"));
+            drop(writeln!(
+                anstream::stderr(),
+                "imdsmon: {}",
+                sentence(&error)
+            ));
             ExitCode::FAILURE
         }
     }
@@ -85,6 +90,20 @@ fn init_log() {
         .without_time()
         .with_target(false)
         .init();
+}
+
+/// The error and its causes, each once: many errors quote their cause.
+fn sentence(error: &anyhow::Error) -> String {
+    error
+        .chain()
+        .map(ToString::to_string)
+        .fold(String::new(), |text, cause| {
+            match (text.is_empty(), text.contains(&cause)) {
+                (true, _) => cause,
+                (false, true) => text,
+                (false, false) => format!("{text}: {cause}"),
+            }
+        })
 }
 
 /// Whoever read our output has had enough: a normal end.

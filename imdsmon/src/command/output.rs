@@ -19,7 +19,7 @@ pub struct Format {
     #[arg(long)]
     pub json: bool,
 
-    /// Print only calls without a token; the summary still counts all
+    /// Print only calls without a token header; the summary still counts all
     #[arg(long)]
     pub v1_only: bool,
 }

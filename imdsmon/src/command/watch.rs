@@ -10,11 +10,11 @@ use std::{
 };
 
 use anyhow::Context as _;
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     block_on,
     output::{Format, Output},
+    stop::stop,
 };
 use crate::{
     capture::{MAX_RING_BYTES, MIN_RING_BYTES, Options, Snapshot, live::Live},
@@ -23,9 +23,11 @@ use crate::{
 
 /// Show calls to the metadata service as they happen.
 ///
-/// One line per call: how it was made (`v1` is without a token), what the service answered, and
-/// which process made it. Ends on Ctrl-C, after --duration, or when the reader of its output
-/// goes away, with a summary per program. Needs root, or the capabilities `CAP_BPF`,
+/// One line per call, when its answer begins or none can come any more. KIND is how the call was
+/// made: `v1` without a token, `v2` with one, `token` asks for one, `?` is no HTTP request. The
+/// line below says how the program was started (token values are blanked), in which cgroup, and
+/// from which parent. Ends on Ctrl-C, after --duration, or when the reader of its output goes
+/// away, with a summary per program. Needs root, or the capabilities `CAP_BPF`,
 /// `CAP_NET_ADMIN` and `CAP_PERFMON` (and `CAP_SYS_PTRACE` to see other users' processes whole).
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -65,62 +67,46 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 async fn watch(args: &Args) -> anyhow::Result<ExitCode> {
     // Before anything is attached: a signal that comes now already ends the run as it should.
     let stop = stop(args.duration)?;
+    let cannot = || format!("cannot record to {}", name(args.record.as_deref()));
+    let file = args
+        .record
+        .as_deref()
+        .map(create)
+        .transpose()
+        .with_context(cannot)?;
     let mut monitor = Monitor::start(Options {
         ring_bytes: args.buffer,
         snapshot: !args.no_snapshot,
     })?;
-    if let Some(path) = &args.record {
-        let cannot = || format!("cannot record to {}", path.display());
-        monitor
-            .record(create(path).with_context(cannot)?)
-            .with_context(cannot)?;
+    if let Some(file) = file {
+        monitor.record(file).with_context(cannot)?;
     }
     announce(monitor.live())?;
     let mut output = Output::new(args.format)?;
     monitor.run(stop, &mut output).await?;
     output.finish(monitor.pipeline())?;
     if let Some(error) = monitor.recording_error.take() {
-        let path = args.record.as_deref().unwrap_or(Path::new("the recording"));
-        return Err(error).with_context(|| format!("{} is not complete", path.display()));
+        let name = name(args.record.as_deref());
+        return Err(error).with_context(|| format!("the recording {name} is not complete"));
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Done on SIGINT, SIGTERM, SIGHUP, or after the given time.
-pub fn stop(after: Option<Duration>) -> io::Result<impl Future<Output = ()>> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
-    Ok(async move {
-        let timer = async {
-            match after {
-                Some(after) => tokio::time::sleep(after).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hang_up.recv() => {}
-            () = timer => {}
-        }
-    })
 }
 
 /// Says what is watched, and from where.
 fn announce(live: &Live) -> io::Result<()> {
     let mut err = anstream::stderr();
-    let place = live.root().path.as_deref().map_or_else(
-        || "the cgroup v2 root (mounted privately)".into(),
-        |path| format!("the cgroup v2 root {}", path.display()),
-    );
+    let place = live
+        .root()
+        .path
+        .as_deref()
+        .map_or("a private mount".into(), Path::to_string_lossy);
     writeln!(
         err,
-        "imdsmon {}: watching TCP port 80 of 169.254.169.254 and fd00:ec2::254 for all processes; \
-         attached {} at {place}. Ctrl-C ends.",
+        "imdsmon {}: watching calls to IMDS (169.254.169.254, fd00:ec2::254, port 80) of all \
+         processes. Ctrl-C ends.",
         env!("CARGO_PKG_VERSION"),
-        live.hooks().join(", "),
     )?;
+    writeln!(err, "Attached {} to {place}.", live.hooks().join(", "))?;
     if let Snapshot::Off(why) = live.snapshot() {
         writeln!(
             err,
@@ -132,12 +118,22 @@ fn announce(live: &Live) -> io::Result<()> {
 }
 
 /// A recording says who called what: it is its owner's alone, and never replaces a file.
-fn create(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
+fn create(path: &Path) -> anyhow::Result<File> {
+    let file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
-        .open(path)
+        .open(path);
+    file.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => {
+            anyhow::anyhow!("it exists, and is not overwritten; choose another name")
+        }
+        _ => error.into(),
+    })
+}
+
+fn name(path: Option<&Path>) -> String {
+    path.unwrap_or(Path::new("-")).display().to_string()
 }
 
 /// A positive time with a unit.

@@ -75,6 +75,7 @@ fn event() -> impl Strategy<Value = Event> {
                 syn: flags & 7 == 1,
                 fin: flags & 8 != 0,
                 rst: flags & 0x70 == 0x70,
+                urgent: false,
                 bytes: bytes.into(),
             })
         });
@@ -156,6 +157,7 @@ fn told(segments: &[(usize, Vec<u8>)], first: u32, limits: Limits) -> Vec<String
             syn,
             fin: false,
             rst: false,
+            urgent: false,
             bytes,
         };
         http.feed(&Event::Sent(sent), &mut found);

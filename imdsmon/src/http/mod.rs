@@ -127,7 +127,9 @@ impl Http {
             Event::Lost { records, .. } => {
                 self.counters.lost_records = self.counters.lost_records.saturating_add(*records);
             }
-            Event::Tick { time } | Event::End { time, .. } => self.expire(*time, found),
+            Event::Start { time } | Event::Tick { time } | Event::End { time, .. } => {
+                self.expire(*time, found);
+            }
             Event::Sent(sent) => {
                 self.expire(sent.time, found);
                 self.sent(sent, found);

@@ -86,6 +86,7 @@ impl Story {
             syn: false,
             fin: false,
             rst: false,
+            urgent: false,
             bytes: Bytes::default(),
         };
         change(&mut sent);

@@ -28,8 +28,8 @@ const DIM: Style = Style::new().dimmed();
 pub fn heading(out: &mut impl Write) -> io::Result<()> {
     writeln!(
         out,
-        "{DIM}{:<12} {:<5} {:<9} {:<22} {:<16} {:<6} REQUEST{DIM:#}",
-        "TIME (UTC)", "KIND", "ANSWER", "PROGRAM", "USER", "TAKES"
+        "{DIM}{:<12} {:<5} {:<9} {:<22} {:<8} {:<7} REQUEST{DIM:#}",
+        "TIME (UTC)", "KIND", "ANSWER", "PROGRAM", "USER", "LATENCY"
     )
 }
 
@@ -48,7 +48,7 @@ pub fn line(out: &mut impl Write, found: &Attributed) -> io::Result<()> {
             let takes = call.latency_us.map(takes).unwrap_or_default();
             write!(
                 out,
-                "{takes:<6} {} {}",
+                "{takes:<7} {} {}",
                 escaped(&call.method, MAX),
                 escaped(&call.path, MAX)
             )?;
@@ -70,7 +70,7 @@ pub fn line(out: &mut impl Write, found: &Attributed) -> io::Result<()> {
             who(out, &found.caller)?;
             write!(
                 out,
-                "{:<6} {} bytes that are no HTTP request",
+                "{:<7} {} bytes that are no HTTP request",
                 "", unparsed.bytes
             )?;
         }
@@ -100,14 +100,14 @@ fn answer(out: &mut impl Write, call: &Call) -> io::Result<()> {
 
 fn who(out: &mut impl Write, caller: &Caller) -> io::Result<()> {
     let Some(process) = &caller.process else {
-        return write!(out, "{:<22} {:<16} ", "(unknown)", "");
+        return write!(out, "{:<22} {:<8} ", "(unknown)", "");
     };
     let program = format!("{}[{}]", escaped(&process.name.to_text(), 32), process.pid);
     let user = process
         .user
         .clone()
         .unwrap_or_else(|| process.uid.to_string());
-    write!(out, "{program:<22} {:<16} ", escaped(&user, 32))
+    write!(out, "{program:<22} {:<8} ", escaped(&user, 32))
 }
 
 /// The second line: arguments, where the process stands, and who opened the connection.
@@ -145,12 +145,17 @@ fn command(process: &Process) -> String {
 
 /// A blanked token value needs no more than three characters to be seen as one.
 fn short_blanks(text: &str) -> String {
-    let mut run = 0;
-    let keep = |c: &char| {
-        run = if *c == '*' { run + 1 } else { 0 };
-        run <= 3
-    };
-    text.chars().filter(keep).collect()
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("***") {
+        let blank = rest[at..]
+            .find(|c| !matches!(c, '*' | '!'))
+            .unwrap_or(rest.len() - at);
+        shown.push_str(&rest[..at]);
+        shown.push_str("***");
+        rest = &rest[at + blank..];
+    }
+    shown + rest
 }
 
 /// The time of day.
@@ -158,11 +163,40 @@ fn clock(time: i64) -> String {
     timestamp(time).get(11..23).unwrap_or_default().to_owned()
 }
 
-/// A latency in at most six characters.
+/// A latency in at most seven characters.
 fn takes(us: u64) -> String {
     match us {
-        0..10_000 => format!("{us}us"),
-        10_000..10_000_000 => format!("{}ms", us / 1000),
-        _ => format!("{}s", us / 1_000_000),
+        0..1000 => format!("{us} us"),
+        1000..10_000 => format!("{}.{} ms", us / 1000, us / 100 % 10),
+        10_000..10_000_000 => format!("{} ms", us / 1000),
+        _ => format!("{} s", us / 1_000_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blanked_values_are_short_and_the_rest_stays() {
+        assert_eq!(
+            short_blanks("-H token: ********** http://h/*"),
+            "-H token: *** http://h/*"
+        );
+        assert_eq!(short_blanks("****!***"), "***");
+        assert_eq!(short_blanks("a ** b!"), "a ** b!");
+    }
+
+    #[test]
+    fn latencies_fit_their_column() {
+        for (us, text) in [
+            (7, "7 us"),
+            (3318, "3.3 ms"),
+            (9_999_999, "9999 ms"),
+            (61_000_000, "61 s"),
+        ] {
+            assert_eq!(takes(us), text);
+            assert!(text.len() <= 7);
+        }
     }
 }

@@ -13,7 +13,8 @@ use crate::{
         bytes::Bytes,
         event::{Totals, UnixNanos},
     },
-    http::call::{Call, Finding, Version},
+    export::json::timestamp,
+    http::call::{Call, Finding, Outcome, TokenValue, Version},
     identity::Caller,
     pipeline::{Attributed, Pipeline},
 };
@@ -45,6 +46,7 @@ struct Program {
 struct Counts {
     tokenless: u64,
     with_token: u64,
+    empty_token: u64,
     token_requests: u64,
     unanswered: u64,
     last: UnixNanos,
@@ -62,7 +64,9 @@ impl Summary {
             };
         }
         match &found.finding {
-            Finding::Unparsed(unparsed) => self.unparsed_bytes += unparsed.bytes,
+            Finding::Unparsed(unparsed) => {
+                self.unparsed_bytes = self.unparsed_bytes.saturating_add(unparsed.bytes);
+            }
             Finding::Call(call) => {
                 self.calls += 1;
                 self.programs.entry(program).or_default().add(call);
@@ -122,6 +126,17 @@ impl Summary {
     /// else calls without a token, so nothing here says "safe".
     fn conclude(&self, out: &mut impl Write) -> io::Result<()> {
         writeln!(out)?;
+        let empty: u64 = self
+            .programs
+            .values()
+            .map(|counts| counts.empty_token)
+            .sum();
+        if empty > 0 {
+            writeln!(
+                out,
+                "{WARN}{empty} calls had a token header without a token in it{WARN:#}: fetching the token failed."
+            )?;
+        }
         match self
             .programs
             .values()
@@ -142,12 +157,17 @@ impl Summary {
 
     fn run(&self, out: &mut impl Write, pipeline: &Pipeline) -> io::Result<()> {
         let (start, end) = pipeline.window().unwrap_or_default();
-        #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
-        let seconds = (end - start) as f64 / 1e9;
         let counters = pipeline.counters();
         let plural = if self.calls == 1 { "" } else { "s" };
         writeln!(out)?;
-        write!(out, "Watched {seconds:.1} s: {} call{plural}", self.calls)?;
+        write!(
+            out,
+            "Watched {} ({} to {}): {} call{plural}",
+            length(end.saturating_sub(start)),
+            second(start),
+            second(end),
+            self.calls
+        )?;
         if self.unparsed_bytes > 0 {
             write!(out, ", {} bytes that are no request", self.unparsed_bytes)?;
         }
@@ -168,9 +188,9 @@ impl Summary {
         };
         write!(
             out,
-            "Segments with data {segments}, records captured {captured}, "
+            "On the whole host: segments with data {segments}, records captured {captured}, "
         )?;
-        let style = if lost + cut + unknown > 0 {
+        let style = if lost.max(cut).max(unknown) > 0 {
             ALARM
         } else {
             Style::new()
@@ -219,12 +239,32 @@ impl Counts {
             Version::V2 => self.with_token += 1,
             Version::Token => self.token_requests += 1,
         }
-        self.unanswered += u64::from(call.outcome == crate::http::call::Outcome::NoAnswer);
+        self.empty_token += u64::from(call.token == Some(TokenValue::Empty));
+        self.unanswered += u64::from(call.outcome == Outcome::NoAnswer);
         if call.time >= self.last {
             self.last = call.time;
             self.last_path.clone_from(&call.path);
         }
     }
+}
+
+/// A time in the largest units that matter: `9.5 s`, `12 min 3 s`, `26 h 4 min`.
+fn length(nanos: i64) -> String {
+    let tenths = nanos / 100_000_000;
+    let seconds = tenths / 10;
+    match seconds {
+        ..60 => format!("{seconds}.{} s", tenths % 10),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+/// A point in time to the second.
+fn second(time: UnixNanos) -> String {
+    let text = timestamp(time);
+    text.split('.')
+        .next()
+        .map_or_else(|| text.clone(), |head| format!("{head}Z"))
 }
 
 fn program(caller: &Caller) -> Program {
@@ -243,5 +283,23 @@ fn program(caller: &Caller) -> Program {
             .user
             .clone()
             .unwrap_or_else(|| process.uid.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_has_the_units_that_matter() {
+        for (seconds, text) in [
+            (0, "0.0 s"),
+            (59, "59.0 s"),
+            (75, "1 min 15 s"),
+            (93_600, "26 h 0 min"),
+        ] {
+            assert_eq!(length(seconds * 1_000_000_000), text);
+        }
+        assert_eq!(second(0), "1970-01-01T00:00:00Z");
     }
 }
