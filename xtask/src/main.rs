@@ -8,6 +8,7 @@
     reason = "a program for people at a terminal; its output is its job"
 )]
 
+mod bench;
 mod debian;
 mod demo;
 mod ebpf;
@@ -45,6 +46,7 @@ enum Task {
     Test(test::Args),
     Demo(demo::Args),
     Vm(vm::Args),
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -64,5 +66,6 @@ fn run(task: Task, installer: &debian::Installer) -> Result<()> {
         Task::Test(args) => test::run(&args, installer),
         Task::Demo(args) => demo::run(&args),
         Task::Vm(args) => vm::run(&args, installer),
+        Task::Bench(args) => bench::run(&args, installer),
     }
 }

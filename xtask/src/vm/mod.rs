@@ -4,11 +4,11 @@
 //! programs: it boots in seconds, and a pass is one exact line on its console. No machine has a
 //! network device.
 
-mod archive;
-mod cpio;
-mod kernel;
-mod payload;
-mod qemu;
+pub mod archive;
+pub mod cpio;
+pub mod kernel;
+pub mod payload;
+pub mod qemu;
 
 use crate::debian::Installer;
 use crate::progress::{green, note, red, step, yellow};
@@ -89,7 +89,7 @@ pub fn run(args: &Args, installer: &Installer) -> Result<()> {
     summarize(&table)
 }
 
-fn chosen(names: &[String]) -> Result<Vec<&'static Wanted>> {
+pub fn chosen(names: &[String]) -> Result<Vec<&'static Wanted>> {
     if names.is_empty() {
         return Ok(KERNELS.iter().collect());
     }
@@ -158,7 +158,7 @@ fn boot(
 }
 
 /// A pass is one exact line, and no line that says otherwise.
-fn verdict(output: &qemu::Output) -> Result<(), String> {
+pub fn verdict(output: &qemu::Output) -> Result<(), String> {
     let mut passed = false;
     for line in output.console.lines() {
         if let Some(why) = line.strip_prefix(FAIL) {

@@ -1,0 +1,139 @@
+//! Figures as Markdown.
+
+use super::figures::{Calls, Figures, Quartiles, Summary};
+use std::fmt::Write as _;
+
+/// More than this much of what the floor adds is above the goal.
+const RATIO: f64 = 1.15;
+/// Of one processor, at the paced rate.
+const CORES: f64 = 0.5;
+/// MiB of resident memory, at the end of any row.
+const MEMORY: f64 = 12.0;
+
+/// What traffic pays that is not IMDS; `unit` is that of one operation.
+pub fn packets(figures: &Figures, unit: &str) -> String {
+    let mut text = format!(
+        "| one operation, {unit} | off | floor adds | imdsmon adds | imdsmon / floor | imdsmon / off | rounds |\n\
+         | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+    );
+    for summary in figures.summaries() {
+        let Summary {
+            ref workload,
+            rounds,
+            off,
+            floor,
+            imdsmon,
+        } = summary;
+        let ratio = match summary.ratio() {
+            Some(ratio) => format!("{ratio:.2}{}", above(ratio, RATIO)),
+            None if imdsmon.upper <= 0.0 => "nothing to compare".to_owned(),
+            None => "not resolved".to_owned(),
+        };
+        let share = imdsmon.median / off.median * 100.0;
+        line(
+            &mut text,
+            format_args!(
+                "{} | {} | {} | {} | {ratio} | {share:+.2} % | {rounds}",
+                described(workload),
+                spread(off),
+                spread(floor),
+                spread(imdsmon),
+            ),
+        );
+    }
+    text.push_str(
+        "\nMedians over the rounds, ± what they may be off by chance (95 %), in brackets the \
+         quartiles. What a variant adds is taken within a round, in which all variants take turns.",
+    );
+    if figures.disturbed > 0 {
+        let count = figures.disturbed;
+        line_end(
+            &mut text,
+            format_args!(" {count} visits do not count: others had programs attached."),
+        );
+    }
+    text.push('\n');
+    text
+}
+
+/// What the monitor needs to follow many calls.
+pub fn calls(rows: &[Calls]) -> String {
+    let mut text = "| requests | sent = seen | lost, wrong, twice | per second | without a monitor | cores (user + system) | resident, MiB | peak | heap / file / shared |\n\
+         | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+        .to_owned();
+    for row in rows {
+        let value = |key| row.value(key);
+        let cores = value("cores");
+        let mebibytes = |key| value(key) / 1024.0;
+        let resident = mebibytes("rss_kib");
+        let busy = if row.name == "paced" {
+            above(cores, CORES)
+        } else {
+            ""
+        };
+        line(
+            &mut text,
+            format_args!(
+                "{} | {} (v1 {}, v2 {}, token {}) | {}, {}, {} | {} | {} | {cores:.2} ({:.2} s + {:.2} s){busy} | {resident:.1}{} | {:.1} | {:.1} / {:.1} / {:.1}",
+                described(&row.name),
+                value("count"),
+                value("v1"),
+                value("v2"),
+                value("token"),
+                value("lost"),
+                value("wrong"),
+                value("duplicate"),
+                value("rate"),
+                value("unwatched"),
+                value("user"),
+                value("system"),
+                above(resident, MEMORY),
+                mebibytes("peak_kib"),
+                mebibytes("anon_kib"),
+                mebibytes("file_kib"),
+                mebibytes("shmem_kib"),
+            ),
+        );
+    }
+    text
+}
+
+fn described(name: &str) -> &str {
+    match name {
+        "round-trip" => "1-byte TCP round trip, two threads",
+        "packets" => "1-byte TCP round trip, one thread",
+        "stream" => "64 KiB of a TCP stream",
+        "unix" => "1 byte over a Unix socket",
+        "paced" => "paced, 16 keep-alive connections",
+        "burst" => "flat out, 16 keep-alive connections",
+        "new-connections" => "flat out, each on a new connection",
+        other => other,
+    }
+}
+
+fn above(value: f64, goal: f64) -> &'static str {
+    if value > goal {
+        " (above the goal)"
+    } else {
+        ""
+    }
+}
+
+fn spread(quartiles: Quartiles) -> String {
+    let Quartiles {
+        lower,
+        median,
+        upper,
+        error,
+    } = quartiles;
+    format!("{median:.0} ± {error:.0} [{lower:.0} to {upper:.0}]")
+}
+
+fn line(text: &mut String, cells: std::fmt::Arguments<'_>) {
+    line_end(text, format_args!("| {cells} |\n"));
+}
+
+/// Writing to a string cannot fail.
+fn line_end(text: &mut String, end: std::fmt::Arguments<'_>) {
+    let _ = text.write_fmt(end);
+}
