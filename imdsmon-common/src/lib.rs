@@ -184,6 +184,10 @@ pub struct Offsets {
     pub task_comm: u32,
     /// `task_struct.mm`
     pub task_mm: u32,
+    /// `task_struct.flags`
+    pub task_flags: u32,
+    /// `task_struct.self_exec_id`; of its 64 bits (32 before 5.7) the low 32 are enough
+    pub task_self_exec_id: u32,
     /// `task_struct.real_parent`
     pub task_real_parent: u32,
     /// `task_struct.group_leader`

@@ -29,6 +29,8 @@ static OFFSETS: Offsets = Offsets {
     task_pid: 0,
     task_comm: 0,
     task_mm: 0,
+    task_flags: 0,
+    task_self_exec_id: 0,
     task_real_parent: 0,
     task_group_leader: 0,
     task_start_boottime: 0,
@@ -77,12 +79,16 @@ struct Owner {
     mm: u64,
     /// Its process id.
     pid: u32,
-    reserved: u32,
+    /// How often the process has called `execve`: the address may be used again.
+    execs: u32,
 }
 
 /// Who was last seen to use a connection, by socket cookie.
 #[map]
 static OWNERS: LruHashMap<u64, Owner> = LruHashMap::with_max_entries(8192, 0);
+
+/// `PF_KTHREAD` in `task_struct.flags`, the same since 2.6.27.
+const KERNEL_THREAD: u32 = 0x0020_0000;
 
 /// A pointer to a kernel struct: a number, only ever read through `bpf_probe_read_kernel`.
 #[derive(Clone, Copy)]
@@ -129,28 +135,28 @@ pub fn connects(ctx: &SockAddrContext, ip: u32) {
             bpf_get_socket_cookie(ctx.as_ptr()),
         )
     };
-    let mm = if offset!(valid) == 0 {
-        0
-    } else {
-        current().follow(offset!(task_mm)).0
-    };
-    own(
-        cookie,
+    let pid = (pid_tgid >> 32) as u32;
+    let current = current();
+    let owner = if offset!(valid) == 0 {
         Owner {
-            mm,
-            pid: (pid_tgid >> 32) as u32,
-            reserved: 0,
-        },
-    );
-
+            mm: 0,
+            pid,
+            execs: 0,
+        }
+    } else {
+        owner(current, pid)
+    };
     let Some(mut entry) = ring::reserve::<Task>(ctx) else {
+        // Nobody learns of this task, so that the first send has to report it.
+        disown(cookie);
         return;
     };
+    own(cookie, owner);
     let task = entry.as_mut_ptr();
     // SAFETY: `task` points to a reservation of its size, of which every byte is written.
     unsafe {
         (*task).header = ring::header(kind::CONNECT, ip, cookie);
-        (*task).pid = (pid_tgid >> 32) as u32;
+        (*task).pid = pid;
         (*task).tid = pid_tgid as u32;
         (*task).uid = uid_gid as u32;
         (*task).gid = (uid_gid >> 32) as u32;
@@ -162,7 +168,7 @@ pub fn connects(ctx: &SockAddrContext, ip: u32) {
         if offset!(valid) == 0 {
             blank(task);
         } else {
-            snapshot(task, current(), Kernel(mm));
+            snapshot(task, current, Kernel(owner.mm));
         }
     }
     ring::submit(entry);
@@ -182,24 +188,20 @@ pub fn sends(ctx: &SkBuffContext, ip: u32, cookie: u64) -> u32 {
         return 0;
     }
     let current = current();
-    let mm = current.follow(offset!(task_mm));
     let pid: u32 = current.read(offset!(task_tgid));
-    if mm.0 == 0 {
+    let owner = owner(current, pid);
+    let flags: u32 = current.read(offset!(task_flags));
+    if owner.mm == 0 || flags & KERNEL_THREAD != 0 {
         return 0; // a kernel thread works for somebody else
     }
-    let owner = Owner {
-        mm: mm.0,
-        pid,
-        reserved: 0,
-    };
     // SAFETY: the value may change under us; then the sender is reported once more.
     if unsafe { OWNERS.get(cookie) } == Some(&owner) {
         return pid;
     }
-    own(cookie, owner);
     let Some(mut entry) = ring::reserve::<Task>(ctx) else {
-        return pid;
+        return pid; // the next send reports it
     };
+    own(cookie, owner);
     let task = entry.as_mut_ptr();
     let cred = current.follow(offset!(task_cred));
     let group = current
@@ -216,7 +218,7 @@ pub fn sends(ctx: &SkBuffContext, ip: u32, cookie: u64) -> u32 {
             .follow(offset!(cgroup_kn))
             .read(offset!(kernfs_node_id));
         (*task).comm = current.read(offset!(task_comm));
-        snapshot(task, current, mm);
+        snapshot(task, current, Kernel(owner.mm));
     }
     ring::submit(entry);
     pid
@@ -227,12 +229,27 @@ pub fn sends(ctx: &SkBuffContext, ip: u32, cookie: u64) -> u32 {
 pub fn releases(ctx: &SockContext, ip: u32) {
     // SAFETY: the context is the one the kernel handed over.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
-    // Not there means that the map was full or the connection older than we are.
-    let _ = OWNERS.remove(cookie);
+    disown(cookie);
     if let Some(mut entry) = ring::reserve::<Header>(ctx) {
         entry.write(ring::header(kind::RELEASE, ip, cookie));
         ring::submit(entry);
     }
+}
+
+/// The program that a task runs.
+#[inline(always)]
+fn owner(task: Kernel, pid: u32) -> Owner {
+    Owner {
+        mm: task.read(offset!(task_mm)),
+        pid,
+        execs: task.read(offset!(task_self_exec_id)),
+    }
+}
+
+#[inline(always)]
+fn disown(cookie: u64) {
+    // Not there means that the map was full, or that the connection is older than we are.
+    let _ = OWNERS.remove(cookie);
 }
 
 #[inline(always)]

@@ -91,7 +91,8 @@ impl Monitor {
             more = self.read();
             self.process(sink)?;
         }
-        // What happened before the stop is in the ring already.
+        // What happened before the stop is in the ring already, and nothing comes after.
+        self.live.detach();
         while self.read() {
             self.process(sink)?;
         }
@@ -169,7 +170,12 @@ impl Monitor {
 }
 
 async fn wait(live: &mut Live, more: bool) -> io::Result<()> {
-    if more { Ok(()) } else { live.ready().await }
+    if more {
+        // Signals and timers get their turn in a flood, too.
+        tokio::task::yield_now().await;
+        return Ok(());
+    }
+    live.ready().await
 }
 
 /// Waits until a point in Unix time; for ever if there is none.

@@ -120,6 +120,7 @@ impl Wire {
             syn,
             fin: false,
             rst: false,
+            urgent: false,
             bytes: bytes.into(),
         };
         self.sent = self.sent.wrapping_add(len);

@@ -5,7 +5,7 @@
 
 use aya::{
     Ebpf, EbpfLoader, Pod,
-    maps::{MapData, MapError, PerCpuArray, RingBuf},
+    maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf},
     programs::{
         CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, ProgramError,
     },
@@ -61,8 +61,10 @@ pub enum Snapshot {
 
 /// The attached programs. Dropping it detaches them.
 pub struct Attached {
-    /// Holds programs, links and maps.
-    _ebpf: Ebpf,
+    /// Holds programs and links, until they are detached.
+    ebpf: Option<Ebpf>,
+    /// Who was last seen to use a connection, by socket cookie.
+    owners: HashMap<MapData, u64, [u8; 16]>,
     logger: Option<EbpfLogger<&'static dyn Log>>,
     counters: PerCpuArray<MapData, u64>,
     /// Whether tasks come with a snapshot.
@@ -98,6 +100,7 @@ pub fn attach(root: &Root, options: Options) -> Result<(Attached, RingBuf<MapDat
     let hooks = attach_all(&mut ebpf, root, has_release)?;
     let ring = take(&mut ebpf, "EVENTS")?;
     let counters = take(&mut ebpf, "COUNTERS")?;
+    let owners = take(&mut ebpf, "OWNERS")?;
     let logger = if logs_wanted() {
         EbpfLogger::init(&mut ebpf).ok()
     } else {
@@ -106,7 +109,8 @@ pub fn attach(root: &Root, options: Options) -> Result<(Attached, RingBuf<MapDat
     give_back();
     Ok((
         Attached {
-            _ebpf: ebpf,
+            ebpf: Some(ebpf),
+            owners,
             logger,
             counters,
             snapshot,
@@ -123,6 +127,17 @@ impl Attached {
         self.counters
             .get(&index, 0)
             .map_or(0, |values| values.iter().sum())
+    }
+
+    /// Lets the kernel report anew who uses a connection.
+    pub fn forget(&mut self, cookie: u64) {
+        // It may be gone there already.
+        let _ = self.owners.remove(&cookie);
+    }
+
+    /// Detaches the programs; the maps stay readable.
+    pub fn detach(&mut self) {
+        self.ebpf = None;
     }
 
     /// Passes the programs' diagnostics on to `log`, if they were asked for.

@@ -48,6 +48,8 @@ fn from_file(path: &Path) -> Result<Offsets, BtfError> {
         task_pid: at("task_struct.pid")?,
         task_comm: at("task_struct.comm")?,
         task_mm: at("task_struct.mm")?,
+        task_flags: at("task_struct.flags")?,
+        task_self_exec_id: at("task_struct.self_exec_id")?,
         task_real_parent: at("task_struct.real_parent")?,
         task_group_leader: at("task_struct.group_leader")?,
         task_start_boottime: at("task_struct.start_boottime")?,

@@ -169,6 +169,9 @@ pub enum Role {
 pub struct Task {
     /// When it connected, sent or was found.
     pub time: UnixNanos,
+    /// The same in nanoseconds since boot; 0 if only found. Not recorded: it is for `/proc`.
+    #[serde(skip)]
+    pub boot: u64,
     /// Which connection.
     pub connection: ConnectionId,
     /// Its number.

@@ -8,6 +8,7 @@ use std::{
 
 use aya::maps::{MapData, RingBuf};
 use imdsmon_common::counter;
+use rustix::time::{ClockId, clock_gettime};
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
@@ -36,6 +37,7 @@ pub struct Live {
     sessions: Sessions,
     root: Rc<Root>,
     pace: Pace,
+    clock: Clock,
     lost: u64,
     unknown: u64,
 }
@@ -63,6 +65,7 @@ impl Live {
                 saved: SAVED,
                 last: Instant::now(),
             },
+            clock: Clock::new(),
             lost: 0,
             unknown: 0,
         })
@@ -88,8 +91,8 @@ impl Live {
 
     /// Reads what is there, up to [`BATCH`] records, and says whether there may be more.
     pub fn drain(&mut self, sink: &mut dyn FnMut(Event)) -> bool {
-        let offset = boot_to_unix();
-        let unix = |boot: u64| boot.cast_signed().saturating_add(offset);
+        self.clock.refresh();
+        let clock = self.clock;
         let mut read = 0;
         while read < BATCH {
             let Some(item) = self.ring.get_mut().next() else {
@@ -97,7 +100,7 @@ impl Live {
             };
             read += 1;
             match Record::parse(&item) {
-                Some(record) => self.sessions.record(record, unix, sink),
+                Some(record) => self.sessions.record(record, |boot| clock.unix(boot), sink),
                 None => self.unknown += 1,
             }
         }
@@ -109,8 +112,16 @@ impl Live {
             });
             self.lost = lost;
         }
+        for cookie in self.sessions.take_evicted() {
+            self.attached.forget(cookie);
+        }
         self.attached.flush_logs();
         read == BATCH
+    }
+
+    /// Detaches the programs. What they handed over before can still be read.
+    pub fn detach(&mut self) {
+        self.attached.detach();
     }
 
     /// What went through so far.
@@ -154,20 +165,49 @@ impl Pace {
     }
 }
 
-/// Nanoseconds to add to `CLOCK_BOOTTIME` for Unix time. Measured again and again, because the
-/// wall clock may be set.
-fn boot_to_unix() -> i64 {
-    now().saturating_sub(clock(rustix::time::ClockId::Boottime))
+/// Turns boot time into Unix time.
+#[derive(Clone, Copy)]
+struct Clock {
+    /// Nanoseconds to add to `CLOCK_BOOTTIME`.
+    offset: i64,
+}
+
+impl Clock {
+    /// Two readings of a clock differ by less; a clock that was set, by more.
+    const JITTER: u64 = 1_000_000;
+
+    fn new() -> Self {
+        Self {
+            offset: Self::measure(),
+        }
+    }
+
+    /// The wall clock may be set. Otherwise the offset stays, so that differences between events
+    /// are exact.
+    fn refresh(&mut self) {
+        let offset = Self::measure();
+        if offset.abs_diff(self.offset) > Self::JITTER {
+            self.offset = offset;
+        }
+    }
+
+    fn unix(self, boot: u64) -> UnixNanos {
+        boot.cast_signed().saturating_add(self.offset)
+    }
+
+    fn measure() -> i64 {
+        now().saturating_sub(clock(ClockId::Boottime))
+    }
 }
 
 /// Unix time.
 #[must_use]
 pub fn now() -> UnixNanos {
-    clock(rustix::time::ClockId::Realtime)
+    clock(ClockId::Realtime)
 }
 
-fn clock(id: rustix::time::ClockId) -> i64 {
-    let time = rustix::time::clock_gettime(id);
+fn clock(id: ClockId) -> i64 {
+    let time = clock_gettime(id);
     time.tv_sec
         .saturating_mul(1_000_000_000)
         .saturating_add(time.tv_nsec)

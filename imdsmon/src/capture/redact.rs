@@ -10,12 +10,15 @@
 //! and blanks up to the next line.
 
 const NAME: &[u8] = b"x-aws-ec2-metadata-token";
+/// How the tokens of IMDS begin, as seen on the wire.
+const TOKEN: &[u8] = b"AQAEA";
+/// Bytes of a token at least; real ones have 56.
+const TOKEN_MIN: usize = 40;
 
 /// Where in the stream the next byte stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 enum State {
     /// At the beginning of a line.
-    #[default]
     Start,
     /// Within a line.
     Text,
@@ -32,7 +35,8 @@ enum State {
     /// In a value that is not a header's: it ends at white space or `&`. What follows may be
     /// the rest of a request line, which must stay readable.
     Word,
-    /// Anywhere: after a hole.
+    /// Anywhere: after a hole, or in a stream whose beginning was not seen.
+    #[default]
     Unknown,
 }
 
@@ -61,7 +65,11 @@ impl Redactor {
             // A retransmission: what is new in it follows bytes that were seen.
             let seen = ahead.unsigned_abs();
             let (old, new) = bytes.split_at_mut((seen as usize).min(bytes.len()));
-            let mut state = State::Unknown;
+            let mut state = if begins_request(old) {
+                State::Start
+            } else {
+                State::Unknown
+            };
             blank(&mut state, old);
             if !new.is_empty() {
                 self.segment(seq.wrapping_add(seen), len - seen, new);
@@ -70,11 +78,14 @@ impl Redactor {
         }
         if ahead > 0 {
             self.state = State::Unknown;
-        } else if matches!(self.state, State::Line { .. }) && begins_request(bytes) {
-            // What looked like a header was a body without a newline at its end.
+        }
+        if matches!(self.state, State::Line { .. } | State::Unknown) && begins_request(bytes) {
+            // No token looks like this: after a hole it is where we are, and what looked like a
+            // header before was a body without a newline at its end.
             self.state = State::Start;
         }
         blank(&mut self.state, bytes);
+        blank_tokens(bytes);
         if (bytes.len() as u64) < u64::from(len) {
             self.state = State::Unknown;
         }
@@ -91,17 +102,35 @@ pub fn arguments(args: &mut [Vec<u8>]) {
             // `-H "X-aws-ec2-metadata-token: " http://...`: a URL is not the missing token.
             state = State::Start;
         }
-        for byte in arg {
-            state = match state.step(byte) {
-                // `curl -HX-aws-ec2-metadata-token: ...`: in an argument it need not come first.
-                State::Separator { .. } => State::Separator { begins_line: true },
-                next => next,
+        for byte in arg.iter_mut() {
+            state = match (state, *byte) {
+                // Scripts write `{'X-aws-ec2-metadata-token': 'TOKEN'}`, and in an argument the
+                // name need not come first.
+                (State::Separator { .. }, b'\'' | b'"' | b'\\') => state,
+                _ => match state.step(byte) {
+                    State::Separator { .. } => State::Separator { begins_line: true },
+                    next => next,
+                },
             };
         }
         state = match state {
             State::Separator { .. } | State::Line { empty: true } => state,
             _ => State::Start,
         };
+        blank_tokens(arg);
+    }
+}
+
+/// Blanks what looks like a token of IMDS wherever it stands: they all begin alike.
+pub fn blank_tokens(bytes: &mut [u8]) {
+    let is_token = |b: &u8| b.is_ascii_alphanumeric() || b"-_+/=".contains(b);
+    for word in bytes.split_mut(|b| !is_token(b)) {
+        // A query or a path puts something before it without a space.
+        if let Some(at) = word.windows(TOKEN.len()).position(|w| w == TOKEN)
+            && word.len() - at >= TOKEN_MIN
+        {
+            word[at..].fill(b'*');
+        }
     }
 }
 
@@ -138,6 +167,8 @@ impl State {
                 },
                 b,
             ) => Self::text(matched, begins_line, b),
+            // White space before a name: some clients send it, some servers take it.
+            (Self::Start, b' ' | b'\t') => Self::Start,
             // A line that no newline ends was a body's, and the next request follows.
             (Self::Start | Self::Fold | Self::LineEnd { .. }, b) => Self::text(0, true, b),
             (Self::Text | Self::Separator { .. }, b) => Self::text(0, false, b),
@@ -187,7 +218,7 @@ mod tests {
 
     fn whole(text: &str) -> String {
         let mut bytes = text.as_bytes().to_vec();
-        Redactor::default().segment(0, bytes.len() as u32, &mut bytes);
+        Redactor::at(0).segment(0, bytes.len() as u32, &mut bytes);
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
@@ -244,11 +275,56 @@ mod tests {
         let body = "X-aws-ec2-metadata-token: body";
         let request = "GET / HTTP/1.1\r\n";
         assert!(whole(&format!("{body}\r{request}")).ends_with(request));
-        let mut redactor = Redactor::default();
+        let mut redactor = Redactor::at(0);
         let (mut first, mut second) = (body.as_bytes().to_vec(), request.as_bytes().to_vec());
         redactor.segment(0, 30, &mut first);
         redactor.segment(30, 16, &mut second);
         assert_eq!(second, request.as_bytes());
+    }
+
+    #[test]
+    fn a_stream_that_is_joined_in_a_header_shows_no_token() {
+        let mut redactor = Redactor::default();
+        let mut rest = *b"SECRETSECRET==\r\nHost: h\r\n";
+        redactor.segment(9, 25, &mut rest);
+        assert_eq!(&rest, b"**************\r\nHost: h\r\n");
+    }
+
+    #[test]
+    fn after_a_hole_the_next_request_is_read() {
+        let mut redactor = Redactor::at(0);
+        redactor.segment(0, 4, &mut *b"GET ".to_vec());
+        let mut next = *b"GET /three HTTP/1.1\r\n";
+        redactor.segment(100, 21, &mut next);
+        assert_eq!(&next, b"GET /three HTTP/1.1\r\n");
+    }
+
+    #[test]
+    fn tokens_are_blanked_wherever_they_stand() {
+        let token = "AQAEAFSJIB_2jDiPWWacrUzTrnZR0rWThGji0Wbf-NrITYhsbwZvMQ==";
+        for text in [
+            format!("User-Agent: X-aws-ec2-metadata-token: {token}\r\n"),
+            format!(" X-aws-ec2-metadata-token: {token}\r\n"),
+            format!("GET /latest?t%3A%20{token} HTTP/1.1\r\n"),
+        ] {
+            let shown = whole(&text);
+            assert!(!shown.contains("AQAE"), "{shown}");
+            assert!(shown.ends_with("\r\n"), "{shown:?}");
+        }
+        for arg in [
+            format!("import u; u.get(h, {{'X-aws-ec2-metadata-token': '{token}'}})"),
+            format!("$h = @{{\"X-aws-ec2-metadata-token\" = \"{token}\"}}"),
+            "{\"X-aws-ec2-metadata-token\": \"short\"}".to_owned(),
+            format!("TOKEN={token}"),
+        ] {
+            let mut args = vec![arg.into_bytes()];
+            arguments(&mut args);
+            let shown = String::from_utf8_lossy(&args[0]).into_owned();
+            assert!(
+                !shown.contains("AQAE") && !shown.contains("short"),
+                "{shown}"
+            );
+        }
     }
 
     #[test]

@@ -17,7 +17,9 @@ use super::{
 };
 
 /// Connections that are known at a time; the least recently used is forgotten first.
-const SESSIONS: NonZeroUsize = NonZeroUsize::new(8192).unwrap();
+const OPEN: NonZeroUsize = NonZeroUsize::new(8192).unwrap();
+/// Closed connections that are remembered: the kernel may still send for them.
+const CLOSED: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 
 /// A connection between its first and its last record.
 struct Session {
@@ -26,11 +28,14 @@ struct Session {
     redactor: Redactor,
 }
 
-/// The connections that are open, by socket cookie.
+/// The connections, by socket cookie.
 pub struct Sessions {
     open: LruCache<u64, Session>,
+    closed: LruCache<u64, Session>,
     connections: ConnectionId,
     tasks: TaskId,
+    /// Cookies of connections that were forgotten though they are open.
+    evicted: Vec<u64>,
 }
 
 /// A process that was found to hold a socket, not seen to use it.
@@ -46,9 +51,11 @@ pub struct Holder {
 impl Sessions {
     pub fn new() -> Self {
         Self {
-            open: LruCache::new(SESSIONS),
+            open: LruCache::new(OPEN),
+            closed: LruCache::new(CLOSED),
             connections: 0,
             tasks: 0,
+            evicted: Vec::new(),
         }
     }
 
@@ -66,12 +73,17 @@ impl Sessions {
             }
             Record::Received(segment, bytes) => {
                 let time = unix(segment.header.time);
-                let connection = self.session(segment.header.cookie).connection;
-                sink(Event::Received(received(&segment, bytes, time, connection)));
+                // Nobody can wait for an answer on a connection on which nothing was sent.
+                if let Some(session) = self.open.get(&segment.header.cookie) {
+                    let connection = session.connection;
+                    sink(Event::Received(received(&segment, bytes, time, connection)));
+                }
             }
             Record::Release(header) => {
                 // A socket that never got as far as IMDS is none of our connections.
-                if let Some(Session { connection, .. }) = self.open.pop(&header.cookie) {
+                if let Some(session) = self.open.pop(&header.cookie) {
+                    let connection = session.connection;
+                    self.closed.put(header.cookie, session);
                     sink(Event::Closed {
                         time: unix(header.time),
                         connection,
@@ -79,6 +91,12 @@ impl Sessions {
                 }
             }
         }
+    }
+
+    /// Open connections that there was no room to remember, since the last such call. The kernel
+    /// should forget them too, so that it reports anew who uses them.
+    pub fn take_evicted(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.evicted)
     }
 
     /// A process was found to hold a connection that is older than the monitor.
@@ -90,10 +108,7 @@ impl Sessions {
         {
             return; // the kernel has told us better meanwhile
         }
-        let task = self.next_task();
-        let session = self.session(holder.cookie);
-        session.task = task;
-        let connection = session.connection;
+        let (connection, task) = self.use_by_new_task(holder.cookie, time, sink);
         sink(Event::Task(Box::new(Task {
             time,
             connection,
@@ -102,19 +117,7 @@ impl Sessions {
             pid: holder.pid,
             tid: holder.pid,
             uid: holder.uid,
-            gid: 0,
-            comm: Bytes::default(),
-            cgroup_id: 0,
-            start: None,
-            netns: None,
-            exe_name: None,
-            exe_file: None,
-            exe: None,
-            argv: None,
-            ancestors: Vec::new(),
-            user: None,
-            cgroup: None,
-            proc: None,
+            ..Task::default()
         })));
     }
 
@@ -125,19 +128,14 @@ impl Sessions {
         } else {
             Role::Sender
         };
-        if role == Role::Connector
-            && let Some(old) = self.open.pop(&cookie)
-        {
+        if role == Role::Connector {
+            self.closed.pop(&cookie);
             // A socket connects again after a connection that failed or was dissolved.
-            sink(Event::Closed {
-                time,
-                connection: old.connection,
-            });
+            if let Some(Session { connection, .. }) = self.open.pop(&cookie) {
+                sink(Event::Closed { time, connection });
+            }
         }
-        let task = self.next_task();
-        let session = self.session(cookie);
-        session.task = task;
-        let connection = session.connection;
+        let (connection, task) = self.use_by_new_task(cookie, time, sink);
         sink(Event::Task(Box::new(from_kernel(
             raw, time, connection, task, role,
         ))));
@@ -150,9 +148,27 @@ impl Sessions {
         time: UnixNanos,
         sink: &mut dyn FnMut(Event),
     ) {
-        let session = self.session(segment.header.cookie);
+        let cookie = segment.header.cookie;
         let syn = segment.flags & flag::SYN != 0;
-        if syn && segment.len == 0 {
+        // After the last descriptor is closed the kernel may still send: again what was lost, or
+        // that the connection ends. That is no new connection.
+        let closed = self.closed.contains(&cookie);
+        if !closed {
+            if !self.open.contains(&cookie) && segment.len == 0 && !syn {
+                return;
+            }
+            self.open(cookie, time, sink);
+            self.report_sender(segment, time, sink);
+        }
+        let sessions = if closed {
+            &mut self.closed
+        } else {
+            &mut self.open
+        };
+        let Some(session) = sessions.get_mut(&cookie) else {
+            return;
+        };
+        if syn {
             session.redactor = Redactor::at(segment.seq);
         }
         let mut bytes = bytes.to_vec();
@@ -174,7 +190,52 @@ impl Sessions {
         }));
     }
 
-    fn session(&mut self, cookie: u64) -> &mut Session {
+    /// The kernel names the sender with each segment; a task it hands over when that is new. If
+    /// that record was lost, the number is enough to look in `/proc`.
+    fn report_sender(&mut self, segment: &Segment, time: UnixNanos, sink: &mut dyn FnMut(Event)) {
+        let cookie = segment.header.cookie;
+        let known = self
+            .open
+            .peek(&cookie)
+            .is_some_and(|session| session.task != 0);
+        if known || segment.sender == 0 {
+            return;
+        }
+        let (connection, task) = self.use_by_new_task(cookie, time, sink);
+        sink(Event::Task(Box::new(Task {
+            time,
+            boot: segment.header.time,
+            connection,
+            task,
+            role: Role::Sender,
+            pid: segment.sender,
+            tid: segment.sender,
+            ..Task::default()
+        })));
+    }
+
+    /// A task that is new on a connection, which may be new itself.
+    fn use_by_new_task(
+        &mut self,
+        cookie: u64,
+        time: UnixNanos,
+        sink: &mut dyn FnMut(Event),
+    ) -> (ConnectionId, TaskId) {
+        self.tasks += 1;
+        let task = self.tasks;
+        let session = self.open(cookie, time, sink);
+        session.task = task;
+        (session.connection, task)
+    }
+
+    fn open(&mut self, cookie: u64, time: UnixNanos, sink: &mut dyn FnMut(Event)) -> &mut Session {
+        if !self.open.contains(&cookie)
+            && self.open.len() == OPEN.get()
+            && let Some((cookie, Session { connection, .. })) = self.open.pop_lru()
+        {
+            self.evicted.push(cookie);
+            sink(Event::Closed { time, connection });
+        }
         let connections = &mut self.connections;
         self.open.get_or_insert_mut(cookie, || {
             *connections += 1;
@@ -184,11 +245,6 @@ impl Sessions {
                 redactor: Redactor::default(),
             }
         })
-    }
-
-    fn next_task(&mut self) -> TaskId {
-        self.tasks += 1;
-        self.tasks
     }
 }
 
@@ -223,6 +279,7 @@ fn from_kernel(
 ) -> Task {
     Task {
         time,
+        boot: raw.header.time,
         connection,
         task,
         role,
@@ -281,5 +338,119 @@ fn endpoint(header: &Header) -> Endpoint {
         Endpoint::V6
     } else {
         Endpoint::V4
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GET: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
+
+    fn segment(cookie: u64, len: usize, flags: u8, sender: u32) -> Segment {
+        Segment {
+            header: Header {
+                kind: kind::SENT,
+                ip: 4,
+                time: 1,
+                cookie,
+            },
+            seq: 1,
+            len: u32::try_from(len).unwrap(),
+            captured: 0,
+            sender,
+            flags,
+            reserved: [0; 7],
+        }
+    }
+
+    fn feed(sessions: &mut Sessions, record: Record<'_>) -> Vec<Event> {
+        let mut events = Vec::new();
+        sessions.record(record, u64::cast_signed, &mut |event| events.push(event));
+        events
+    }
+
+    fn send(sessions: &mut Sessions, cookie: u64) -> Vec<Event> {
+        feed(
+            sessions,
+            Record::Sent(segment(cookie, GET.len(), 0, 77), GET),
+        )
+    }
+
+    fn release(sessions: &mut Sessions, cookie: u64) -> Vec<Event> {
+        feed(sessions, Record::Release(segment(cookie, 0, 0, 0).header))
+    }
+
+    #[test]
+    fn a_sender_whose_task_was_lost_is_known_by_its_number() {
+        let events = send(&mut Sessions::new(), 5);
+        assert!(matches!(&events[0], Event::Task(task) if task.pid == 77 && task.task == 1));
+        assert!(matches!(&events[1], Event::Sent(sent) if sent.task == 1));
+    }
+
+    #[test]
+    fn what_is_sent_after_the_close_belongs_to_the_old_connection() {
+        let mut sessions = Sessions::new();
+        send(&mut sessions, 5);
+        assert!(matches!(
+            release(&mut sessions, 5)[..],
+            [Event::Closed { connection: 1, .. }]
+        ));
+        let again = send(&mut sessions, 5);
+        assert!(
+            matches!(&again[..], [Event::Sent(sent)] if sent.connection == 1),
+            "{again:?}"
+        );
+        let fin = feed(
+            &mut sessions,
+            Record::Sent(segment(5, 0, flag::FIN, 0), b""),
+        );
+        assert!(
+            matches!(&fin[..], [Event::Sent(sent)] if sent.connection == 1),
+            "{fin:?}"
+        );
+    }
+
+    #[test]
+    fn the_end_of_an_unknown_connection_is_no_connection() {
+        let mut sessions = Sessions::new();
+        let fin = Record::Sent(segment(5, 0, flag::FIN, 0), b"");
+        assert_eq!(feed(&mut sessions, fin), []);
+        assert_eq!(
+            feed(&mut sessions, Record::Received(segment(5, 9, 0, 0), b"")),
+            []
+        );
+        assert_eq!(sessions.open.len(), 0);
+    }
+
+    #[test]
+    fn short_connections_do_not_crowd_out_a_long_one() {
+        let mut sessions = Sessions::new();
+        send(&mut sessions, 1);
+        for cookie in 2..20_000 {
+            send(&mut sessions, cookie);
+            release(&mut sessions, cookie);
+            feed(
+                &mut sessions,
+                Record::Sent(segment(cookie, 0, flag::FIN, 0), b""),
+            );
+        }
+        assert!(sessions.take_evicted().is_empty());
+        assert!(matches!(&send(&mut sessions, 1)[..], [Event::Sent(sent)] if sent.connection == 1));
+    }
+
+    #[test]
+    fn too_many_open_connections_evict_the_oldest_and_say_so() {
+        let mut sessions = Sessions::new();
+        for cookie in 0..=8192 {
+            send(&mut sessions, cookie);
+        }
+        assert_eq!(sessions.take_evicted(), [0]);
+        // The kernel reports the task anew, or the number of the sender does.
+        let events = send(&mut sessions, 0);
+        assert!(
+            events.iter().any(|event| matches!(event, Event::Task(_))),
+            "{events:?}"
+        );
     }
 }

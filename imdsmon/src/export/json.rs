@@ -198,12 +198,12 @@ impl CallerFields {
             pid: process.map(|p| p.pid),
             parent: process.and_then(|p| p.parent),
             exe: process.and_then(|p| p.exe.as_ref()).map(Bytes::to_text),
-            name: process.map(|p| p.name.to_text()),
-            args: process.map(arguments),
+            name: process.and_then(|p| text(&p.name)),
+            args: process.and_then(arguments),
             uid: process.map(|p| p.uid),
             user: process.and_then(|p| p.user.clone()),
             cgroup: process.and_then(|p| p.cgroup.as_ref()).map(Bytes::to_text),
-            ancestors: process.map(|p| {
+            ancestors: process.filter(|p| !p.ancestors.is_empty()).map(|p| {
                 let ancestors = p.ancestors.iter();
                 ancestors
                     .map(|(pid, name)| AncestorFields {
@@ -214,12 +214,18 @@ impl CallerFields {
             }),
             netns: process.and_then(|p| p.netns),
             connector_pid: connector.map(|p| p.pid),
-            connector_name: connector.map(|p| p.name.to_text()),
-            connector_args: connector.map(arguments),
+            connector_name: connector.and_then(|p| text(&p.name)),
+            connector_args: connector.and_then(arguments),
         }
     }
 }
 
-fn arguments(process: &Process) -> Vec<String> {
-    process.args.iter().map(Bytes::to_text).collect()
+/// The arguments; a process may also have none, or hide them.
+fn arguments(process: &Process) -> Option<Vec<String>> {
+    let args = &process.args;
+    (!args.is_empty()).then(|| args.iter().map(Bytes::to_text).collect())
+}
+
+fn text(bytes: &Bytes) -> Option<String> {
+    (!bytes.is_empty()).then(|| bytes.to_text())
 }

@@ -14,6 +14,7 @@ use std::{
 
 use lru::LruCache;
 
+use super::process::file_name;
 use crate::capture::{
     bytes::Bytes,
     event::{FileId, Task},
@@ -51,11 +52,12 @@ impl Executables {
             return;
         };
         match task.proc.as_ref().and_then(|proc| proc.exe.as_ref()) {
-            Some(exe) if exe.ends_with(name) => drop(self.known.put(file, exe.clone())),
+            Some(exe) if file_name(exe) == &name[..] => drop(self.known.put(file, exe.clone())),
             _ => {
                 task.exe = self
                     .known
                     .get(&file)
+                    .filter(|exe| still_is(exe, file, name))
                     .cloned()
                     .or_else(|| search(task, file, name));
             }
@@ -76,6 +78,13 @@ fn search(task: &Task, file: FileId, name: &[u8]) -> Option<Bytes> {
         .find(|path| is(path, file))
         .and_then(|path| fs::canonicalize(path).ok())
         .map(|path| path.as_os_str().as_bytes().into())
+}
+
+/// A file's number may be used again once it is deleted: what was known must still hold, as far
+/// as the path can be seen from here.
+fn still_is(exe: &[u8], file: FileId, name: &[u8]) -> bool {
+    let path = Path::new(OsStr::from_bytes(exe));
+    file_name(exe) == name && (is(path, file) || !path.exists())
 }
 
 fn is(path: &Path, file: FileId) -> bool {
@@ -134,5 +143,8 @@ mod tests {
         let mut task = gone(file, b"app", b"app");
         executables.complete(&mut task);
         assert_eq!(task.exe, Some(exe));
+        let mut other = gone(file, b"other", b"other");
+        executables.complete(&mut other);
+        assert_eq!(other.exe, None, "the number was used again");
     }
 }

@@ -51,7 +51,18 @@ impl People {
     /// Takes note of a task. All other events say nothing about people; a closed connection is
     /// forgotten by [`Self::forget`], once its calls are out.
     pub fn feed(&mut self, event: &Event) {
-        let Event::Task(task) = event else { return };
+        let task = match event {
+            Event::Task(task) => task,
+            // Whoever still sends is not forgotten before those who are silent.
+            Event::Sent(sent) => {
+                return self
+                    .connections
+                    .promote(&sent.connection)
+                    .then_some(())
+                    .unwrap_or_default();
+            }
+            _ => return,
+        };
         let process = self.share(Process::new(task));
         let users = self
             .connections
@@ -70,14 +81,17 @@ impl People {
         let Some(users) = self.connections.get(&connection) else {
             return Caller::default();
         };
-        let process = users
-            .iter()
-            .find(|(id, _)| *id == task)
-            .map(|(_, process)| process);
         let first = users.first().map(|(_, process)| process);
+        let process = match task {
+            0 => first,
+            _ => users
+                .iter()
+                .find(|(id, _)| *id == task)
+                .map(|(_, process)| process),
+        };
         let connector = first.filter(|first| process.is_some_and(|p| !p.is_same_program(first)));
         Caller {
-            process: process.or(first).cloned(),
+            process: process.cloned(),
             connector: connector.cloned(),
         }
     }

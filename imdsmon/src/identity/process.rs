@@ -84,7 +84,7 @@ impl Process {
 
 /// The last component of an executable's path, without what the kernel appends to one that was
 /// deleted.
-fn file_name(exe: &[u8]) -> &[u8] {
+pub(super) fn file_name(exe: &[u8]) -> &[u8] {
     let exe = exe.strip_suffix(b" (deleted)").unwrap_or(exe);
     exe.rsplit(|&b| b == b'/').next().unwrap_or(exe)
 }

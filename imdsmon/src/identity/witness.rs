@@ -10,7 +10,7 @@ use super::{executable::Executables, passwd::Passwd};
 use crate::capture::{
     bytes::Bytes,
     cgroup,
-    event::{Ancestor, Event, ProcFacts, Role, Task},
+    event::{Ancestor, Event, FileId, ProcFacts, Role, Task},
     split_arguments,
 };
 
@@ -37,7 +37,10 @@ struct Program {
     pid: u32,
     start: u64,
     exe: Bytes,
+    file: Option<FileId>,
     argv: Vec<Bytes>,
+    parent: Option<u32>,
+    netns: Option<u32>,
     cgroup: u64,
     uid: u32,
 }
@@ -66,7 +69,8 @@ impl Witness {
     fn complete_task(&mut self, task: &mut Task) {
         task.proc = self.facts(task);
         self.executables.complete(task);
-        if task.role == Role::Holder
+        // Only the kernel's own snapshot comes with a name; otherwise the user is not known yet.
+        if (task.role == Role::Holder || task.comm.is_empty())
             && let Some(uid) = task.proc.as_ref().and_then(|proc| proc.uid)
         {
             task.uid = uid;
@@ -86,7 +90,10 @@ impl Witness {
             pid: task.pid,
             start,
             exe: exe.clone(),
+            file: task.exe_file,
             argv: argv.clone(),
+            parent: task.ancestors.first().map(|parent| parent.pid),
+            netns: task.netns,
             cgroup: task.cgroup_id,
             uid: task.uid,
         };
@@ -107,6 +114,13 @@ fn look(task: &Task) -> Option<ProcFacts> {
     let proc = Proc::new(task.pid.cast_signed()).ok()?;
     let stat = Stat::parse(&read(&proc, "stat", FILE)?)?;
     let ticks = procfs::ticks_per_second();
+    // Without the kernel's word, a process that began after the event is not the one.
+    if task.start.is_none()
+        && task.boot != 0
+        && stat.start > task.boot / (1_000_000_000 / ticks.max(1))
+    {
+        return None;
+    }
     if task
         .start
         .is_some_and(|start| !stat.started_at(start, ticks))
@@ -245,6 +259,20 @@ mod tests {
             ..own_task()
         };
         assert_eq!(look(&task), None);
+    }
+
+    #[test]
+    fn a_process_that_began_after_the_event_is_not_the_caller() {
+        let late = Task {
+            boot: 1,
+            ..own_task()
+        };
+        assert_eq!(look(&late), None);
+        let early = Task {
+            boot: u64::MAX,
+            ..own_task()
+        };
+        assert!(look(&early).is_some());
     }
 
     #[test]
