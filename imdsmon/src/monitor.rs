@@ -6,7 +6,7 @@ use std::{
     future::Future,
     io::{self, BufWriter},
     rc::Rc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -20,6 +20,9 @@ use crate::{
     pipeline::{Attributed, Pipeline},
 };
 
+/// Time between two warnings of lost records.
+const WARNING: Duration = Duration::from_secs(10);
+
 /// A recording on its way to disk.
 pub type Recorder = Writer<BufWriter<File>>;
 
@@ -30,6 +33,7 @@ pub struct Monitor {
     pipeline: Pipeline,
     recorder: Option<Recorder>,
     events: Vec<Event>,
+    next_warning: Option<Instant>,
     /// Why the recording stopped before its end.
     pub recording_error: Option<io::Error>,
 }
@@ -57,6 +61,7 @@ impl Monitor {
             pipeline: Pipeline::default(),
             recorder: None,
             events,
+            next_warning: None,
             recording_error: None,
         })
     }
@@ -132,12 +137,27 @@ impl Monitor {
     fn process(&mut self, sink: &mut impl Sink) -> io::Result<()> {
         let mut events = std::mem::take(&mut self.events);
         for event in events.drain(..) {
+            if let Event::Lost { .. } = event {
+                self.warn_of_loss();
+            }
             self.write_down(&event);
             self.pipeline.feed(&event);
         }
         self.events = events;
         self.flush_recording();
         self.hand_over(sink)
+    }
+
+    /// Says that calls may be missing while it happens, not only at the end; once in a while.
+    fn warn_of_loss(&mut self) {
+        let now = Instant::now();
+        if self.next_warning.is_none_or(|next| now >= next) {
+            self.next_warning = Some(now + WARNING);
+            let lost = self.live.totals().lost;
+            tracing::warn!(
+                "{lost} records lost so far: calls may be missing; a larger --buffer helps"
+            );
+        }
     }
 
     fn hand_over(&mut self, sink: &mut impl Sink) -> io::Result<()> {

@@ -99,6 +99,10 @@ impl Endpoint {
 }
 
 /// A segment, or a part of one, on its way to IMDS.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "flags of the TCP header, each its own"
+)]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sent {
     /// When it was sent.

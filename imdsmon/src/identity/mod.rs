@@ -53,13 +53,10 @@ impl People {
     pub fn feed(&mut self, event: &Event) {
         let task = match event {
             Event::Task(task) => task,
-            // Whoever still sends is not forgotten before those who are silent.
             Event::Sent(sent) => {
-                return self
-                    .connections
-                    .promote(&sent.connection)
-                    .then_some(())
-                    .unwrap_or_default();
+                // Whoever still sends is not forgotten before those who are silent.
+                self.connections.promote(&sent.connection);
+                return;
             }
             _ => return,
         };
