@@ -75,7 +75,7 @@ fn event() -> impl Strategy<Value = Event> {
                 syn: flags & 7 == 1,
                 fin: flags & 8 != 0,
                 rst: flags & 0x70 == 0x70,
-                urgent: false,
+                urgent: flags & 0xb0 == 0xb0,
                 bytes: bytes.into(),
             })
         });

@@ -25,7 +25,7 @@ pub enum TokenValue {
 /// Whether IMDS said something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Outcome {
-    /// A response began.
+    /// A response began. Without a status, it was not captured or is not known for certain.
     Answered,
     /// The connection was closed, reset, or silent for too long.
     NoAnswer,
@@ -77,7 +77,7 @@ pub struct Unparsed {
     pub task: TaskId,
     /// Where to.
     pub server: Endpoint,
-    /// How many.
+    /// How many; those never captured are not among them.
     pub bytes: u64,
 }
 

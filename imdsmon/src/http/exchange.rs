@@ -1,14 +1,32 @@
-//! Requests that wait for their answers, and the server's half of a connection.
+//! Requests that wait for their answers, and the answers.
 //!
-//! HTTP/1 answers in order, so the next response belongs to the request that waits longest.
-//! A request whose wait was given up still owes the connection a response: when it comes after
-//! all it must not be taken for the next request's.
+//! HTTP/1 answers in order, so the next response belongs to the request that waits longest. A
+//! request whose wait was given up still owes the connection a response: when it comes after all
+//! it must not be taken for the next request's.
+//!
+//! All that holds only if every response is seen. Where one may have been missed, the matching is
+//! doubtful, and what is known instead is that clients hardly ever send a request before they
+//! have the answer to the one before:
+//!
+//! - Bytes of the server are missing, other than within a body: the response that begins behind
+//!   them belongs to the latest request, and nothing is owed any more.
+//! - The first response on a connection may have lost others before it, which its sequence number
+//!   does not tell. If several requests could be meant it is held until what follows tells:
+//!   another response, and they come in order; another request, and it was the latest one's.
+//! - Bytes came that no response known explains: requests that waited then may be answered.
+//!
+//! A request that was answered by what was not seen comes out as answered, without a status.
+//!
+//! An answer that is owed is thus swallowed only where the server's bytes are complete; and a
+//! request that waits meanwhile, and is given up in its turn, owes none. So a connection on which
+//! the count went wrong recovers.
 
 use std::collections::VecDeque;
 
 use super::Counters;
 use super::call::{Call, Finding, Outcome};
 use super::response::Response;
+use super::server::{Place, ServerBytes};
 use super::stream::is_before;
 
 use crate::capture::event::{Received, UnixNanos};
@@ -18,6 +36,8 @@ use crate::capture::event::{Received, UnixNanos};
 struct Waiting {
     /// When its head was complete.
     since: UnixNanos,
+    /// Bytes came that may have been its answer.
+    maybe_answered: bool,
     call: Box<Call>,
 }
 
@@ -37,6 +57,17 @@ impl Waiting {
             + query.as_ref().map_or(0, String::len)
             + user_agent.as_ref().map_or(0, String::len)
     }
+
+    fn is_head(&self) -> bool {
+        self.call.method == "HEAD"
+    }
+}
+
+/// A response, and when it came.
+#[derive(Debug)]
+struct Answer {
+    response: Response,
+    time: UnixNanos,
 }
 
 /// The exchange of requests and responses on a connection.
@@ -46,18 +77,35 @@ pub(super) struct Exchange {
     footprint: usize,
     /// Responses still to come for requests that were given up.
     owed: u32,
-    /// Sequence number behind the last byte that came.
-    next: Option<u32>,
-    /// Bytes that others have overtaken: from, to.
-    hole: Option<(u32, u32)>,
+    server: ServerBytes,
     /// Where the current response ends, if that is known.
     end: Option<u32>,
+    /// Responses may have been missed, and none has begun since.
+    doubt: bool,
+    /// A final response came: what may have been missed before the first is settled.
+    anchored: bool,
+    /// The first response, if it is not clear whose it is. Some requests wait then.
+    held: Option<Box<Answer>>,
 }
 
 impl Exchange {
     /// A request is complete.
-    pub(super) fn request(&mut self, call: Box<Call>, since: UnixNanos) {
-        let waiting = Waiting { since, call };
+    pub(super) fn request(
+        &mut self,
+        call: Box<Call>,
+        since: UnixNanos,
+        out: &mut Vec<Finding>,
+        counters: &mut Counters,
+    ) {
+        if let Some(held) = self.held.take() {
+            // The client goes on, so that it has the answer to its latest request.
+            self.answer_last(*held, out, counters);
+        }
+        let waiting = Waiting {
+            since,
+            maybe_answered: false,
+            call,
+        };
         self.footprint += waiting.footprint();
         self.waiting.push_back(waiting);
     }
@@ -74,19 +122,38 @@ impl Exchange {
 
     /// Bytes of memory that the waiting requests take.
     pub(super) fn footprint(&self) -> usize {
-        self.footprint
+        let held = self.held.as_ref().map_or(0, |held| {
+            size_of::<Answer>() + held.response.server.as_ref().map_or(0, String::len)
+        });
+        self.footprint + held
     }
 
-    /// The request that waits longest comes out without an answer.
+    /// The request that waits longest comes out without an answer, or without a status if it may
+    /// have been answered.
     pub(super) fn give_up_first(&mut self, out: &mut Vec<Finding>, counters: &mut Counters) {
-        if let Some(call) = self.take() {
-            self.owed = self.owed.saturating_add(1);
-            counters.calls += 1;
-            out.push(Finding::Call(call));
+        if let Some(held) = self.held.take() {
+            self.answer_last_if_nothing_is_owed(*held, out, counters);
+            return;
         }
+        let Some(Waiting {
+            mut call,
+            maybe_answered,
+            ..
+        }) = self.take()
+        else {
+            return;
+        };
+        if maybe_answered {
+            call.outcome = Outcome::Answered;
+            counters.doubtful_answers += 1;
+        } else {
+            self.owed = self.owed.saturating_add(1);
+        }
+        counters.calls += 1;
+        out.push(Finding::Call(call));
     }
 
-    /// All requests that wait come out without an answer.
+    /// All requests that wait come out, as in [`Exchange::give_up_first`].
     pub(super) fn give_up(&mut self, out: &mut Vec<Finding>, counters: &mut Counters) {
         while !self.waiting.is_empty() {
             self.give_up_first(out, counters);
@@ -104,15 +171,24 @@ impl Exchange {
         if segment.len == 0 && segment.head.is_empty() {
             return;
         }
+        let is_head = !segment.head.is_empty();
         let captured = u32::try_from(segment.head.len()).unwrap_or(u32::MAX);
         let stop = segment.seq.wrapping_add(segment.len.max(captured));
-        if self.next.is_none() && segment.head.is_empty() {
-            // No response begins here, so that what is before it may still come.
-            self.hole = Some((segment.seq.wrapping_sub(1 << 30), segment.seq));
+        let place = self.server.arrive(segment.seq, stop, is_head);
+        let doubted = self.doubt;
+        let within_body = self.end.is_some_and(|end| !is_before(end, segment.seq));
+        match place {
+            Place::BeyondHole if !within_body => {
+                self.doubt = true;
+                self.end = None;
+            }
+            // What was missing comes after all, so that its order is right.
+            Place::AtHole => self.doubt = false,
+            Place::Seen | Place::Next | Place::BeyondHole => {}
         }
-        let new = self.advance(segment.seq, stop);
+        let new = place != Place::Seen;
         let in_body = self.end.is_some_and(|end| is_before(segment.seq, end));
-        if new && !segment.head.is_empty() && !in_body {
+        if new && is_head && !in_body {
             self.end = None;
             self.heads(segment, out, counters);
         } else if new && self.end.is_none() && self.first_is_http_09() {
@@ -122,12 +198,28 @@ impl Exchange {
         if let Some(end) = self.end
             && is_before(end, stop)
         {
-            // A response that begins within a segment is not captured; that it came is known.
+            // A response that begins within a segment is not captured; that it came is known, and
+            // others may have come behind it.
             self.end = None;
-            if !self.waiting.is_empty() {
-                self.answer(Response::default(), segment, out, counters);
-            }
+            self.answer(Response::default(), segment, out, counters);
+            self.may_be_answered(true);
         }
+        if place == Place::AtHole {
+            if doubted {
+                // What came behind the hole is still unexplained unless the hole is gone.
+                self.doubt = self.server.has_hole();
+                self.may_be_answered(self.doubt);
+            }
+        } else if new && self.doubt {
+            self.may_be_answered(true);
+        }
+    }
+
+    /// Whether nothing more can come, given that this segment is the server's last.
+    pub(super) fn is_over(&self, last: &Received) -> bool {
+        !self
+            .server
+            .is_missing_before(last.seq.wrapping_add(last.len))
     }
 
     /// Reads the response at the beginning of a segment, and those behind it as far as they were
@@ -136,12 +228,9 @@ impl Exchange {
         let mut start = 0;
         loop {
             let response = Response::parse(&segment.head[start..]);
-            let to_head = self.owed == 0
-                && self
-                    .waiting
-                    .front()
-                    .is_some_and(|w| w.call.method == "HEAD");
-            let length = response.length(to_head);
+            let length = self
+                .is_to_head()
+                .and_then(|to_head| response.length(to_head));
             let seq = segment.seq.wrapping_add(u32::try_from(start).unwrap_or(0));
             // Longer than half the circle of sequence numbers cannot be followed.
             self.end = length
@@ -174,36 +263,120 @@ impl Exchange {
         out: &mut Vec<Finding>,
         counters: &mut Counters,
     ) {
+        let time = segment.time;
+        let answer = Answer { response, time };
+        if let Some(held) = self.held.take() {
+            // Two responses and no request between them: they come in order.
+            self.answer_first(*held, out, counters);
+        }
+        let anchored = std::mem::replace(&mut self.anchored, true);
+        if std::mem::take(&mut self.doubt) {
+            self.answer_last(answer, out, counters);
+        } else if !anchored && self.is_ambiguous() {
+            self.held = Some(Box::new(answer));
+        } else {
+            self.answer_first(answer, out, counters);
+        }
+    }
+
+    /// Whether a response could be meant for more than one request, sent one after another.
+    fn is_ambiguous(&self) -> bool {
+        let (Some(first), Some(last)) = (self.waiting.front(), self.waiting.back()) else {
+            return false;
+        };
+        first.call.protocol != "0.9" && (self.owed > 0 || last.call.time > first.since)
+    }
+
+    /// The answer is that of the request which is the first to have one.
+    fn answer_first(&mut self, answer: Answer, out: &mut Vec<Finding>, counters: &mut Counters) {
         if self.owed > 0 {
             self.owed -= 1;
             counters.late_responses += 1;
+            self.may_be_answered(true);
             return;
         }
-        let Some(since) = self.since() else {
+        let Some(Waiting {
+            since, mut call, ..
+        }) = self.take()
+        else {
             counters.unmatched_responses += 1;
             return;
         };
-        if let Some(mut call) = self.take() {
-            let Response { status, server, .. } = response;
+        let Answer { response, time } = answer;
+        call.outcome = Outcome::Answered;
+        call.status = response.status;
+        call.imds_server = response.server;
+        // A clock that was set back must not make an answer come before its question.
+        let latency = time.saturating_sub(since).max(0) / 1000;
+        call.latency_us = u64::try_from(latency).ok();
+        counters.calls += 1;
+        out.push(Finding::Call(call));
+    }
+
+    /// The answer is that of the latest request: those to the others were missed.
+    fn answer_last(&mut self, answer: Answer, out: &mut Vec<Finding>, counters: &mut Counters) {
+        self.owed = 0;
+        while self.waiting.len() > 1 {
+            self.answer_unseen(out, counters);
+        }
+        self.answer_first(answer, out, counters);
+    }
+
+    /// The conversation goes no further, and the only answer is that of the latest request unless
+    /// it came for one that was given up.
+    fn answer_last_if_nothing_is_owed(
+        &mut self,
+        answer: Answer,
+        out: &mut Vec<Finding>,
+        counters: &mut Counters,
+    ) {
+        if self.owed == 0 {
+            self.answer_last(answer, out, counters);
+            return;
+        }
+        self.owed = 0;
+        while !self.waiting.is_empty() {
+            self.answer_unseen(out, counters);
+        }
+    }
+
+    /// The request that waits longest was answered, by what was not seen.
+    fn answer_unseen(&mut self, out: &mut Vec<Finding>, counters: &mut Counters) {
+        if let Some(Waiting { mut call, .. }) = self.take() {
             call.outcome = Outcome::Answered;
-            call.status = status;
-            call.imds_server = server;
-            // A clock that was set back must not make an answer come before its question.
-            let latency = segment.time.saturating_sub(since).max(0) / 1000;
-            call.latency_us = u64::try_from(latency).ok();
+            counters.doubtful_answers += 1;
             counters.calls += 1;
             out.push(Finding::Call(call));
         }
     }
 
-    fn take(&mut self) -> Option<Box<Call>> {
+    /// Whether bytes came that may have been the answers to all that wait.
+    fn may_be_answered(&mut self, maybe: bool) {
+        for waiting in &mut self.waiting {
+            waiting.maybe_answered = maybe;
+        }
+    }
+
+    fn take(&mut self) -> Option<Waiting> {
         let waiting = self.waiting.pop_front()?;
         self.footprint -= waiting.footprint();
         if self.waiting.is_empty() {
             // Most connections never have two requests under way.
             self.waiting = VecDeque::new();
         }
-        Some(waiting.call)
+        Some(waiting)
+    }
+
+    /// Whether the next response is to a HEAD request; `None` if that is not clear.
+    fn is_to_head(&self) -> Option<bool> {
+        let mut waiting = self.waiting.iter();
+        if self.doubt {
+            return Some(waiting.next_back().is_some_and(Waiting::is_head));
+        }
+        if self.held.is_none() && (self.anchored || !self.is_ambiguous()) {
+            return Some(self.owed == 0 && waiting.next().is_some_and(Waiting::is_head));
+        }
+        (!waiting.any(Waiting::is_head)).then_some(false)
     }
 
     fn first_is_http_09(&self) -> bool {
@@ -212,32 +385,5 @@ impl Exchange {
                 .waiting
                 .front()
                 .is_some_and(|w| w.call.protocol == "0.9")
-    }
-
-    /// Notes that bytes came; false if the first of them had come before.
-    fn advance(&mut self, seq: u32, stop: u32) -> bool {
-        let Some(next) = self.next else {
-            self.next = Some(stop);
-            return true;
-        };
-        if is_before(seq, next) {
-            let filled = self
-                .hole
-                .take_if(|(from, to)| !is_before(seq, *from) && is_before(seq, *to));
-            if let Some((_, to)) = filled
-                && is_before(stop, to)
-            {
-                self.hole = Some((stop, to));
-            }
-            if is_before(next, stop) {
-                self.next = Some(stop);
-            }
-            return filled.is_some();
-        }
-        if is_before(next, seq) {
-            self.hole = Some((next, seq));
-        }
-        self.next = Some(stop);
-        true
     }
 }

@@ -46,7 +46,10 @@ impl Flow {
     /// The client sent a segment.
     pub(super) fn sent(&mut self, sent: &Sent, context: &mut Context<'_>) {
         self.last = sent.time;
-        let seen = self.deliver(sent.time, context, |stream, out| {
+        if sent.urgent {
+            self.reader.stop_reading(at(sent));
+        }
+        let seen = self.deliver(Some(sent.time), context, |stream, out| {
             stream.push(sent.seq, sent.len, &sent.bytes, at(sent), out)
         });
         context.counters.retransmitted_bytes += u64::from(seen);
@@ -60,9 +63,13 @@ impl Flow {
     /// The server sent a segment.
     pub(super) fn received(&mut self, segment: &Received, context: &mut Context<'_>) {
         self.last = segment.time;
+        if !segment.head.is_empty() && self.exchange.len() == 0 {
+            // The server has what it answers, so that what is missing was sent and not captured.
+            self.skip_holes(context);
+        }
         self.exchange
             .received(segment, context.found, context.counters);
-        if segment.fin {
+        if segment.fin && self.exchange.is_over(segment) {
             self.exchange.give_up(context.found, context.counters);
         }
     }
@@ -72,7 +79,7 @@ impl Flow {
         let answer_timeout = context.limits.answer_timeout_nanos();
         let is_due = |since: UnixNanos| since.saturating_add(answer_timeout) <= now;
         if self.hole_since.is_some_and(is_due) {
-            self.skip_holes(now, context);
+            self.skip_holes(context);
         }
         while self.exchange.since().is_some_and(is_due) {
             self.exchange.give_up_first(context.found, context.counters);
@@ -83,8 +90,8 @@ impl Flow {
     }
 
     /// Nothing more is to come, or the flow is given up: everything in progress comes out.
-    pub(super) fn close(&mut self, now: UnixNanos, context: &mut Context<'_>) {
-        self.skip_holes(now, context);
+    pub(super) fn close(&mut self, context: &mut Context<'_>) {
+        self.skip_holes(context);
         self.exchange.give_up(context.found, context.counters);
         self.end_reading(context);
     }
@@ -102,14 +109,19 @@ impl Flow {
         self.last.saturating_add(limits.idle_nanos())
     }
 
-    /// When its latest segment was seen.
-    pub(super) fn last(&self) -> UnixNanos {
-        self.last
-    }
-
     /// Sequence number of the first byte seen.
     pub(super) fn start(&self) -> u32 {
         self.start
+    }
+
+    /// Whether what it carries can no longer be read.
+    pub(super) fn is_unreadable(&self) -> bool {
+        self.reader.is_stopped()
+    }
+
+    /// What it carries can no longer be read, as was found before.
+    pub(super) fn stop_reading(&mut self, first: &Sent) {
+        self.reader.stop_reading(at(first));
     }
 
     /// Sequence number of the next byte.
@@ -122,17 +134,18 @@ impl Flow {
         self.stream.footprint() + self.reader.footprint() + self.exchange.footprint()
     }
 
-    fn skip_holes(&mut self, now: UnixNanos, context: &mut Context<'_>) {
+    fn skip_holes(&mut self, context: &mut Context<'_>) {
         while self.stream.has_hole() {
-            self.deliver(now, context, |stream, out| stream.skip_hole(out));
+            self.deliver(None, context, |stream, out| stream.skip_hole(out));
         }
         self.hole_since = None;
     }
 
-    /// Lets the stream hand out bytes and reads them.
+    /// Lets the stream hand out bytes and reads them. `now`: when the last bytes that were missing
+    /// were sent, if they were seen.
     fn deliver<R>(
         &mut self,
-        now: UnixNanos,
+        now: Option<UnixNanos>,
         context: &mut Context<'_>,
         step: impl FnOnce(&mut Stream, &mut dyn FnMut(Run<'_>)) -> R,
     ) -> R {
@@ -147,13 +160,13 @@ impl Flow {
             Run::Bytes(bytes, at) => {
                 let answered = exchange.len() == 0;
                 reader.read(bytes, at, answered, &mut |item| {
-                    take(item, *connection, now, exchange, context);
+                    take(item, *connection, now.unwrap_or(at.time), exchange, context);
                 });
             }
-            Run::Gap(bytes, at) => {
+            Run::Gap(bytes) => {
                 context.counters.gaps += 1;
                 context.counters.gap_bytes += bytes;
-                reader.gap(bytes, at);
+                reader.gap(bytes);
             }
         })
     }
@@ -218,7 +231,7 @@ fn take(
         imds_server: None,
         latency_us: None,
     };
-    exchange.request(Box::new(call), now);
+    exchange.request(Box::new(call), now, context.found, context.counters);
     while exchange.len() > context.limits.pending {
         exchange.give_up_first(context.found, context.counters);
     }

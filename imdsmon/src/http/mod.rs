@@ -5,7 +5,8 @@
 //! bounded by [`Limits`] whatever comes.
 //!
 //! - `stream` puts segments in order, `reader` finds requests in the bytes, `request` reads one;
-//! - `exchange` matches responses to requests, `response` reads one;
+//! - `exchange` matches responses to requests, `server` knows which bytes came, `response` reads
+//!   one;
 //! - `flow` is one connection, `table` all of them.
 
 pub mod call;
@@ -14,6 +15,7 @@ mod flow;
 mod reader;
 mod request;
 mod response;
+mod server;
 mod stream;
 mod table;
 
@@ -75,18 +77,23 @@ pub struct Counters {
     pub calls: u64,
     /// [`Finding::Unparsed`]s.
     pub unparsed: u64,
-    /// Bytes in them, those never captured included.
+    /// Bytes in them, all captured.
     pub unparsed_bytes: u64,
     /// Holes in what clients sent.
     pub gaps: u64,
-    /// Bytes in them. Those within a body do no harm; all others are unparsed, too.
+    /// Bytes in them, in no other counter. Those within a body do no harm; with others, requests
+    /// may have been missed.
     pub gap_bytes: u64,
     /// Bytes that clients sent again.
     pub retransmitted_bytes: u64,
-    /// Responses that came when no request waited.
+    /// Responses that came when no request waited: another request was not seen, or was hidden in
+    /// what was taken for a body.
     pub unmatched_responses: u64,
     /// Responses that came after their request had been given up.
     pub late_responses: u64,
+    /// Calls that were answered, or may well have been, by a response that was not seen: they are
+    /// [`call::Outcome::Answered`] without a status.
+    pub doubtful_answers: u64,
     /// Connections given up because there were too many of them, or too many bytes.
     pub evicted_flows: u64,
     /// Records that the kernel had no room for.
@@ -140,7 +147,7 @@ impl Http {
             }
             Event::Closed { time, connection } => {
                 self.expire(*time, found);
-                self.retire(*connection, *time, found);
+                self.retire(*connection, found);
             }
         }
     }
@@ -149,8 +156,7 @@ impl Http {
     /// connection by connection.
     pub fn finish(&mut self, found: &mut Vec<Finding>) {
         for connection in self.table.connections() {
-            let last = self.table.peek(connection).map_or(0, Flow::last);
-            self.retire(connection, last, found);
+            self.retire(connection, found);
         }
         self.table.forget_past();
     }
@@ -172,34 +178,39 @@ impl Http {
         let flow = self.table.peek(connection);
         if sent.syn && flow.is_some_and(|flow| flow.start() != sent.seq) {
             // A socket can be disconnected and connected again.
-            self.retire(connection, sent.time, found);
+            self.retire(connection, found);
         }
         if self.table.peek(connection).is_none() && !self.open(sent) {
             return;
         }
         self.with(connection, found, |flow, context| flow.sent(sent, context));
         if sent.rst {
-            self.retire(connection, sent.time, found);
+            self.retire(connection, found);
         }
-        self.keep_bounds(sent.time, found);
+        self.keep_bounds(found);
     }
 
     /// Adds the flow that a segment begins; false if it begins none.
     fn open(&mut self, sent: &Sent) -> bool {
         let mut next = sent.seq;
+        let mut unreadable = false;
         if !sent.syn {
             if sent.len == 0 && sent.bytes.is_empty() {
                 return false;
             }
             if let Some(past) = self.table.past(sent.connection) {
-                if !is_before(past, sent.seq.wrapping_add(sent.len)) {
+                if !is_before(past.next, sent.seq.wrapping_add(sent.len)) {
                     self.counters.retransmitted_bytes += u64::from(sent.len);
                     return false;
                 }
-                next = past;
+                next = past.next;
+                unreadable = past.unreadable;
             }
         }
-        let flow = Flow::new(sent, next, &self.limits);
+        let mut flow = Flow::new(sent, next, &self.limits);
+        if unreadable {
+            flow.stop_reading(sent);
+        }
         self.table.insert(sent.connection, flow);
         true
     }
@@ -213,9 +224,9 @@ impl Http {
             self.counters.unmatched_responses += 1;
         }
         if segment.rst {
-            self.retire(connection, segment.time, found);
+            self.retire(connection, found);
         }
-        self.keep_bounds(segment.time, found);
+        self.keep_bounds(found);
     }
 
     fn expire(&mut self, now: UnixNanos, found: &mut Vec<Finding>) {
@@ -227,28 +238,28 @@ impl Http {
         while let Some((connection, flow)) = self.table.oldest()
             && flow.idle_at(&self.limits) <= now
         {
-            self.retire(connection, now, found);
+            self.retire(connection, found);
         }
-        self.keep_bounds(now, found);
+        self.keep_bounds(found);
     }
 
-    fn keep_bounds(&mut self, now: UnixNanos, found: &mut Vec<Finding>) {
+    fn keep_bounds(&mut self, found: &mut Vec<Finding>) {
         while self.table.is_over(&self.limits)
             && let Some((connection, _)) = self.table.oldest()
         {
             self.counters.evicted_flows += 1;
-            self.retire(connection, now, found);
+            self.retire(connection, found);
         }
     }
 
-    fn retire(&mut self, connection: ConnectionId, now: UnixNanos, found: &mut Vec<Finding>) {
+    fn retire(&mut self, connection: ConnectionId, found: &mut Vec<Finding>) {
         if let Some(mut flow) = self.table.retire(connection, &self.limits) {
             let mut context = Context {
                 limits: &self.limits,
                 counters: &mut self.counters,
                 found,
             };
-            flow.close(now, &mut context);
+            flow.close(&mut context);
         }
     }
 
@@ -269,7 +280,13 @@ impl Http {
 }
 
 #[cfg(test)]
+mod answer_tests;
+#[cfg(test)]
 mod any_traffic_tests;
+#[cfg(test)]
+mod limit_tests;
+#[cfg(test)]
+mod loss_tests;
 #[cfg(test)]
 mod shape_tests;
 #[cfg(test)]

@@ -6,7 +6,9 @@
 //! bodies are counted, never kept. Bytes that are no request are discarded, line by line, until a
 //! line is a request line beyond doubt: nothing is guessed.
 
-use super::request::{self, Framing, Request};
+mod lines;
+
+use super::request::{self, Request};
 use crate::capture::event::{Endpoint, TaskId, UnixNanos};
 
 /// Where a byte came from.
@@ -43,8 +45,10 @@ enum State {
     /// In bytes that are no request. `buffer` holds a line that may turn out to be a request
     /// line, unless that is hopeless for the current one.
     Discard { bytes: u64, at: At, hopeless: bool },
-    /// Behind an HTTP/0.9 request: such a connection carries no other.
-    Ignore,
+    /// Behind an HTTP/0.9 request: such a connection should carry no other.
+    Behind09,
+    /// What the server reads is not what was sent: no byte counts as a request any more.
+    Stopped { bytes: u64, at: At },
 }
 
 /// How filling the buffer ended.
@@ -114,8 +118,9 @@ impl Reader {
         }
     }
 
-    /// Goes past bytes that were sent but not captured.
-    pub(super) fn gap(&mut self, bytes: u64, at: At) {
+    /// Goes past bytes that were sent but not captured. What they cut short is garbage; they
+    /// themselves are not, nobody having seen them.
+    pub(super) fn gap(&mut self, bytes: u64) {
         match &mut self.state {
             State::Body { rest, begun } if bytes <= *rest => {
                 *rest -= bytes;
@@ -124,21 +129,36 @@ impl Reader {
                     self.state = State::Head;
                 }
             }
-            State::Chunk { rest } if bytes < *rest => *rest -= bytes,
-            State::Body { rest, .. } | State::Chunk { rest } => {
-                let beyond = bytes - *rest;
-                self.discard(beyond, at, false);
+            State::Chunk { rest } if bytes <= *rest => {
+                *rest -= bytes;
+                if *rest == 0 {
+                    self.state = State::ChunkSize;
+                }
             }
-            State::Ignore => {}
-            _ => {
-                let at = if self.buffer.is_empty() {
-                    at
-                } else {
-                    self.buffer_at
-                };
-                self.discard(bytes, at, false);
-            }
+            State::Behind09 | State::Stopped { .. } => {}
+            _ => self.discard(false),
         }
+    }
+
+    /// From here on nothing can be read; what is incomplete is garbage. `at` is where the next
+    /// byte comes from.
+    pub(super) fn stop_reading(&mut self, at: At) {
+        if self.is_stopped() {
+            return;
+        }
+        let (bytes, at) = match self.state {
+            State::Discard { bytes, at, .. } if bytes > 0 => (bytes, at),
+            _ if self.buffer.is_empty() => (0, at),
+            _ => (0, self.buffer_at),
+        };
+        let bytes = bytes.saturating_add(length(self.buffer.len()));
+        self.clear();
+        self.state = State::Stopped { bytes, at };
+    }
+
+    /// Whether nothing can be read any more.
+    pub(super) fn is_stopped(&self) -> bool {
+        matches!(self.state, State::Stopped { .. })
     }
 
     /// The stream ends here, or is given up: what is in progress comes out as garbage.
@@ -146,12 +166,17 @@ impl Reader {
         if self.is_incomplete() {
             let held = length(self.buffer.len());
             match self.state {
-                State::Discard { bytes, at, .. } => found(Item::Garbage(bytes + held, at)),
+                State::Discard { bytes, at, .. } if bytes > 0 => {
+                    found(Item::Garbage(bytes.saturating_add(held), at));
+                }
+                State::Stopped { bytes, at } => found(Item::Garbage(bytes, at)),
                 _ => found(Item::Garbage(held, self.buffer_at)),
             }
         }
-        if !matches!(self.state, State::Ignore) {
-            self.between_requests();
+        match &mut self.state {
+            State::Behind09 => {}
+            State::Stopped { bytes, .. } => *bytes = 0,
+            _ => self.between_requests(),
         }
     }
 
@@ -163,7 +188,8 @@ impl Reader {
             State::ChunkSize | State::Trailer => {
                 !self.buffer.is_empty() && request::may_replace_body(&self.buffer)
             }
-            State::Body { .. } | State::Chunk { .. } | State::Ignore => false,
+            State::Stopped { bytes, .. } => bytes > 0,
+            State::Body { .. } | State::Chunk { .. } | State::Behind09 => false,
         }
     }
 
@@ -209,167 +235,24 @@ impl Reader {
             State::ChunkSize | State::Trailer => self.chunk_line(bytes, at),
             State::Discard { hopeless: true, .. } => self.skip_line(bytes),
             State::Discard { .. } => self.discarded_line(bytes, at, found),
-            State::Ignore => bytes.len(),
-        }
-    }
-
-    fn head(&mut self, bytes: &[u8], at: At, found: &mut impl FnMut(Item)) -> usize {
-        let mut used = 0;
-        if self.buffer.is_empty() {
-            // RFC 9112, 2.2: blank lines before a request mean nothing.
-            used = bytes
-                .iter()
-                .position(|&b| b != b'\r' && b != b'\n')
-                .unwrap_or(bytes.len());
-        }
-        while used < bytes.len() {
-            let (more, fill) = self.fill(&bytes[used..], at);
-            used += more;
-            match fill {
-                Fill::More => {}
-                Fill::Full => {
-                    let hopeless = self.buffer.last() != Some(&b'\n');
-                    self.discard(0, self.buffer_at, hopeless);
-                    break;
+            State::Behind09 => {
+                let blank = request::blank_lines(bytes);
+                if blank < bytes.len() {
+                    self.discard(false);
                 }
-                Fill::Line => {
-                    if self.head_line(found) {
-                        break;
-                    }
+                blank
+            }
+            State::Stopped {
+                bytes: count,
+                at: since,
+            } => {
+                if *count == 0 {
+                    *since = at;
                 }
+                *count = count.saturating_add(length(bytes.len()));
+                bytes.len()
             }
         }
-        used
-    }
-
-    /// Looks at a line of a head; true if it was the last one, or none at all.
-    fn head_line(&mut self, found: &mut impl FnMut(Item)) -> bool {
-        let line = &self.buffer[self.line..];
-        if self.line == 0 {
-            match request::request_line(line).map(|line| line.protocol) {
-                None => {
-                    self.discard(0, self.buffer_at, false);
-                    return true;
-                }
-                Some("0.9") => {}
-                Some(_) => {
-                    self.line = self.buffer.len();
-                    return false;
-                }
-            }
-        } else if !request::trim_end(line).is_empty() {
-            self.line = self.buffer.len();
-            return false;
-        }
-        let at = self.buffer_at;
-        match request::parse(&self.buffer) {
-            Some(request) => {
-                self.between_requests();
-                if request.protocol == "0.9" {
-                    self.state = State::Ignore;
-                } else {
-                    match request.body {
-                        Framing::None => {}
-                        Framing::Length(rest) => self.state = State::Body { rest, begun: false },
-                        Framing::Chunked => self.state = State::ChunkSize,
-                    }
-                }
-                self.fresh = true;
-                found(Item::Request(request, at));
-            }
-            None => self.discard(0, at, false),
-        }
-        true
-    }
-
-    fn undecided(&mut self, bytes: &[u8], at: At, rest: u64) -> usize {
-        let (used, fill) = self.fill(bytes, at);
-        let is_body = match fill {
-            Fill::More => !request::may_replace_body(&self.buffer),
-            Fill::Full => true,
-            Fill::Line => {
-                !(request::may_replace_body(&self.buffer) && request::is_certain(&self.buffer))
-            }
-        };
-        if is_body {
-            self.again = (std::mem::take(&mut self.buffer), 0);
-            self.state = State::Body { rest, begun: true };
-        } else if matches!(fill, Fill::Line) {
-            self.resume();
-        }
-        used
-    }
-
-    fn chunk_line(&mut self, bytes: &[u8], at: At) -> usize {
-        let (used, fill) = self.fill(bytes, at);
-        match fill {
-            Fill::More => return used,
-            Fill::Full => {
-                self.discard(0, self.buffer_at, true);
-                return used;
-            }
-            Fill::Line => {}
-        }
-        let line = request::trim_end(&self.buffer);
-        let in_trailer = matches!(self.state, State::Trailer);
-        if request::is_certain(line) {
-            // The client has given up the body, as one does that was refused before sending it.
-            self.resume();
-        } else if line.is_empty() {
-            self.buffer.clear();
-            if in_trailer {
-                self.between_requests();
-            }
-        } else if in_trailer {
-            self.buffer.clear();
-        } else if let Some(size) = chunk_size(line) {
-            self.between_requests();
-            self.state = match size {
-                0 => State::Trailer,
-                rest => State::Chunk { rest },
-            };
-        } else {
-            self.discard(0, self.buffer_at, false);
-        }
-        used
-    }
-
-    fn skip_line(&mut self, line: &[u8]) -> usize {
-        let State::Discard {
-            bytes, hopeless, ..
-        } = &mut self.state
-        else {
-            return 0;
-        };
-        let end = line.iter().position(|&b| b == b'\n');
-        *hopeless = end.is_none();
-        let used = end.map_or(line.len(), |i| i + 1);
-        *bytes += length(used);
-        used
-    }
-
-    fn discarded_line(&mut self, line: &[u8], at: At, found: &mut impl FnMut(Item)) -> usize {
-        let (used, fill) = self.fill(line, at);
-        let State::Discard {
-            bytes, at: since, ..
-        } = self.state
-        else {
-            return used;
-        };
-        match fill {
-            Fill::Line if request::is_certain(&self.buffer) => {
-                if bytes > 0 {
-                    found(Item::Garbage(bytes, since));
-                }
-                self.resume();
-            }
-            Fill::More if request::may_be_certain(&self.buffer) => {}
-            fill => {
-                let hopeless = !matches!(fill, Fill::Line);
-                self.discard(0, self.buffer_at, hopeless);
-            }
-        }
-        used
     }
 
     /// Moves bytes to the buffer, to the end of the line or to the limit.
@@ -395,16 +278,14 @@ impl Reader {
         self.line = self.buffer.len();
     }
 
-    /// Counts the buffer and `more` bytes as garbage. `hopeless`: the next byte is in the middle
-    /// of a line.
-    fn discard(&mut self, more: u64, at: At, hopeless: bool) {
-        let held = more.saturating_add(length(self.buffer.len()));
+    /// Counts the buffer as garbage. `hopeless`: the next byte is in the middle of a line.
+    fn discard(&mut self, hopeless: bool) {
+        let held = length(self.buffer.len());
         let (bytes, at) = match self.state {
             State::Discard { bytes, at, .. } if bytes > 0 => (bytes.saturating_add(held), at),
-            _ => (held, at),
+            _ => (held, self.buffer_at),
         };
-        self.buffer = Vec::new();
-        self.line = 0;
+        self.clear();
         self.state = State::Discard {
             bytes,
             at,
@@ -412,28 +293,16 @@ impl Reader {
         };
     }
 
-    /// Frees the buffer: most connections carry a few requests and then wait for long.
     fn between_requests(&mut self) {
-        self.buffer = Vec::new();
-        self.line = 0;
+        self.clear();
         self.state = State::Head;
     }
-}
 
-/// Reads the size of a chunk, in hexadecimal; an extension may follow.
-fn chunk_size(line: &[u8]) -> Option<u64> {
-    let end = line
-        .iter()
-        .position(|b| b";\t ".contains(b))
-        .unwrap_or(line.len());
-    if end == 0 || end > 16 {
-        return None;
+    /// Frees the buffer: most connections carry a few requests and then wait for long.
+    fn clear(&mut self) {
+        self.buffer = Vec::new();
+        self.line = 0;
     }
-    line[..end].iter().try_fold(0_u64, |size, &b| {
-        char::from(b)
-            .to_digit(16)
-            .map(|digit| size << 4 | u64::from(digit))
-    })
 }
 
 /// A length as it is counted over a connection's life.

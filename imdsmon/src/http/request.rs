@@ -61,7 +61,7 @@ pub(super) fn request_line(line: &[u8]) -> Option<RequestLine<'_>> {
         return None;
     }
     let last = rest.iter().rposition(|&b| is_space(b)).map_or(0, |i| i + 1);
-    if let Some(number) = rest[last..].strip_prefix(b"HTTP/") {
+    if let Some(number) = after_http(&rest[last..]) {
         let protocol = match number {
             b"1.0" => "1.0",
             [b'1', b'.', b'0'..=b'9'] => "1.1",
@@ -92,7 +92,8 @@ pub(super) fn is_certain(line: &[u8]) -> bool {
         (words.next(), words.next(), words.next(), words.next());
     target.is_some_and(|t| begins_target(t) && t.iter().all(|b| !b.is_ascii_control()))
         && protocol
-            .is_some_and(|p| matches!(p, [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0'..=b'9']))
+            .and_then(after_http)
+            .is_some_and(|number| matches!(number, [b'1', b'.', b'0'..=b'9']))
         && more.is_none()
 }
 
@@ -119,6 +120,12 @@ pub(super) fn may_replace_body(start: &[u8]) -> bool {
         let known = start.len().min(method.len());
         start[..known] == method[..known]
     }) && may_be_certain(start)
+}
+
+/// What follows `HTTP/`, which servers take in any case.
+fn after_http(protocol: &[u8]) -> Option<&[u8]> {
+    let (name, number) = protocol.split_at_checked(5)?;
+    name.eq_ignore_ascii_case(b"HTTP/").then_some(number)
 }
 
 fn begins_target(target: &[u8]) -> bool {
@@ -359,6 +366,14 @@ pub(super) fn trim(bytes: &[u8]) -> &[u8] {
 
 fn is_blank(b: u8) -> bool {
     matches!(b, b' ' | b'\t' | b'\r' | b'\n')
+}
+
+/// How many bytes of blank lines there are before anything else.
+pub(super) fn blank_lines(bytes: &[u8]) -> usize {
+    bytes
+        .iter()
+        .position(|&b| b != b'\r' && b != b'\n')
+        .unwrap_or(bytes.len())
 }
 
 /// Without the line end.

@@ -13,7 +13,7 @@ fn head() -> impl Strategy<Value = String> {
         "[!-~\u{e9}]{1,40}",
         "/a b",
     ];
-    let protocol = prop_oneof![9 => "HTTP/1\\.[01]", 1 => "HTTP/[0-9]\\.[0-9]|"];
+    let protocol = prop_oneof![9 => "HTTP/1\\.[01]", 1 => "(?i)HTTP/[0-9]\\.[0-9]|"];
     let name = prop_oneof![
         "(?i)x-aws-ec2-metadata-token",
         "(?i)user-agent|content-length|transfer-encoding",
@@ -66,7 +66,7 @@ proptest! {
 
     #[test]
     fn every_beginning_of_a_certain_line_may_become_one(
-        line in "[A-Z]{1,17} (/|http://|HTTP://)?[!-~]{0,9} HTTP/1[.][0-9]\r?\n",
+        line in "[A-Z]{1,17} (/|http://|HTTP://)?[!-~]{0,9} (HTTP|http|Http)/1[.][0-9]\r?\n",
     ) {
         if is_certain(line.as_bytes()) {
             prop_assert!(request_line(line.as_bytes()).is_some());

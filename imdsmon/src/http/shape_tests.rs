@@ -131,8 +131,13 @@ const SHAPES: &[(&str, &str)] = &[
         "v1 GET /latest/ami id HTTP/0.9 no answer",
     ),
     (
-        "GET /latest/ami-id\nHost: x\r\n\r\n",
+        "GET /latest/ami-id\n\r\n",
         "v1 GET /latest/ami-id HTTP/0.9 no answer",
+    ),
+    ("GET /a http/1.1\r\n\r\n", "v1 GET /a no answer"),
+    (
+        "GET /a b hTTp/1.0\r\nx-aws-ec2-metadata-token: a\r\n\r\n",
+        "v2 GET /a b HTTP/1.0 no answer",
     ),
     (
         "GET HTTP://169.254.169.254?a HTTP/1.1\r\n\r\n",
@@ -149,6 +154,8 @@ const SHAPES: &[(&str, &str)] = &[
     ("hello\r\nworld\r\n", "unparsed 14"),
     ("GET / HTTP/1.1\r\nHost: x\r\n", "unparsed 25"),
     ("GET HTTP/1.1\r\n\r\n", "unparsed 16"),
+    ("GET http/1.1\r\n\r\n", "unparsed 16"),
+    ("GET /a http/3\r\n", "unparsed 15"),
 ];
 
 #[test]

@@ -111,6 +111,12 @@ impl Story {
         self.answer(&head, 3)
     }
 
+    /// The server sends bytes that the monitor misses.
+    pub fn miss_answer(&mut self, len: u32) -> &mut Self {
+        self.received = self.received.wrapping_add(len);
+        self
+    }
+
     pub fn received_as(&mut self, change: impl FnOnce(&mut Received)) -> &mut Self {
         let mut segment = Received {
             time: self.tick(),

@@ -13,8 +13,8 @@ const PIECE_COST: usize = 64;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Run<'a> {
     Bytes(&'a [u8], At),
-    /// Bytes that were sent but not captured, and where what follows them came from.
-    Gap(u64, At),
+    /// Bytes that were sent but not captured.
+    Gap(u64),
 }
 
 #[derive(Debug)]
@@ -84,10 +84,7 @@ impl Stream {
         let Some(first) = self.held.first() else {
             return;
         };
-        out(Run::Gap(
-            u64::from(first.seq.wrapping_sub(self.next)),
-            first.at,
-        ));
+        out(Run::Gap(u64::from(first.seq.wrapping_sub(self.next))));
         self.next = first.seq;
         self.release(out);
     }
@@ -125,7 +122,7 @@ impl Stream {
         let captured = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let missing = len - seen.max(captured).min(len);
         if missing > 0 {
-            out(Run::Gap(u64::from(missing), at));
+            out(Run::Gap(u64::from(missing)));
         }
         self.next = self.next.wrapping_add(len - seen);
         seen

@@ -17,15 +17,24 @@ struct Entry {
     footprint: usize,
 }
 
+/// What is known of a connection that was let go.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Past {
+    /// Sequence number of the next byte.
+    pub next: u32,
+    /// Whether it could no longer be read.
+    pub unreadable: bool,
+}
+
 /// The connections, by their number.
 #[derive(Debug)]
 pub(super) struct Table {
     flows: LruCache<ConnectionId, Entry>,
     deadlines: BTreeSet<(UnixNanos, ConnectionId)>,
     bytes: usize,
-    /// Next sequence numbers of connections that were let go: the kernel goes on to retransmit
-    /// after the program has closed its socket, and that is not a second request.
-    past: LruCache<ConnectionId, u32>,
+    /// Connections that were let go: the kernel goes on to retransmit after the program has closed
+    /// its socket, and that is not a second request.
+    past: LruCache<ConnectionId, Past>,
 }
 
 impl Table {
@@ -81,18 +90,22 @@ impl Table {
         self.flows.put(connection, entry);
     }
 
-    /// Takes a flow out. Its next sequence number stays known for a while.
+    /// Takes a flow out. Where it ended stays known for a while.
     pub(super) fn retire(&mut self, connection: ConnectionId, limits: &Limits) -> Option<Flow> {
         let flow = self.remove(connection)?;
-        self.past.put(connection, flow.next());
+        let past = Past {
+            next: flow.next(),
+            unreadable: flow.is_unreadable(),
+        };
+        self.past.put(connection, past);
         if self.past.len() > limits.flows {
             self.past.pop_lru();
         }
         Some(flow)
     }
 
-    /// Next sequence number of a connection that was let go.
-    pub(super) fn past(&mut self, connection: ConnectionId) -> Option<u32> {
+    /// A connection that was let go.
+    pub(super) fn past(&mut self, connection: ConnectionId) -> Option<Past> {
         self.past.get(&connection).copied()
     }
 
