@@ -9,11 +9,20 @@
     reason = "what fails here fails a test"
 )]
 
+pub mod cgroup;
+pub mod contract;
+pub mod neighbour;
 pub mod story;
+pub mod time;
 pub mod watch;
 
-use std::path::PathBuf;
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
+    path::PathBuf,
+};
 
+pub use cgroup::Cgroup;
 pub use story::{Call, Scene, Who, play};
 pub use watch::Watch;
 
@@ -42,6 +51,32 @@ pub fn program(name: &str) -> PathBuf {
         program.display()
     );
     program
+}
+
+/// A copy of `wire-client` that every user can run, and whose path nobody else's client has.
+///
+/// # Panics
+///
+/// If it cannot be made.
+#[must_use]
+pub fn own_client() -> OwnClient {
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+    let path = directory.path().join("wire-client");
+    fs::copy(program("wire-client"), &path).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+    OwnClient {
+        path,
+        _directory: directory,
+    }
+}
+
+/// See [`own_client`]; gone when dropped.
+#[derive(Debug)]
+pub struct OwnClient {
+    /// Where it is.
+    pub path: PathBuf,
+    _directory: tempfile::TempDir,
 }
 
 /// How often each story is played; `cargo xtask test --repeat N` sets it.

@@ -211,8 +211,22 @@ impl Scene {
     /// If the client fails.
     pub fn wire_after(&self, args: &[&str], meanwhile: impl FnOnce()) -> Who {
         let mut command = self.command(program("wire-client"));
+        self.client_after(command.args(args), meanwhile)
+    }
+
+    /// Runs a command that is `wire-client`, or ends up as it, to its end.
+    #[must_use]
+    pub fn client(&self, command: &mut Command) -> Who {
+        self.client_after(command, || ())
+    }
+
+    /// The same, but before the client may send (`--wait-stdin`) something happens.
+    ///
+    /// # Panics
+    ///
+    /// If the client fails.
+    pub fn client_after(&self, command: &mut Command, meanwhile: impl FnOnce()) -> Who {
         command
-            .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -220,7 +234,7 @@ impl Scene {
         let mut child = command.spawn().unwrap();
         let id = child.id();
         let mut stdin = child.stdin.take().unwrap();
-        if args.contains(&"--wait-stdin") {
+        if command.get_args().any(|arg| arg == "--wait-stdin") {
             self.wait_for_connection(before);
         }
         meanwhile();
@@ -228,10 +242,7 @@ impl Scene {
         let output = child.wait_with_output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
         let err = String::from_utf8_lossy(&output.stderr);
-        assert!(
-            output.status.success(),
-            "wire-client {args:?} failed: {err}"
-        );
+        assert!(output.status.success(), "{command:?} failed: {err}");
         let mut who = Who {
             pid: id,
             sender: 0,
@@ -257,6 +268,25 @@ impl Scene {
             assert!(Instant::now() < until, "the client does not connect");
             thread::sleep(Duration::from_millis(2));
         }
+    }
+
+    /// The next line from this stage that the monitor prints while it runs.
+    ///
+    /// # Panics
+    ///
+    /// If none comes in time.
+    #[must_use]
+    pub fn printed(&self, patience: Duration) -> Value {
+        let netns = self.sandbox.netns();
+        let mut mine = None;
+        let watch = self.watch.as_ref().expect("a monitor was started");
+        watch.printed(patience, |line| {
+            mine = serde_json::from_str(line).ok();
+            mine.as_ref()
+                .is_some_and(|line: &Value| line["linux.netns"] == netns)
+        });
+        mine.filter(|line| line["linux.netns"] == netns)
+            .expect("nothing was printed in time")
     }
 
     /// Ends the monitor and gives what it saw on this stage.

@@ -4,7 +4,10 @@ use std::{
     io::{BufRead, BufReader, Read},
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc,
+    sync::{
+        Mutex,
+        mpsc::{self, Receiver},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -18,6 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Watch {
     child: Child,
     out: Option<JoinHandle<Vec<String>>>,
+    fresh: Mutex<Receiver<String>>,
     err: Option<JoinHandle<String>>,
 }
 
@@ -61,7 +65,14 @@ impl Watch {
         let out = BufReader::new(child.stdout.take().unwrap());
         let mut err = BufReader::new(child.stderr.take().unwrap());
         let (attached, is_attached) = mpsc::channel();
-        let out = thread::spawn(move || out.lines().map_while(Result::ok).collect());
+        let (show, fresh) = mpsc::channel();
+        let out = thread::spawn(move || {
+            let lines = out.lines().map_while(Result::ok);
+            // Nobody needs to look at them while it runs.
+            lines
+                .inspect(|line| drop(show.send(line.clone())))
+                .collect()
+        });
         let err = thread::spawn(move || {
             let mut text = String::new();
             while err.read_line(&mut text).is_ok_and(|n| n > 0) && !text.contains("watching") {}
@@ -72,6 +83,7 @@ impl Watch {
         let mut watch = Self {
             child,
             out: Some(out),
+            fresh: Mutex::new(fresh),
             err: Some(err),
         };
         if is_attached.recv_timeout(PATIENCE) != Ok(true) {
@@ -85,6 +97,28 @@ impl Watch {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The next line that it prints while it runs and that `is_it` says yes to; `None` if none
+    /// comes in time.
+    ///
+    /// # Panics
+    ///
+    /// If looking for another line panicked.
+    pub fn printed(
+        &self,
+        patience: Duration,
+        mut is_it: impl FnMut(&str) -> bool,
+    ) -> Option<String> {
+        let until = Instant::now() + patience;
+        let fresh = self.fresh.lock().unwrap();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let line = fresh.recv_timeout(left).ok()?;
+            if is_it(&line) {
+                return Some(line);
+            }
+        }
     }
 
     /// Ends the monitor as Ctrl-C does.

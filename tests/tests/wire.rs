@@ -1,20 +1,13 @@
-//! Every way in which bytes can get to IMDS. Needs no program but `wire-client`, so that it also
+//! Every way in which bytes can get to IMDS, whatever they are. Needs no program but `wire-client`, so that it also
 //! runs in small virtual machines.
 
 use std::{thread, time::Duration};
 
-use imdsmon::sandbox::{FastOpen, ImdsConfig, PutMode, TokenMode};
+use imdsmon::sandbox::{FastOpen, ImdsConfig};
 use tests::{Call, Scene, play, repetitions, skipped};
 
 fn optional() -> ImdsConfig {
     ImdsConfig::default()
-}
-
-fn required() -> ImdsConfig {
-    ImdsConfig {
-        tokens: TokenMode::Required,
-        ..optional()
-    }
 }
 
 fn send(requests: &str, more: &[&'static str], expected: &[Call]) {
@@ -23,25 +16,6 @@ fn send(requests: &str, more: &[&'static str], expected: &[Call]) {
         .chain(more.iter().copied())
         .collect();
     play(optional(), &args, expected);
-}
-
-#[test]
-fn a_request_without_a_token_is_v1() {
-    send("v1", &[], &[Call::v1()]);
-}
-
-#[test]
-fn a_request_with_a_token_is_v2() {
-    send("v2", &[], &[Call::put(), Call::v2()]);
-}
-
-#[test]
-fn tokenless_is_refused_where_tokens_are_required() {
-    play(
-        required(),
-        &["send", "--request", "v1"],
-        &[Call::v1().status(401)],
-    );
 }
 
 #[test]
@@ -64,15 +38,6 @@ fn ipv4_through_an_ipv6_socket() {
 #[test]
 fn an_mptcp_socket() {
     send("v1", &["--socket", "mptcp"], &[Call::v1()]);
-}
-
-#[test]
-fn one_connection_with_both_versions() {
-    send(
-        "put,v2,v1",
-        &[],
-        &[Call::put(), Call::put(), Call::v2(), Call::v1()],
-    );
 }
 
 #[test]
@@ -179,84 +144,69 @@ fn a_request_in_the_syn() {
 }
 
 #[test]
-fn a_token_that_is_no_token() {
-    send("empty-token", &[], &[Call::v2().token("empty").status(401)]);
-    send("bad-token", &[], &[Call::v2().token("empty").status(401)]);
-}
-
-#[test]
-fn a_token_without_its_padding() {
+fn options_between_ipv4_and_tcp() {
     send(
-        "unpadded-token",
-        &[],
-        &[Call::put(), Call::v2().status(401)],
+        "v2,v1",
+        &["--ip-options"],
+        &[Call::put(), Call::v2(), Call::v1()],
     );
 }
 
 #[test]
-fn the_header_in_every_case_and_without_a_space() {
-    let put_v2 = [Call::put(), Call::v2()];
-    for request in ["lower", "upper", "nospace", "late-token"] {
-        send(request, &[], &put_v2);
+fn extension_headers_between_ipv6_and_tcp() {
+    send(
+        "v1,v1",
+        &["--socket", "ipv6", "--ipv6-options"],
+        &[Call::v1(), Call::v1()],
+    );
+}
+
+#[test]
+fn a_client_that_has_no_more_to_say_is_still_answered() {
+    send("v1", &["--half-close"], &[Call::v1()]);
+    send("put", &["--half-close", "--socket", "ipv6"], &[Call::put()]);
+}
+
+#[test]
+fn neighbours_of_imds_are_not_imds() {
+    if skipped() {
+        return;
     }
-}
-
-#[test]
-fn the_headers_name_elsewhere_is_not_the_header() {
-    send("token-in-query", &[], &[Call::v1()]);
-    send("token-in-agent", &[], &[Call::v1()]);
-    send(
-        "token-in-body,v1",
-        &[],
-        &[Call::v1().method("POST").status(405), Call::v1()],
-    );
-}
-
-#[test]
-fn head() {
-    send("head,v1", &[], &[Call::v1().method("HEAD"), Call::v1()]);
-}
-
-#[test]
-fn old_and_odd_requests() {
-    send("http10", &[], &[Call::v1().protocol("1.0")]);
-    send("http09", &[], &[Call::v1().protocol("0.9")]);
-    send("bare-lf,v1", &[], &[Call::v1(), Call::v1()]);
-    send("no-host", &[], &[Call::v1()]);
-    send("non-utf8", &[], &[Call::v1()]);
-    send(
-        "not-found",
-        &[],
-        &[Call::v1().path("/computeMetadata/v1/").status(404)],
-    );
-}
-
-#[test]
-fn a_token_request_with_a_chunked_body_and_expectations() {
-    send("expect-chunked-put,v1", &[], &[Call::put(), Call::v1()]);
-}
-
-#[test]
-fn a_token_request_that_is_never_answered() {
-    let config = ImdsConfig {
-        put: PutMode::HopLimit,
-        ..optional()
-    };
-    let args = ["send", "--request", "put", "--timeout", "0.2"];
-    play(config, &args, &[Call::put().unanswered()]);
-}
-
-#[test]
-fn a_token_request_that_is_refused() {
-    let config = ImdsConfig {
-        put: PutMode::Forbidden,
-        ..optional()
-    };
-    play(
-        config,
-        &["send", "--request", "put,v1"],
-        &[Call::put().status(403), Call::v1()],
-    );
+    let mut scene = Scene::new(optional());
+    let mut neighbours = vec!["169.254.169.253", "169.254.168.254", "168.254.169.254"];
+    if scene.sandbox.has_ipv6() {
+        // Each differs from the address of IMDS in another of its 32-bit words.
+        neighbours.extend([
+            "fd00:ec2::1:254",
+            "fd00:ec2::1:0:254",
+            "fd00:ec2:0:1::254",
+            "fd00:ec3::254",
+        ]);
+    }
+    for address in neighbours {
+        tests::neighbour::serve(&scene.sandbox, address.parse().unwrap());
+        let sockets: &[_] = if address.contains(':') {
+            &["ipv6"]
+        } else {
+            &["ipv4", "mapped"]
+        };
+        for socket in sockets {
+            let who = scene.wire(&[
+                "send",
+                "--request",
+                "v1",
+                "--address",
+                address,
+                "--socket",
+                socket,
+            ]);
+            assert_eq!(who.printed, ["200"], "{address} answers");
+        }
+    }
+    let who = scene.wire(&["send", "--request", "v1"]);
+    let seen = scene.finish();
+    assert_eq!(seen.len(), 1, "{seen:#?}");
+    assert_eq!(seen[0]["process.pid"], who.pid);
 }
 
 #[test]
@@ -277,123 +227,6 @@ fn another_port_another_address_and_datagrams_are_not_imds() {
         &[],
     );
     play(optional(), &["udp", "--count", "3"], &[]);
-}
-
-#[test]
-fn a_client_that_ends_at_once_is_known_by_its_arguments() {
-    let args = ["send", "--request", "v1", "--exit-at-once"];
-    if skipped() {
-        return;
-    }
-    let mut scene = Scene::new(optional());
-    let ran: Vec<_> = (0..repetitions()).map(|_| scene.wire(&args)).collect();
-    let seen = scene.finish();
-    assert_eq!(seen.len(), ran.len(), "{seen:#?}");
-    for (who, call) in ran.iter().zip(&seen) {
-        assert_eq!(call["process.pid"], who.pid);
-        assert_eq!(call["imds.version"], "v1");
-        let path = call["process.executable.path"].as_str().unwrap();
-        assert_eq!(
-            path,
-            tests::program("wire-client").to_str().unwrap(),
-            "also if it is gone"
-        );
-        let seen_args: Vec<_> = call["process.command_args"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .skip(1)
-            .collect();
-        assert_eq!(seen_args, args, "{call}");
-    }
-}
-
-#[test]
-fn a_forked_child_that_sends_is_the_caller_and_its_parent_the_connector() {
-    for (who, calls) in play(
-        optional(),
-        &["send", "--request", "v1", "--by", "fork"],
-        &[Call::v1()],
-    ) {
-        assert_ne!(who.sender, who.pid);
-        assert_eq!(calls[0]["process.pid"], who.sender);
-        assert_eq!(calls[0]["process.parent_pid"], who.pid);
-        assert_eq!(calls[0]["imds.connector.pid"], who.pid);
-    }
-}
-
-#[test]
-fn a_program_that_replaced_the_connector_is_the_caller() {
-    for (who, calls) in play(
-        optional(),
-        &["send", "--request", "v1", "--by", "exec"],
-        &[Call::v1()],
-    ) {
-        assert_eq!(calls[0]["process.pid"], who.pid);
-        assert_eq!(
-            calls[0]["imds.connector.pid"], who.pid,
-            "the same process before its exec"
-        );
-        assert_ne!(
-            calls[0]["process.command_args"],
-            calls[0]["imds.connector.command_args"]
-        );
-    }
-}
-
-#[test]
-fn a_process_that_was_handed_the_socket_is_the_caller() {
-    let args = ["send", "--request", "v1", "--by", "pass-fd"];
-    for (who, calls) in play(optional(), &args, &[Call::v1()]) {
-        assert_ne!(who.sender, who.pid);
-        assert_eq!(calls[0]["process.pid"], who.sender);
-        assert_eq!(calls[0]["imds.connector.pid"], who.pid);
-    }
-}
-
-#[test]
-fn another_thread_is_the_same_process() {
-    for (who, calls) in play(
-        optional(),
-        &["send", "--request", "v1,v1", "--by", "thread"],
-        &[Call::v1(), Call::v1()],
-    ) {
-        assert_eq!(calls[0]["process.pid"], who.pid);
-        assert_eq!(calls[0]["imds.connector.pid"], serde_json::Value::Null);
-    }
-}
-
-#[test]
-fn names_and_arguments_that_are_not_utf8() {
-    send("v1", &["--comm", "\\xff\\xfe)\\n x"], &[Call::v1()]);
-    for (_, calls) in play(
-        optional(),
-        &["send", "--request", "v1", "--argv-junk"],
-        &[Call::v1()],
-    ) {
-        let args = calls[0]["process.command_args"].to_string();
-        assert!(args.contains('\u{fffd}'), "{args}");
-    }
-}
-
-#[test]
-fn bytes_that_are_no_request_are_counted() {
-    if skipped() {
-        return;
-    }
-    for request in ["garbage", "tls-hello"] {
-        let mut scene = Scene::new(optional());
-        let ran: Vec<_> = (0..repetitions())
-            .map(|_| scene.wire(&["send", "--request", request]))
-            .collect();
-        let seen = scene.finish();
-        assert_eq!(seen.len(), ran.len(), "{seen:#?}");
-        for (who, line) in ran.iter().zip(&seen) {
-            assert_eq!(line["event.name"], "imds.unparsed");
-            assert_eq!(line["process.pid"], who.pid);
-            assert!(line["imds.unparsed_bytes"].as_u64().unwrap() > 5, "{line}");
-        }
-    }
 }
 
 #[test]

@@ -124,6 +124,7 @@ fn every_request_is_what_its_name_says() {
             &["200"; 4],
             (0, 4, 0, 1, 0),
         ),
+        ("very-late-token", &["431"], (0, 0, 0, 1, 1)),
         (
             "token-in-query,token-in-agent",
             &["200"; 2],
@@ -335,6 +336,20 @@ fn other_ports_addresses_and_protocols_are_not_imds() {
             ..Requests::default()
         }
     );
+}
+
+#[test]
+fn options_and_a_half_close_do_not_keep_a_request_from_arriving() {
+    for line in [
+        "send --request v1 --ip-options",
+        "send --request v1 --ipv6-options --socket ipv6",
+        "send --request v1 --half-close",
+    ] {
+        let Some((lines, seen)) = seen(&ImdsConfig::default(), line) else {
+            return;
+        };
+        assert_eq!((lines, seen.tokenless), (vec!["200".into()], 1), "{line}");
+    }
 }
 
 #[test]

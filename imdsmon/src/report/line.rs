@@ -176,6 +176,118 @@ fn takes(us: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        capture::event::Endpoint,
+        export::json::tests::{anonymous, call, caller},
+        http::call::Unparsed,
+    };
+
+    /// What a person reads, without colours.
+    fn shown(found: &Attributed) -> String {
+        let mut out = anstream::StripStream::new(Vec::new());
+        line(&mut out, found).unwrap();
+        String::from_utf8(out.into_inner()).unwrap()
+    }
+
+    fn assert_has(text: &str, parts: &[&str]) {
+        for part in parts {
+            assert!(text.contains(part), "{part:?} is not in {text:?}");
+        }
+    }
+
+    #[test]
+    fn a_call_is_told_with_its_caller() {
+        let text = shown(&Attributed {
+            caller: caller(),
+            ..anonymous(call())
+        });
+        assert_has(
+            &text,
+            &[
+                "22:13:20",
+                "v2",
+                "200",
+                "curl",
+                "70",
+                "nobody",
+                "512 us",
+                "GET",
+                "/latest/user-data",
+                "a=b",
+                "curl -s",
+                "/system.slice/cron.service",
+                "sh[7]",
+                "socat[7]",
+            ],
+        );
+        let alone = shown(&Attributed {
+            caller: Caller {
+                connector: None,
+                ..caller()
+            },
+            ..anonymous(call())
+        });
+        assert!(!alone.contains("socat"), "{alone}");
+    }
+
+    #[test]
+    fn each_kind_and_each_answer_can_be_told_apart() {
+        let text = |change: fn(&mut Call)| {
+            let mut call = call();
+            change(&mut call);
+            shown(&anonymous(call))
+        };
+        assert_has(&text(|c| c.version = Version::V1), &[" v1 "]);
+        assert_has(&text(|c| c.version = Version::Token), &[" token "]);
+        assert_has(&text(|c| c.status = Some(401)), &[" 401 "]);
+        assert_has(
+            &text(|c| (c.outcome, c.status) = (Outcome::NoAnswer, None)),
+            &[" no answer "],
+        );
+        assert_has(&text(|c| c.status = None), &[" answered "]);
+        let empty = text(|c| c.token = Some(TokenValue::Empty));
+        assert_ne!(empty, text(|_| ()), "a token header without a token");
+        let unparsed = shown(&Attributed {
+            finding: Finding::Unparsed(Unparsed {
+                time: 0,
+                connection: 1,
+                task: 1,
+                server: Endpoint::V4,
+                bytes: 1717,
+            }),
+            caller: Caller::default(),
+        });
+        assert_has(&unparsed, &[" 1717 "]);
+    }
+
+    #[test]
+    fn what_a_caller_says_of_itself_cannot_reach_the_terminal() {
+        let mut caller = caller();
+        let evil = "\x1b[2J\u{202e}";
+        if let Some(process) = caller.process.as_mut().and_then(std::rc::Rc::get_mut) {
+            process.name = evil.as_bytes().into();
+            process.user = Some(evil.into());
+            process.args = vec![evil.as_bytes().into()];
+            process.cgroup = Some(evil.as_bytes().into());
+            process.ancestors = vec![(1, evil.as_bytes().into())];
+        }
+        let found = Attributed {
+            caller,
+            ..anonymous(Call {
+                method: evil.into(),
+                path: evil.into(),
+                query: Some(evil.into()),
+                ..call()
+            })
+        };
+        let mut out = Vec::new();
+        line(&mut out, &found).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(
+            !text.contains("\x1b[2J") && !text.contains('\u{202e}'),
+            "{text:?}"
+        );
+    }
 
     #[test]
     fn blanked_values_are_short_and_the_rest_stays() {

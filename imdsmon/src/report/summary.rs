@@ -288,7 +288,110 @@ fn program(caller: &Caller) -> Program {
 
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+
     use super::*;
+    use crate::export::json::tests::{anonymous, call, caller};
+
+    /// A finding of the program at `exe`.
+    fn by(exe: &str, call: Call) -> Attributed {
+        let mut caller = caller();
+        if let Some(process) = caller.process.as_mut().and_then(Rc::get_mut) {
+            process.exe = Some(exe.as_bytes().into());
+        }
+        Attributed {
+            caller,
+            ..anonymous(call)
+        }
+    }
+
+    /// What a person reads, without colours.
+    fn text(summary: &Summary) -> String {
+        let mut out = anstream::StripStream::new(Vec::new());
+        summary.write(&mut out, &Pipeline::default()).unwrap();
+        String::from_utf8(out.into_inner()).unwrap()
+    }
+
+    #[test]
+    fn calls_are_counted_by_program_the_most_tokenless_first() {
+        let mut summary = Summary::default();
+        let v1 = Call {
+            version: Version::V1,
+            token: None,
+            ..call()
+        };
+        let unanswered = Call {
+            version: Version::Token,
+            token: None,
+            outcome: Outcome::NoAnswer,
+            status: None,
+            ..call()
+        };
+        for _ in 0..3 {
+            summary.add(&by("/few", call()));
+        }
+        summary.add(&by("/few", v1.clone()));
+        summary.add(&by("/many", v1.clone()));
+        summary.add(&by("/many", v1));
+        summary.add(&by("/none", unanswered));
+        let text = text(&summary);
+        let numbers = |program: &str| -> Vec<u64> {
+            let mut rows = text.lines().filter(|line| line.starts_with(program));
+            let row = rows.next().unwrap();
+            assert_eq!(rows.next(), None, "{text}");
+            let words = row.split_whitespace().skip(2);
+            words.map_while(|word| word.parse().ok()).collect()
+        };
+        assert_eq!(numbers("/many")[..4], [2, 0, 0, 0], "{text}");
+        assert_eq!(numbers("/few")[..4], [1, 3, 0, 0], "{text}");
+        assert_eq!(numbers("/none")[..4], [0, 0, 1, 1], "{text}");
+        let at = |program: &str| text.find(program).unwrap();
+        assert!(
+            at("/many") < at("/few") && at("/few") < at("/none"),
+            "{text}"
+        );
+        assert_eq!(summary.calls, 7);
+    }
+
+    #[test]
+    fn users_of_one_program_are_told_apart_and_the_unknown_are_counted() {
+        let mut summary = Summary::default();
+        summary.add(&by("/agent", call()));
+        let mut other = by("/agent", call());
+        if let Some(process) = other.caller.process.as_mut().and_then(Rc::get_mut) {
+            process.user = None;
+        }
+        summary.add(&other);
+        summary.add(&anonymous(call()));
+        let text = text(&summary);
+        let mut rows = text.lines().filter(|line| line.starts_with("/agent"));
+        assert!(
+            rows.next().is_some_and(|row| row.contains("65534")),
+            "{text}"
+        );
+        assert!(
+            rows.next().is_some_and(|row| row.contains("nobody")),
+            "{text}"
+        );
+        assert_eq!(summary.programs.len(), 3);
+    }
+
+    #[test]
+    fn made_up_programs_cannot_fill_the_memory() {
+        let mut summary = Summary::default();
+        for number in 0..PROGRAMS + 500 {
+            summary.add(&by(&format!("/{number}"), call()));
+        }
+        assert_eq!(summary.programs.len(), PROGRAMS + 1);
+        assert_eq!(summary.calls, PROGRAMS as u64 + 500);
+        let others = summary.programs.values().map(|counts| counts.with_token);
+        assert_eq!(others.sum::<u64>(), summary.calls, "none is forgotten");
+    }
+
+    #[test]
+    fn without_a_call_there_is_no_table() {
+        assert!(text(&Summary::default()).contains("No call"));
+    }
 
     #[test]
     fn a_length_has_the_units_that_matter() {

@@ -18,7 +18,7 @@ mod ways;
 use std::{
     fmt,
     io::{self, Write as _},
-    net::{SocketAddr, TcpStream, UdpSocket},
+    net::{Shutdown, SocketAddr, TcpStream, UdpSocket},
     process, thread,
 };
 
@@ -51,6 +51,15 @@ fn send(options: &Send) -> anyhow::Result<()> {
     say(format_args!("pid {}", process::id()))?;
     let connect = || {
         let stream = socket::open(options.target.socket)?;
+        if options.ip_options {
+            socket::set_ip_options(&stream)?;
+        }
+        if options.ipv6_options {
+            socket::set_ipv6_options(&stream)?;
+        }
+        if options.half_close {
+            socket::set_option(&stream, libc::IPPROTO_TCP, libc::TCP_CORK, 1)?;
+        }
         if !options.how.connects() {
             socket::connect(&stream, target)?;
         }
@@ -82,6 +91,9 @@ fn exchange(options: &Send, mut stream: &TcpStream, target: SocketAddr) -> anyho
     let mut answers = Answers::default();
     for (index, batch) in batches.iter().enumerate() {
         shapes::send(options, stream, target, batch, index == 0)?;
+        if options.half_close {
+            stream.shutdown(Shutdown::Write)?;
+        }
         if options.exit_at_once {
             continue;
         }

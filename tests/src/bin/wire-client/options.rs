@@ -99,6 +99,15 @@ pub(crate) struct Send {
     /// All requests in one send
     #[arg(long)]
     pub(crate) pipeline: bool,
+    /// IPv4 options in every packet: three NOPs and the end
+    #[arg(long)]
+    pub(crate) ip_options: bool,
+    /// IPv6 extension headers in every packet: hop-by-hop and destination options, padding only
+    #[arg(long)]
+    pub(crate) ipv6_options: bool,
+    /// Say with the first request that it is the last: data and FIN in one segment
+    #[arg(long)]
+    pub(crate) half_close: bool,
     /// How the bytes are handed to the kernel
     #[arg(long, value_enum, default_value_t = How::Write)]
     pub(crate) how: How,

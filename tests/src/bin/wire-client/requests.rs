@@ -34,6 +34,8 @@ pub(crate) enum Request {
     Nospace,
     /// Token header behind 3,000 bytes of another
     LateToken,
+    /// Token header behind 12,000 bytes of another
+    VeryLateToken,
     /// The header's name in the query, no token
     TokenInQuery,
     /// The header's name in the User-Agent, no token
@@ -83,6 +85,7 @@ impl Request {
                 | Self::Upper
                 | Self::Nospace
                 | Self::LateToken
+                | Self::VeryLateToken
         )
     }
 
@@ -112,8 +115,12 @@ impl Request {
             Self::Lower => with(&format!("x-aws-ec2-metadata-token: {token}\r\n")),
             Self::Upper => with(&format!("X-AWS-EC2-METADATA-TOKEN: {token}\r\n")),
             Self::Nospace => with(&format!("X-aws-ec2-metadata-token:{token}\r\n")),
-            Self::LateToken => {
-                let filler = "a".repeat(3000);
+            Self::LateToken | Self::VeryLateToken => {
+                let filler = "a".repeat(if self == Self::LateToken {
+                    3000
+                } else {
+                    12_000
+                });
                 with(&format!(
                     "X-Filler: {filler}\r\nX-aws-ec2-metadata-token: {token}\r\n"
                 ))

@@ -20,7 +20,6 @@ pub(crate) enum Address {
 /// Lengths as the kernel wants them.
 const V4_LEN: libc::socklen_t = 16;
 const V6_LEN: libc::socklen_t = 28;
-const INT_LEN: libc::socklen_t = 4;
 const _: () =
     assert!(size_of::<libc::sockaddr_in>() == 16 && size_of::<libc::sockaddr_in6>() == 28);
 
@@ -98,15 +97,34 @@ pub(crate) fn set_option(
     name: libc::c_int,
     value: libc::c_int,
 ) -> io::Result<()> {
-    // SAFETY: pointer and length are those of a live integer.
+    set_bytes(stream, level, name, value.to_ne_bytes())
+}
+
+/// Puts options into the IPv4 header of every packet.
+pub(crate) fn set_ip_options(stream: &TcpStream) -> io::Result<()> {
+    set_bytes(stream, libc::IPPROTO_IP, libc::IP_OPTIONS, [1_u8, 1, 1, 0])
+}
+
+/// Puts two extension headers between IPv6 and TCP in every packet.
+pub(crate) fn set_ipv6_options(stream: &TcpStream) -> io::Result<()> {
+    // The next header is the kernel's to fill in; 8 bytes long; 4 + 2 bytes of padding.
+    let padding = [0_u8, 0, 1, 4, 0, 0, 0, 0];
+    for header in [libc::IPV6_HOPOPTS, libc::IPV6_DSTOPTS] {
+        set_bytes(stream, libc::IPPROTO_IPV6, header, padding)?;
+    }
+    Ok(())
+}
+
+fn set_bytes<const N: usize>(
+    stream: &TcpStream,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: [u8; N],
+) -> io::Result<()> {
+    let len = libc::socklen_t::try_from(N).map_err(io::Error::other)?;
+    // SAFETY: pointer and length are those of a live array.
     check(unsafe {
-        libc::setsockopt(
-            stream.as_raw_fd(),
-            level,
-            name,
-            (&raw const value).cast(),
-            INT_LEN,
-        )
+        libc::setsockopt(stream.as_raw_fd(), level, name, value.as_ptr().cast(), len)
     })?;
     Ok(())
 }

@@ -1,0 +1,97 @@
+//! A cgroup for a client.
+
+use std::{
+    ffi::CString,
+    fs, io,
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _, process::CommandExt as _},
+    path::PathBuf,
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::Duration,
+};
+
+/// Inode number of the hierarchy's root.
+const ROOT: u64 = 1;
+
+/// A cgroup directly below the cgroup v2 root, removed when dropped.
+#[derive(Debug)]
+pub struct Cgroup {
+    directory: PathBuf,
+    /// As `/proc/PID/cgroup` shows it.
+    pub path: String,
+}
+
+impl Cgroup {
+    /// A new one; `None`, with a word, if there is no place for it here.
+    #[must_use]
+    pub fn new() -> Option<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let Some(root) = root() else {
+            eprintln!("SKIPPED: the root of cgroup v2 is not mounted here");
+            return None;
+        };
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("imdsmon-test-{}-{count}", std::process::id());
+        let directory = root.join(&name);
+        if let Err(error) = fs::create_dir(&directory) {
+            eprintln!("SKIPPED: no cgroup can be made here: {error}");
+            return None;
+        }
+        Some(Self {
+            directory,
+            path: format!("/{name}"),
+        })
+    }
+
+    /// Lets the child that `command` will spawn run in it.
+    ///
+    /// # Panics
+    ///
+    /// If the path has a NUL in it.
+    pub fn enter<'c>(&self, command: &'c mut Command) -> &'c mut Command {
+        let file = self.directory.join("cgroup.procs");
+        let file = CString::new(file.as_os_str().as_bytes()).expect("a path");
+        let join = move || {
+            // SAFETY: the path is a live C string, the buffer a live literal: `0` stands for the
+            // writer. What is opened is closed with the exec at the latest.
+            let written = unsafe {
+                let fd = libc::open(file.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+                libc::write(fd, c"0".as_ptr().cast(), 1)
+            };
+            if written == 1 {
+                Ok(())
+            } else {
+                Err(io::Error::last_os_error())
+            }
+        };
+        // SAFETY: between fork and exec the closure makes two system calls and no allocation.
+        unsafe { command.pre_exec(join) }
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // Who was in it may need a moment to be gone.
+        for _ in 0..100 {
+            if fs::remove_dir(&self.directory).is_ok() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        eprintln!("{} is left behind", self.directory.display());
+    }
+}
+
+/// Where the hierarchy is mounted from its root.
+fn root() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let points = mounts.lines().filter_map(|line| {
+        let (mount, filesystem) = line.split_once(" - ")?;
+        filesystem
+            .starts_with("cgroup2 ")
+            .then(|| mount.split(' ').nth(4).map(PathBuf::from))?
+    });
+    let mut roots = points.filter(|point| fs::metadata(point).is_ok_and(|m| m.ino() == ROOT));
+    roots.next()
+}
