@@ -1,7 +1,7 @@
 //! The cost of a packet to the single instruction.
 //!
 //! Under qemu's `-icount shift=0` a guest's clock counts instructions, whatever the host does
-//! meanwhile. So three rounds are enough, and they show that they agree. What it cannot tell:
+//! meanwhile. So few rounds are enough, and they show that they agree. What it cannot tell:
 //! caches and pipelines, that is, how long an instruction takes.
 
 use super::figures::Figures;
@@ -45,7 +45,7 @@ pub fn run(names: &[String], quick: bool, root: &Path, installer: &Installer) ->
             boot(wanted, quick, root, &home, &archive, installer)
         })?;
         println!("Linux {}, {}.\n", figures.0, wanted.arch.name());
-        println!("{}", table::packets(&figures.1, "instructions"));
+        println!("{}", table::exact(&figures.1));
     }
     Ok(())
 }
@@ -89,13 +89,13 @@ fn append(kernel: &Kernel, home: &Path, initramfs: &Path, quick: bool) -> Result
     .iter()
     .collect();
     let content = fs::read(&program).with_context(|| format!("read {}", program.display()))?;
-    let samples = if quick { "51" } else { "401" };
+    let samples = if quick { "51" } else { "201" };
     let arguments = [
         "packets",
         "--imdsmon",
         "/imdsmon",
         "--rounds",
-        "3",
+        "9",
         "--batch",
         "1",
         "--samples",

@@ -33,6 +33,20 @@ pub struct Summary {
     pub imdsmon: Quartiles,
 }
 
+/// A workload's summary where the clock counts instructions.
+#[derive(Debug, PartialEq)]
+pub struct Exact {
+    /// See [`Summary::workload`].
+    pub workload: String,
+    /// The least of the rounds, with nothing attached, with the floor, with imdsmon: what the
+    /// kernel does beside (freeing memory, moving interrupts' work to a thread) only adds.
+    pub least: [f64; 3],
+    /// How many rounds were within a thousandth of the least, for the variant with the fewest.
+    pub agree: usize,
+    /// Complete rounds.
+    pub rounds: usize,
+}
+
 /// A quarter, half and three quarters of the values are not above these.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quartiles {
@@ -93,12 +107,30 @@ impl Figures {
     }
 
     /// One row for each workload that has a complete round.
+    pub fn exact(&self) -> Vec<Exact> {
+        let summary = |(workload, rounds): &(String, BTreeMap<u32, Round>)| {
+            let rounds = complete(rounds);
+            let of = |variant: usize| rounds.iter().map(move |round| round[variant]);
+            let least = [0, 1, 2].map(|variant| of(variant).fold(f64::INFINITY, f64::min));
+            let agree = [0, 1, 2].map(|variant| {
+                of(variant)
+                    .filter(|value| *value <= least[variant] * 1.001)
+                    .count()
+            });
+            (!rounds.is_empty()).then(|| Exact {
+                workload: workload.clone(),
+                least,
+                agree: agree.into_iter().min().unwrap_or_default(),
+                rounds: rounds.len(),
+            })
+        };
+        self.workloads.iter().filter_map(summary).collect()
+    }
+
+    /// One row for each workload that has a complete round.
     pub fn summaries(&self) -> Vec<Summary> {
-        let complete = |(workload, rounds): &(String, BTreeMap<u32, Round>)| {
-            let rounds: Vec<[f64; 3]> = rounds
-                .values()
-                .filter_map(|round| Some([round[0]?, round[1]?, round[2]?]))
-                .collect();
+        let summary = |(workload, rounds): &(String, BTreeMap<u32, Round>)| {
+            let rounds = complete(rounds);
             let over = |value: fn(&[f64; 3]) -> f64| quartiles(rounds.iter().map(value).collect());
             Some(Summary {
                 workload: workload.clone(),
@@ -108,7 +140,7 @@ impl Figures {
                 imdsmon: over(|[off, _, imdsmon]| imdsmon - off)?,
             })
         };
-        self.workloads.iter().filter_map(complete).collect()
+        self.workloads.iter().filter_map(summary).collect()
     }
 }
 
@@ -121,6 +153,12 @@ impl Summary {
         let resolved = (floor.error + imdsmon.error) * 4.0 <= floor.median;
         (resolved && floor.median > 0.0).then(|| imdsmon.median / floor.median)
     }
+}
+
+/// Rounds in which no visit was disturbed.
+fn complete(rounds: &BTreeMap<u32, Round>) -> Vec<[f64; 3]> {
+    let whole = |round: &Round| Some([round[0]?, round[1]?, round[2]?]);
+    rounds.values().filter_map(whole).collect()
 }
 
 fn quartiles(mut values: Vec<f64>) -> Option<Quartiles> {
@@ -193,6 +231,23 @@ mod tests {
         assert_eq!((figures.disturbed, summary.rounds), (1, 2));
         assert!((summary.floor.median - 10.0).abs() < 1e-9);
         assert!((summary.ratio().unwrap() - 1.1).abs() < 1e-9);
+    }
+
+    #[test]
+    fn instructions_are_compared_where_they_are_fewest() {
+        let figures = Figures::parse(
+            "packet 0 off unix 100 quiet\npacket 0 floor unix 210 quiet\n\
+             packet 0 imdsmon unix 111 quiet\npacket 1 off unix 100 quiet\n\
+             packet 1 floor unix 110 quiet\npacket 1 imdsmon unix 111 quiet\n",
+        )
+        .unwrap();
+        let expected = Exact {
+            workload: "unix".to_owned(),
+            least: [100.0, 110.0, 111.0],
+            agree: 1,
+            rounds: 2,
+        };
+        assert_eq!(figures.exact(), [expected]);
     }
 
     #[test]

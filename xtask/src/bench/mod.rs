@@ -54,7 +54,7 @@ pub fn run(args: &Args, installer: &Installer) -> Result<()> {
         packets(&programs, args.quick)
     })?;
     println!("{}", machine()?);
-    print!("\n{}", table::packets(&packets, "ns"));
+    print!("\n{}", table::packets(&packets));
     let calls = step("calls to a simulated IMDS", || calls(&programs, args.quick))?;
     let (rows, failures) = calls;
     print!("\n{}", table::calls(&rows));

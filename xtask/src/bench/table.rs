@@ -1,6 +1,6 @@
 //! Figures as Markdown.
 
-use super::figures::{Calls, Figures, Quartiles, Summary};
+use super::figures::{Calls, Exact, Figures, Quartiles, Summary};
 use std::fmt::Write as _;
 
 /// More than this much of what the floor adds is above the goal.
@@ -10,12 +10,45 @@ const CORES: f64 = 0.5;
 /// MiB of resident memory, at the end of any row.
 const MEMORY: f64 = 12.0;
 
-/// What traffic pays that is not IMDS; `unit` is that of one operation.
-pub fn packets(figures: &Figures, unit: &str) -> String {
-    let mut text = format!(
-        "| one operation, {unit} | off | floor adds | imdsmon adds | imdsmon / floor | imdsmon / off | rounds |\n\
+/// What traffic pays that is not IMDS, in instructions.
+pub fn exact(figures: &Figures) -> String {
+    let mut text = "| one operation, instructions | off | floor adds | imdsmon adds | imdsmon / floor | imdsmon / off | rounds that agree |\n\
          | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+        .to_owned();
+    for summary in figures.exact() {
+        let Exact {
+            workload,
+            least: [off, floor, imdsmon],
+            agree,
+            rounds,
+        } = summary;
+        let (floor, imdsmon) = (floor - off, imdsmon - off);
+        let ratio = if floor < 1.0 {
+            "-".to_owned()
+        } else {
+            format!("{:.2}{}", imdsmon / floor, above(imdsmon / floor, RATIO))
+        };
+        let share = imdsmon / off * 100.0;
+        line(
+            &mut text,
+            format_args!(
+                "{} | {off:.0} | {floor:.0} | {imdsmon:.0} | {ratio} | {share:+.2} % | {agree} of {rounds}",
+                described(&workload),
+            ),
+        );
+    }
+    text.push_str(
+        "\nEach round is a median over single operations; the least of the rounds is shown, and \
+         how many agree with it within a thousandth.\n",
     );
+    text
+}
+
+/// What traffic pays that is not IMDS, in nanoseconds.
+pub fn packets(figures: &Figures) -> String {
+    let mut text = "| one operation, ns | off | floor adds | imdsmon adds | imdsmon / floor | imdsmon / off | rounds |\n\
+         | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+        .to_owned();
     for summary in figures.summaries() {
         let Summary {
             ref workload,
@@ -26,7 +59,7 @@ pub fn packets(figures: &Figures, unit: &str) -> String {
         } = summary;
         let ratio = match summary.ratio() {
             Some(ratio) => format!("{ratio:.2}{}", above(ratio, RATIO)),
-            None if imdsmon.upper <= 0.0 => "nothing to compare".to_owned(),
+            None if floor.median.abs() <= floor.error => "nothing added".to_owned(),
             None => "not resolved".to_owned(),
         };
         let share = imdsmon.median / off.median * 100.0;
