@@ -123,7 +123,9 @@ impl Call {
         }
     }
 
-    fn matches(&self, seen: &Value) -> bool {
+    /// Whether this is the call that was seen.
+    #[must_use]
+    pub fn matches(&self, seen: &Value) -> bool {
         let outcome = if self.status.is_some() {
             "answered"
         } else {

@@ -77,11 +77,31 @@ fn from_file(path: &Path) -> Result<Offsets, BtfError> {
     })
 }
 
+/// The structs that are asked for.
+const STRUCTS: [&str; 14] = [
+    "task_struct",
+    "mm_struct",
+    "cred",
+    "file",
+    "dentry",
+    "inode",
+    "super_block",
+    "nsproxy",
+    "net",
+    "sk_buff",
+    "sock",
+    "css_set",
+    "cgroup",
+    "kernfs_node",
+];
+
 struct Btf<'a> {
     strings: &'a [u8],
     types: &'a [u8],
     /// Where each type begins in `types`; type ids count from 1.
     starts: Vec<u32>,
+    /// Where each of [`STRUCTS`] begins in `types`.
+    structs: [Option<usize>; STRUCTS.len()],
 }
 
 struct Type {
@@ -109,11 +129,18 @@ impl<'a> Btf<'a> {
             types: section(8)?,
             strings: section(16)?,
             starts: Vec::new(),
+            structs: [None; STRUCTS.len()],
         };
         let mut at = 0;
         while at < btf.types.len() {
             btf.starts.push(u32::try_from(at).ok()?);
             let ty = btf.read(at)?;
+            if ty.kind == STRUCT && ty.members > 0 {
+                let name = btf.name(ty.name)?;
+                if let Some(i) = STRUCTS.iter().position(|s| s.as_bytes() == name) {
+                    btf.structs[i].get_or_insert(at);
+                }
+            }
             at = ty.body.checked_add(ty.body_len()?)?;
         }
         Some(btf)
@@ -143,13 +170,8 @@ impl<'a> Btf<'a> {
     fn offset(&self, path: &str) -> Option<u32> {
         let mut path = path.split('.');
         let name = path.next()?;
-        let mut ty = self
-            .starts
-            .iter()
-            .filter_map(|&at| self.read(at as usize))
-            .find(|ty| {
-                ty.kind == STRUCT && ty.members > 0 && self.name(ty.name) == Some(name.as_bytes())
-            })?;
+        let wanted = STRUCTS.iter().position(|known| *known == name)?;
+        let mut ty = self.read(self.structs[wanted]?)?;
         let mut bits = 0;
         for member in path {
             let (offset, id) = self.member(&ty, member.as_bytes(), DEPTH)?;

@@ -196,37 +196,29 @@ impl Summary {
             Style::new()
         };
         writeln!(out, "{style}records lost {lost}{style:#}.")?;
-        if cut > 0 {
-            writeln!(
-                out,
-                "{WARN}{cut} bytes of very long segments were not captured.{WARN:#}"
-            )?;
-        }
-        if unknown > 0 {
-            writeln!(
-                out,
-                "{ALARM}{unknown} records were not understood.{ALARM:#}"
-            )?;
-        }
-        if counters.gap_bytes > 0 {
-            writeln!(
-                out,
-                "{WARN}{} bytes are missing from connections.{WARN:#}",
-                counters.gap_bytes
-            )?;
-        }
-        if counters.evicted_flows > 0 {
-            writeln!(
-                out,
-                "{WARN}{} connections were given up because too many were open at once.{WARN:#}",
-                counters.evicted_flows
-            )?;
-        }
-        if lost > 0 {
-            writeln!(
-                out,
-                "{WARN}Calls may be missing above: the machine was too busy to read them all.{WARN:#}"
-            )?;
+        let doubts = [
+            (
+                lost,
+                "records were lost: calls may be missing above; a larger --buffer loses less",
+            ),
+            (cut, "bytes of very long segments were not captured"),
+            (unknown, "records were not understood"),
+            (counters.gap_bytes, "bytes are missing from connections"),
+            (
+                counters.doubtful_answers,
+                "calls were answered by something that was not seen",
+            ),
+            (
+                counters.unmatched_responses,
+                "answers came that belong to no request that was read",
+            ),
+            (
+                counters.evicted_flows,
+                "connections were given up because too many were open",
+            ),
+        ];
+        for (count, what) in doubts.iter().filter(|(count, _)| *count > 0) {
+            writeln!(out, "{WARN}In doubt: {count} {what}.{WARN:#}")?;
         }
         Ok(())
     }

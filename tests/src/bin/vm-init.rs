@@ -1,9 +1,8 @@
 //! Process 1 of a test machine (`cargo xtask vm`): mounts what imdsmon expects of a host, runs
 //! what is to be tested, prints one verdict and powers off.
 //!
-//! It runs [`COMMANDS`] and then every program in `/tests`, by name; `/tests/NAME.args` holds
-//! arguments, one on a line. The binaries `vm-test-*` of this package come to `/tests`. Each must
-//! exit with 0 in time. The last line is `imdsmon-vm: pass` or `imdsmon-vm: fail: WHY`.
+//! It runs [`COMMANDS`] and then every program in `/tests`, by name: end-to-end tests that need
+//! no other program. Each must exit with 0 in time. The last line is `imdsmon-vm: pass` or `imdsmon-vm: fail: WHY`.
 #![expect(clippy::print_stdout, reason = "the console is how a machine reports")]
 
 use anyhow::{Context as _, Result, bail};
@@ -95,16 +94,7 @@ fn programs() -> Result<Vec<(PathBuf, Vec<String>)>> {
             ))
         })
         .collect();
-    for path in listed("/tests")? {
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "args")
-        {
-            continue;
-        }
-        let arguments = fs::read_to_string(path.with_extension("args")).unwrap_or_default();
-        programs.push((path, arguments.lines().map(str::to_owned).collect()));
-    }
+    programs.extend(listed("/tests")?.into_iter().map(|path| (path, Vec::new())));
     Ok(programs)
 }
 
@@ -127,7 +117,7 @@ fn run(program: &Path, arguments: &[String]) -> Result<ExitStatus> {
         .envs([
             ("PATH", "/"),
             ("HOME", "/tmp"),
-            ("IMDSMON_BIN", "/imdsmon"),
+            ("IMDSMON_TEST_BIN_DIR", "/"),
             ("RUST_BACKTRACE", "1"),
         ])
         .process_group(0)

@@ -17,8 +17,8 @@ use std::process::Command;
 /// Runs as process 1.
 const INIT: &str = "vm-init";
 
-/// A binary of the package tests with this prefix is a test: init runs it.
-const TEST: &str = "vm-test-";
+/// The end-to-end tests that need no other program, by file in `tests/tests`. Init runs each.
+const TESTS: &[&str] = &["kernel"];
 
 /// Modules that imdsmon or its tests need and Debian does not build in, each after those it
 /// needs itself: listing the sockets that were open before start, and a second namespace.
@@ -27,7 +27,7 @@ const MODULES: &[&str] = &["inet_diag", "tcp_diag", "mptcp_diag", "veth"];
 /// A program for the machine: where it is, and what it is called there.
 pub struct Program {
     path: PathBuf,
-    name: String,
+    inside: String,
 }
 
 /// Builds all programs for `arch`, without any library they would have to find at run time.
@@ -39,41 +39,81 @@ pub fn build(
     installer: &Installer,
 ) -> Result<Vec<Program>> {
     let target_dir = home.join("build");
-    let mut cargo = match arch {
-        Arch::X86_64 if ARCH == "x86_64" => native(),
-        Arch::X86_64 => bail!("machines of x86_64 need a host of x86_64; this is {ARCH}"),
-        Arch::Arm64 => cross(home, archive, installer)?,
+    let cargo = |task: &[&str]| -> Result<Command> {
+        let mut cargo = match arch {
+            Arch::X86_64 if ARCH == "x86_64" => native(),
+            Arch::X86_64 => bail!("machines of x86_64 need a host of x86_64; this is {ARCH}"),
+            Arch::Arm64 => cross(home, archive, installer)?,
+        };
+        cargo
+            .current_dir(root)
+            .args(task)
+            .args(["--release", "--locked", "--target", arch.target()])
+            .arg("--target-dir")
+            .arg(&target_dir)
+            // What is tested is the kernel: minutes of optimisation would change nothing.
+            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
+            .env("CARGO_PROFILE_RELEASE_LTO", "off")
+            .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
+            .env("CARGO_PROFILE_RELEASE_STRIP", "symbols")
+            // As the tests need it: everything is then built once.
+            .env("CARGO_PROFILE_RELEASE_PANIC", "unwind");
+        Ok(cargo)
     };
-    cargo
-        .current_dir(root)
-        .args([
-            "build",
-            "--release",
-            "--locked",
-            "--package",
-            "imdsmon",
-            "--package",
-            "tests",
-            "--bins",
-        ])
-        .args(["--target", arch.target()])
-        .arg("--target-dir")
-        .arg(&target_dir)
-        // What is tested is the kernel: minutes of optimisation would change nothing.
-        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
-        .env("CARGO_PROFILE_RELEASE_LTO", "off")
-        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
-        .env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
+    let mut binaries = cargo(&[
+        "build",
+        "--package",
+        "imdsmon",
+        "--package",
+        "tests",
+        "--bins",
+    ])?;
     step(
         &format!("build static programs for {}", arch.name()),
-        || process::run(&mut cargo, BUILD),
+        || process::run(&mut binaries, BUILD),
     )?;
     let built = target_dir.join(arch.target()).join("release");
-    let program = |name: String| Program {
-        path: built.join(&name),
-        name,
-    };
-    Ok(binaries(root)?.into_iter().map(program).collect())
+    let mut programs: Vec<_> = names(root)?
+        .into_iter()
+        .map(|name| Program {
+            path: built.join(&name),
+            inside: inside(&name),
+        })
+        .collect();
+    for test in TESTS {
+        let mut build = cargo(&["test", "--no-run", "--package", "tests", "--test", test])?;
+        build.arg("--message-format=json");
+        let path = step(
+            &format!("build the test `{test}` for {}", arch.name()),
+            || executable(&process::output(&mut build, BUILD)?, test),
+        )?;
+        programs.push(Program {
+            path,
+            inside: format!("tests/{test}"),
+        });
+    }
+    Ok(programs)
+}
+
+/// Where a program of this name comes to in the machine.
+fn inside(name: &str) -> String {
+    if name == INIT {
+        "init".to_owned()
+    } else {
+        name.to_owned()
+    }
+}
+
+/// The path of a test in what cargo says it has built, a JSON object on each line.
+fn executable(messages: &str, test: &str) -> Result<PathBuf> {
+    const KEY: &str = "\"executable\":\"";
+    let name = format!("\"name\":\"{test}\"");
+    let path = messages
+        .lines()
+        .filter(|line| line.contains(&name))
+        .find_map(|line| line.split_once(KEY)?.1.split('"').next());
+    path.map(PathBuf::from)
+        .with_context(|| format!("cargo names no executable of `{test}`"))
 }
 
 /// Packs `programs` and the kernel's modules into an initramfs.
@@ -85,14 +125,9 @@ pub fn pack(programs: &[Program], kernel: &Kernel, initramfs: &Path) -> Result<(
         archive.directory(directory)?;
     }
     archive.character_device("dev/console", 5, 1)?;
-    for Program { path, name } in programs {
+    for Program { path, inside } in programs {
         let content = fs::read(path).with_context(|| format!("read {}", path.display()))?;
-        let inside = match name.strip_prefix(TEST) {
-            Some(test) => format!("tests/{test}"),
-            None if name == INIT => "init".to_owned(),
-            None => name.clone(),
-        };
-        archive.file(&inside, &content)?;
+        archive.file(inside, &content)?;
     }
     for (index, module) in MODULES.iter().enumerate() {
         if let Some(content) = kernel.module(module)? {
@@ -105,7 +140,7 @@ pub fn pack(programs: &[Program], kernel: &Kernel, initramfs: &Path) -> Result<(
 }
 
 /// Names of the binaries of the packages imdsmon and tests.
-fn binaries(root: &Path) -> Result<Vec<String>> {
+fn names(root: &Path) -> Result<Vec<String>> {
     let directory = root.join("tests/src/bin");
     let entries =
         fs::read_dir(&directory).with_context(|| format!("read {}", directory.display()))?;
