@@ -12,7 +12,10 @@ use std::{
 use imdsmon::sandbox::{ImdsConfig, Sandbox};
 use serde_json::Value;
 
-use crate::{Watch, program, repetitions, watch::Ended};
+use crate::{
+    Watch, program, repetitions,
+    watch::{Ended, signal_to},
+};
 
 /// How long after a client has ended its last event may still come.
 const GRACE: Duration = Duration::from_millis(60);
@@ -169,7 +172,7 @@ impl Scene {
     #[must_use]
     pub fn new(config: ImdsConfig) -> Self {
         Self {
-            watch: Some(Watch::start(&[])),
+            watch: Some(Watch::start(&["--buffer", "16M"])),
             ..Self::without_monitor(config)
         }
     }
@@ -270,6 +273,19 @@ impl Scene {
             assert!(Instant::now() < until, "the client does not connect");
             thread::sleep(Duration::from_millis(2));
         }
+    }
+
+    /// Something that is over before the monitor can look: it stands still meanwhile.
+    ///
+    /// # Panics
+    ///
+    /// If no monitor was started.
+    pub fn unseen<T>(&self, act: impl FnOnce() -> T) -> T {
+        let watch = self.watch.as_ref().expect("a monitor was started");
+        signal_to(watch.pid(), "-STOP");
+        let done = act();
+        signal_to(watch.pid(), "-CONT");
+        done
     }
 
     /// The next line from this stage that the monitor prints while it runs.

@@ -20,7 +20,7 @@ use std::{io, ptr};
 const COMMANDS: &[&[&str]] = &[&["/imdsmon", "doctor"]];
 
 /// Longest time for one program; an emulated machine is slow.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// File system, where, and whether a machine without it is of no use.
 const MOUNTS: &[(&str, &str, bool)] = &[

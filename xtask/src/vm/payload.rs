@@ -81,11 +81,11 @@ pub fn build(
         })
         .collect();
     for test in TESTS {
-        let mut build = cargo(&["test", "--no-run", "--package", "tests", "--test", test])?;
-        build.arg("--message-format=json");
+        let mut compile = cargo(&["test", "--no-run", "--package", "tests", "--test", test])?;
+        compile.arg("--message-format=json");
         let path = step(
             &format!("build the test `{test}` for {}", arch.name()),
-            || executable(&process::output(&mut build, BUILD)?, test),
+            || executable(&process::output(&mut compile, BUILD)?, test),
         )?;
         programs.push(Program {
             path,
