@@ -250,10 +250,15 @@ fn ancestors_are_the_chain_of_parents() {
     for more in [&[][..], &["--exit-at-once"], &["--by", "fork"]] {
         let mut scene = Scene::new(optional());
         let mut chains = Vec::new();
-        for _ in 0..repetitions() {
+        for number in 0..2 * repetitions() {
             let mut command = scene.command("sh");
             command.args(["-c", script]).arg(program("wire-client"));
-            let who = scene.client(command.args(["send", "--request", "v1"]).args(more));
+            command.args(["send", "--request", "v1"]).args(more);
+            let who = if number % 2 == 0 {
+                scene.client(&mut command)
+            } else {
+                scene.unseen(|| scene.client(&mut command))
+            };
             let mut chain: Vec<u32> = who.printed[..2]
                 .iter()
                 .map(|pid| pid.parse().unwrap())
