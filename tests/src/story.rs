@@ -171,10 +171,11 @@ impl Scene {
     /// If there is none to be had.
     #[must_use]
     pub fn new(config: ImdsConfig) -> Self {
-        Self {
-            watch: Some(Watch::start(&["--buffer", "16M"])),
-            ..Self::without_monitor(config)
-        }
+        // The stage first: the number of its network may have been another's a moment ago, whose
+        // calls the monitor must not have seen.
+        let mut scene = Self::without_monitor(config);
+        scene.start_monitor(&["--buffer", "16M"]);
+        scene
     }
 
     /// The stage alone; [`Self::start_monitor`] comes later.

@@ -180,6 +180,10 @@ fn every_line_has_the_documented_fields_and_no_others() {
     if skipped() {
         return;
     }
+    let unanswered = Scene::without_monitor(ImdsConfig {
+        put: PutMode::HopLimit,
+        ..ImdsConfig::default()
+    });
     let mut scene = Scene::new(ImdsConfig::default());
     for args in [
         "v2,v1,empty-token,bad-token,token-in-query,head,not-found",
@@ -202,10 +206,6 @@ fn every_line_has_the_documented_fields_and_no_others() {
             .concat(),
         );
     }
-    let unanswered = Scene::without_monitor(ImdsConfig {
-        put: PutMode::HopLimit,
-        ..ImdsConfig::default()
-    });
     let _ = unanswered.wire(&["send", "--request", "put", "--timeout", "0.1"]);
     let half = scene.wire(&["send", "--raw", "GET / HTTP/1.1\\r\\n", "--exit-at-once"]);
     let stages = [scene.sandbox.netns(), unanswered.sandbox.netns()];
