@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
+    os::unix::process::CommandExt as _,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
@@ -56,6 +57,15 @@ impl Watch {
     /// If the hooks do not get attached.
     #[must_use]
     pub fn spawn(command: &mut Command) -> Self {
+        // A shell lets what it starts in the background ignore Ctrl-C, and the monitor leaves it at
+        // that. Here it must not.
+        // SAFETY: between fork and exec, one system call.
+        unsafe {
+            command.pre_exec(|| {
+                libc::signal(libc::SIGINT, libc::SIG_DFL);
+                Ok(())
+            });
+        }
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
