@@ -12,6 +12,7 @@ use anstyle::{AnsiColor, Style};
 use super::block_on;
 use crate::{
     capture::{Snapshot, cgroup, has_capability},
+    identity::witness::sees_the_hosts_processes,
     selftest::{self, SelfTestError},
 };
 
@@ -94,6 +95,7 @@ fn explain(result: Result<selftest::Report, SelfTestError>) -> io::Result<()> {
     let mut out = anstream::stdout();
     kernel(&mut out)?;
     capabilities(&mut out)?;
+    pids(&mut out)?;
     cgroup_root(&mut out)?;
     btf(&mut out)?;
     lockdown(&mut out)?;
@@ -167,6 +169,18 @@ fn capabilities(out: &mut impl Write) -> io::Result<()> {
         note(out, "capabilities", text)?;
     }
     Ok(())
+}
+
+fn pids(out: &mut impl Write) -> io::Result<()> {
+    if sees_the_hosts_processes() {
+        return good(out, "processes", "/proc shows those of the whole host");
+    }
+    bad(
+        out,
+        "processes",
+        "/proc does not show those of the host; mount it, or in a container use the host's pid \
+         namespace (`--pid=host`, `hostPID: true`)",
+    )
 }
 
 fn cgroup_root(out: &mut impl Write) -> io::Result<()> {

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     capture::{MAX_RING_BYTES, MIN_RING_BYTES, Options, Snapshot, live::Live},
+    identity::witness::sees_the_hosts_processes,
     monitor::Monitor,
 };
 
@@ -107,6 +108,13 @@ fn announce(live: &Live) -> io::Result<()> {
         env!("CARGO_PKG_VERSION"),
     )?;
     writeln!(err, "Attached {} to {place}.", live.hooks().join(", "))?;
+    if !sees_the_hosts_processes() {
+        writeln!(
+            err,
+            "imdsmon: note: /proc does not show the host's processes, so that paths and parents may be \
+             missing; in a container, use the host's pid namespace (`--pid=host`, `hostPID: true`)"
+        )?;
+    }
     if let Snapshot::Off(why) = live.snapshot() {
         writeln!(
             err,

@@ -23,6 +23,16 @@ const ANCESTORS: usize = 16;
 /// Processes whose facts are remembered: a client may open thousands of connections.
 const KNOWN: NonZeroUsize = NonZeroUsize::new(128).unwrap();
 
+/// The initial pid namespace, by the inode number that the kernel fixed (`PROC_PID_INIT_INO`).
+const INITIAL_PIDS: &str = "pid:[4026531836]";
+
+/// Whether `/proc` here shows the processes that the kernel speaks of, by the same numbers. In a
+/// container it does only in the host's pid namespace.
+#[must_use]
+pub fn sees_the_hosts_processes() -> bool {
+    std::fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() == INITIAL_PIDS)
+}
+
 /// Adds to each task what `/proc` says about it.
 pub struct Witness {
     passwd: Passwd,
@@ -111,6 +121,9 @@ impl Witness {
 /// All is read through one descriptor of the directory, which cannot come to mean another
 /// process when the pid is used again.
 fn look(task: &Task) -> Option<ProcFacts> {
+    if !sees_the_hosts_processes() {
+        return None;
+    }
     let proc = Proc::new(task.pid.cast_signed()).ok()?;
     let stat = Stat::parse(&read(&proc, "stat", FILE)?)?;
     let ticks = procfs::ticks_per_second();
