@@ -109,11 +109,12 @@ impl Monitor {
         })
     }
 
-    /// Ends it as Ctrl-C does, and returns its summary.
+    /// Ends it as a service manager does, and returns its summary. (Not as Ctrl-C does: what a
+    /// shell starts in the background ignores that, and its children with it.)
     pub fn end(mut self) -> Result<String> {
         let pid = self.child.id().cast_signed();
         // SAFETY: kill takes no pointer, and the child was not waited for: the pid is its own.
-        unsafe { libc::kill(pid, libc::SIGINT) };
+        unsafe { libc::kill(pid, libc::SIGTERM) };
         let start = Instant::now();
         let status = loop {
             if let Some(status) = self.child.try_wait().context("wait for the monitor")? {
