@@ -38,8 +38,8 @@ pub struct Summary {
 pub struct Exact {
     /// See [`Summary::workload`].
     pub workload: String,
-    /// The least of the rounds, with nothing attached, with the floor, with imdsmon: what the
-    /// kernel does beside (freeing memory, moving interrupts' work to a thread) only adds.
+    /// The least of the rounds, with nothing attached, with the floor, with imdsmon: some rounds
+    /// take longer, whatever is attached, and are not to be compared with others.
     pub least: [f64; 3],
     /// How many rounds were within a thousandth of the least, for the variant with the fewest.
     pub agree: usize,

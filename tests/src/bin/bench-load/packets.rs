@@ -190,10 +190,9 @@ fn pin() -> Result<()> {
     Ok(())
 }
 
-/// Threads of this kind run until they wait: neither other load nor the scheduler's idea of
-/// fairness between two ends of a connection comes between. Fairness does: depending on who slept
-/// before, the woken end preempts the other each time or never, which is thousands of
-/// instructions for each round trip and has nothing to do with packets.
+/// Threads of this kind run until they wait: ordinary load on their processor does not come
+/// between. Under `-icount` some rounds of two threads are still thousands of instructions longer
+/// than others, whatever is attached; the cause is not known.
 fn in_turn() {
     let parameters = libc::sched_param { sched_priority: 1 };
     // SAFETY: the kernel only reads the live parameters.
