@@ -123,6 +123,9 @@ pub fn arguments(args: &mut [Vec<u8>]) {
 
 /// Blanks what looks like a token of IMDS wherever it stands: they all begin alike.
 pub fn blank_tokens(bytes: &mut [u8]) {
+    if !bytes.windows(2).any(|pair| pair == &TOKEN[..2]) {
+        return; // nearly always
+    }
     let is_token = |b: &u8| b.is_ascii_alphanumeric() || b"-_+/=".contains(b);
     for word in bytes.split_mut(|b| !is_token(b)) {
         // A query or a path puts something before it without a space.
@@ -135,8 +138,18 @@ pub fn blank_tokens(bytes: &mut [u8]) {
 }
 
 fn blank(state: &mut State, bytes: &mut [u8]) {
-    for byte in bytes {
-        *state = state.step(byte);
+    let mut at = 0;
+    while let Some(rest) = bytes.get_mut(at..).filter(|rest| !rest.is_empty()) {
+        if *state == State::Text {
+            // Within a line only the first letter of the name matters, and the line's end.
+            let next = rest.iter().position(|b| matches!(b, b'x' | b'X' | b'\n'));
+            let Some(next) = next else { return };
+            at += next;
+        }
+        if let Some(byte) = bytes.get_mut(at) {
+            *state = state.step(byte);
+        }
+        at += 1;
     }
 }
 

@@ -1,8 +1,8 @@
 //! Where findings go: lines for people or for machines, and a summary at the end.
 
-use std::io::{self, BufWriter, StdoutLock, Write};
+use std::io::{self, BufWriter, Write};
 
-use anstream::{AutoStream, ColorChoice};
+use anstream::AutoStream;
 
 use crate::{
     export::json,
@@ -27,19 +27,21 @@ pub struct Format {
 /// Standard output, and the counts for the summary.
 pub struct Output {
     format: Format,
-    out: BufWriter<AutoStream<StdoutLock<'static>>>,
+    out: BufWriter<Box<dyn Write>>,
     summary: Summary,
 }
 
 impl Output {
     /// Begins; in text form with the names of the columns.
     pub fn new(format: Format) -> io::Result<Self> {
-        let choice = if format.json {
-            ColorChoice::Never
+        let stdout = io::stdout().lock();
+        let out: Box<dyn Write> = if format.json {
+            Box::new(stdout)
         } else {
-            AutoStream::choice(&io::stdout())
+            let choice = AutoStream::choice(&stdout);
+            Box::new(AutoStream::new(stdout, choice))
         };
-        let out = BufWriter::new(AutoStream::new(io::stdout().lock(), choice));
+        let out = BufWriter::new(out);
         let mut output = Self {
             format,
             out,
