@@ -23,7 +23,7 @@ use std::{
 };
 
 pub use cgroup::Cgroup;
-pub use story::{Call, Scene, Who, play};
+pub use story::{Call, Scene, Who, optional, play, send};
 pub use watch::Watch;
 
 /// A program of this workspace, as `cargo xtask test` built it.

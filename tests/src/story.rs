@@ -343,6 +343,22 @@ impl Scene {
     }
 }
 
+/// An instance that answers with and without a token.
+#[must_use]
+pub fn optional() -> ImdsConfig {
+    ImdsConfig::default()
+}
+
+/// Plays the story of `wire-client` sending these requests to such an instance.
+///
+/// # Panics
+///
+/// If the calls are others than expected.
+pub fn send(requests: &str, more: &[&str], expected: &[Call]) {
+    let args = [&["send", "--request", requests], more].concat();
+    play(optional(), &args, expected);
+}
+
 /// Plays a story as often as asked for: `wire-client` with these arguments, in this order of
 /// calls, all by the process that sent. Nothing may be missing, wrong, or there twice.
 ///

@@ -2,23 +2,11 @@
 
 use std::{fs, os::unix::process::CommandExt as _, process::Command};
 
-use imdsmon::sandbox::ImdsConfig;
 use serde_json::Value;
 use tests::{
-    Call, Cgroup, Scene, own_client, play, program, repetitions, skipped, watch::is_installed,
+    Call, Cgroup, Scene, optional, own_client, play, program, repetitions, send, skipped,
+    watch::is_installed,
 };
-
-fn optional() -> ImdsConfig {
-    ImdsConfig::default()
-}
-
-fn send(requests: &str, more: &[&'static str], expected: &[Call]) {
-    let args: Vec<&str> = ["send", "--request", requests]
-        .into_iter()
-        .chain(more.iter().copied())
-        .collect();
-    play(optional(), &args, expected);
-}
 
 #[test]
 fn a_client_that_ends_at_once_is_known_by_its_arguments() {

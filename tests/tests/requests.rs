@@ -4,28 +4,16 @@
 use std::time::Duration;
 
 use imdsmon::sandbox::{ImdsConfig, PutMode, TokenMode};
-use tests::{Call, Scene, play, repetitions, skipped};
+use tests::{Call, Scene, optional, play, repetitions, send, skipped};
 
 /// Far less than the silence after which a request is given up.
 const PROMPTLY: Duration = Duration::from_secs(5);
-
-fn optional() -> ImdsConfig {
-    ImdsConfig::default()
-}
 
 fn required() -> ImdsConfig {
     ImdsConfig {
         tokens: TokenMode::Required,
         ..optional()
     }
-}
-
-fn send(requests: &str, more: &[&'static str], expected: &[Call]) {
-    let args: Vec<&str> = ["send", "--request", requests]
-        .into_iter()
-        .chain(more.iter().copied())
-        .collect();
-    play(optional(), &args, expected);
 }
 
 #[test]

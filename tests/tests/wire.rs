@@ -1,22 +1,10 @@
-//! Every way in which bytes can get to IMDS, whatever they are. Needs no program but `wire-client`, so that it also
-//! runs in small virtual machines.
+//! Every way in which bytes can get to IMDS, whatever they are. Needs no program but
+//! `wire-client`.
 
 use std::{thread, time::Duration};
 
 use imdsmon::sandbox::{FastOpen, ImdsConfig};
-use tests::{Call, Scene, play, repetitions, skipped};
-
-fn optional() -> ImdsConfig {
-    ImdsConfig::default()
-}
-
-fn send(requests: &str, more: &[&'static str], expected: &[Call]) {
-    let args: Vec<&str> = ["send", "--request", requests]
-        .into_iter()
-        .chain(more.iter().copied())
-        .collect();
-    play(optional(), &args, expected);
-}
+use tests::{Call, Scene, optional, play, repetitions, send, skipped};
 
 #[test]
 fn native_ipv6() {
