@@ -30,7 +30,6 @@ pub struct Pipeline {
     found: Vec<Finding>,
     out: VecDeque<Attributed>,
     window: Option<(UnixNanos, UnixNanos)>,
-    lost: u64,
     totals: Option<Totals>,
 }
 
@@ -42,7 +41,6 @@ impl Default for Pipeline {
             found: Vec::new(),
             out: VecDeque::new(),
             window: None,
-            lost: 0,
             totals: None,
         }
     }
@@ -63,10 +61,8 @@ impl Pipeline {
         };
         let (start, end) = self.window.unwrap_or((time, time));
         self.window = Some((start.min(time), end.max(time)));
-        match event {
-            Event::Lost { records, .. } => self.lost = self.lost.saturating_add(*records),
-            Event::End { totals, .. } => self.totals = Some(*totals),
-            _ => {}
+        if let Event::End { totals, .. } = event {
+            self.totals = Some(*totals);
         }
         self.people.feed(event);
         self.http.feed(event, &mut self.found);
@@ -103,12 +99,6 @@ impl Pipeline {
     #[must_use]
     pub fn window(&self) -> Option<(UnixNanos, UnixNanos)> {
         self.window
-    }
-
-    /// Records that the kernel had no room for, as far as events told.
-    #[must_use]
-    pub fn lost(&self) -> u64 {
-        self.lost
     }
 
     /// What went through the kernel programs; known once the stream has ended as it should.

@@ -9,7 +9,6 @@ use std::{
     io,
     net::IpAddr,
     os::fd::AsFd,
-    path::Path,
 };
 
 use imdsmon_common::{IMDS_PORT, IMDS_V4, IMDS_V6};
@@ -183,12 +182,6 @@ fn holders(found: &HashMap<u64, u64>) -> Vec<Holder> {
         }
     }
     holders.into_values().map(|(_, holder)| holder).collect()
-}
-
-/// Whether the kernel answers questions about sockets here; for `imdsmon doctor`.
-#[must_use]
-pub fn is_available() -> bool {
-    Path::new("/proc/self/ns/net").exists() && list(AF_INET).is_ok()
 }
 
 #[cfg(test)]
