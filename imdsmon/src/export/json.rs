@@ -5,14 +5,14 @@
 
 use std::io::{self, Write};
 
-use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
-    capture::{bytes::Bytes, event::UnixNanos},
+    capture::bytes::Bytes,
     http::call::{Call, Finding, Outcome, TokenValue, Unparsed, Version},
     identity::Process,
     pipeline::Attributed,
+    time::rfc3339,
 };
 
 /// Writes a finding as one line.
@@ -25,13 +25,6 @@ pub fn line(out: &mut impl Write, found: &Attributed) -> io::Result<()> {
         }
     }
     out.write_all(b"\n")
-}
-
-/// RFC 3339 in UTC, with microseconds.
-#[must_use]
-pub fn timestamp(time: UnixNanos) -> String {
-    let timestamp = Timestamp::from_nanosecond(time.into()).unwrap_or_default();
-    format!("{timestamp:.6}")
 }
 
 #[derive(Serialize)]
@@ -89,7 +82,7 @@ impl<'a> CallLine<'a> {
             latency_us,
         } = call;
         Self {
-            timestamp: timestamp(*time),
+            timestamp: rfc3339(*time),
             event: "imds.call",
             version: match version {
                 Version::V1 => "v1",
@@ -144,7 +137,7 @@ impl UnparsedLine {
             bytes,
         } = unparsed;
         Self {
-            timestamp: timestamp(*time),
+            timestamp: rfc3339(*time),
             event: "imds.unparsed",
             bytes: *bytes,
             server: server.address().to_string(),

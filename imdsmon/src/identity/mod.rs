@@ -4,10 +4,12 @@
 //! [`process`] weighs that against the kernel's snapshot; [`People`] remembers who uses which
 //! connection, so that a call can be attributed when it is complete. Knows nothing of HTTP.
 
+pub mod client;
 mod executable;
 mod passwd;
 pub mod process;
 pub mod witness;
+pub mod workload;
 
 use std::{collections::HashMap, num::NonZeroUsize, rc::Rc};
 

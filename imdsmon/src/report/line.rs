@@ -7,10 +7,10 @@ use anstyle::{AnsiColor, Style};
 use super::escape::escaped;
 use crate::{
     capture::bytes::Bytes,
-    export::json::timestamp,
     http::call::{Call, Finding, Outcome, TokenValue, Version},
     identity::{Caller, Process},
     pipeline::Attributed,
+    time::rfc3339,
 };
 
 /// Characters of a path, a program or a name that are shown at most.
@@ -160,7 +160,7 @@ fn short_blanks(text: &str) -> String {
 
 /// The time of day.
 fn clock(time: i64) -> String {
-    timestamp(time).get(11..23).unwrap_or_default().to_owned()
+    rfc3339(time).get(11..23).unwrap_or_default().to_owned()
 }
 
 /// A latency in at most seven characters.

@@ -2,4 +2,5 @@
 
 pub mod escape;
 pub mod line;
+pub mod model;
 pub mod summary;

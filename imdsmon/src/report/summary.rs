@@ -13,10 +13,10 @@ use crate::{
         bytes::Bytes,
         event::{Totals, UnixNanos},
     },
-    export::json::timestamp,
     http::call::{Call, Finding, Outcome, TokenValue, Version},
     identity::Caller,
     pipeline::{Attributed, Pipeline},
+    time::rfc3339,
 };
 
 /// Programs that are told apart; a hostile user could make up any number.
@@ -253,7 +253,7 @@ fn length(nanos: i64) -> String {
 
 /// A point in time to the second.
 fn second(time: UnixNanos) -> String {
-    let text = timestamp(time);
+    let text = rfc3339(time);
     text.split('.')
         .next()
         .map_or_else(|| text.clone(), |head| format!("{head}Z"))

@@ -1,0 +1,153 @@
+//! What is kept of one client.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    capture::event::UnixNanos,
+    http::call::{TokenValue, Version},
+    identity::client::Client,
+    knowledge::{PathClass, Sdk},
+};
+
+/// Counts and evidence of one client.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// Who.
+    pub client: Client,
+    /// Time of its first call.
+    pub first: UnixNanos,
+    /// Time of its last call.
+    pub last: UnixNanos,
+    /// Calls by what they have in common. A count may be negative in what is merged into another
+    /// entry: it takes back what later evidence showed in another light.
+    pub cells: BTreeMap<Cell, i64>,
+    /// Examples and names.
+    pub evidence: Evidence,
+}
+
+/// What calls have in common that are counted together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Cell {
+    /// Hours since 1970-01-01 UTC.
+    pub hour: i64,
+    /// Which way of speaking.
+    pub version: Version,
+    /// The token header's value.
+    pub token: Option<TokenValue>,
+    /// What came back.
+    pub answer: Answer,
+    /// What was asked for.
+    pub path: PathClass,
+    /// What the process had tried before.
+    pub how: How,
+}
+
+/// What came back, as far as a verdict needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// 200 to 399.
+    Ok,
+    /// 401.
+    Unauthorized,
+    /// 403.
+    Forbidden,
+    /// 404.
+    NotFound,
+    /// 500 to 599: IMDS throttles with 503.
+    ServerError,
+    /// Another status.
+    Other,
+    /// Answered, but the status was not seen.
+    Unknown,
+    /// No answer.
+    None,
+    /// Answered by something that does not say `Server: EC2ws`, whatever its status.
+    NotImds,
+}
+
+/// What led to a call, as far as it was seen: the order of calls in one process settles it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum How {
+    /// Nothing before it explains it.
+    Plain,
+    /// Tokenless after a token request that was not answered.
+    AfterNoAnswer,
+    /// Tokenless after a token request that was refused (4xx).
+    AfterRefusal,
+    /// Tokenless after a token request that was answered 5xx.
+    AfterServerError,
+    /// Tokenless, though an argument of the program names the token header.
+    HeaderInArguments,
+    /// Tokenless, though the process had got a token.
+    DespiteToken,
+    /// A token request after a tokenless call of the same process was answered 401.
+    RetryAfterUnauthorized,
+}
+
+/// Examples and names, each list bounded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// SDKs and tools that it said it uses.
+    pub sdks: Vec<Sdk>,
+    /// User-Agents.
+    pub user_agents: Vec<String>,
+    /// Paths with what they are and how often each was asked for without and with a token.
+    pub paths: BTreeMap<String, PathSeen>,
+    /// Paths beyond those.
+    pub more_paths: u64,
+    /// Calls to look at, at most a few of each [`How`], token values blanked.
+    pub samples: Vec<Sample>,
+    /// Bytes that are no request.
+    pub unparsed_bytes: u64,
+}
+
+/// How often a path was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathSeen {
+    /// What it is.
+    pub class: PathClass,
+    /// Without a token.
+    pub tokenless: u64,
+    /// With one.
+    pub with_token: u64,
+}
+
+/// One call to look at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// When it was made.
+    #[serde(with = "crate::time::as_rfc3339")]
+    pub time: UnixNanos,
+    /// `v1`, `v2` or `token`.
+    pub version: String,
+    /// What led to it.
+    pub how: How,
+    /// What came back.
+    pub answer: Answer,
+    /// Status code, if known.
+    pub status: Option<u16>,
+    /// `Server` header of the answer.
+    pub server: Option<String>,
+    /// Request method.
+    pub method: String,
+    /// Path, and query if there is one.
+    pub target: String,
+    /// `User-Agent`.
+    pub user_agent: Option<String>,
+    /// Address that was called.
+    pub address: String,
+    /// Process id at that time.
+    pub pid: Option<u32>,
+    /// Path or name of the executable.
+    pub executable: Option<String>,
+    /// Arguments.
+    pub args: Vec<String>,
+    /// Parent, its parent, and so on: process id and name.
+    pub ancestors: Vec<(u32, String)>,
+    /// Arguments of who opened the connection, if that was somebody else.
+    pub connector: Option<Vec<String>>,
+}
