@@ -19,7 +19,6 @@ pub mod as_rfc3339 {
     use crate::capture::event::UnixNanos;
 
     /// Writes a time.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
     pub fn serialize<S: Serializer>(time: &UnixNanos, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&super::rfc3339(*time))
     }
