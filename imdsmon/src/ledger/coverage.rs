@@ -43,11 +43,70 @@ pub struct Doubt {
 }
 
 /// Whether calls that the monitor made itself, in a network of its own, came out as made.
+///
+/// Its JSON is flat: `time`, `passed`, and `reason`, which is `null` if it passed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "SelfTestForm", into = "SelfTestForm")]
 pub struct SelfTest {
     /// When.
-    #[serde(with = "crate::time::as_rfc3339")]
     pub time: UnixNanos,
     /// `Ok`, or the reason why not.
     pub result: Result<(), String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SelfTestForm {
+    #[serde(with = "crate::time::as_rfc3339")]
+    time: UnixNanos,
+    passed: bool,
+    reason: Option<String>,
+}
+
+impl From<SelfTest> for SelfTestForm {
+    fn from(SelfTest { time, result }: SelfTest) -> Self {
+        Self {
+            time,
+            passed: result.is_ok(),
+            reason: result.err(),
+        }
+    }
+}
+
+impl From<SelfTestForm> for SelfTest {
+    fn from(form: SelfTestForm) -> Self {
+        let SelfTestForm {
+            time,
+            passed,
+            reason,
+        } = form;
+        let result = if passed {
+            Ok(())
+        } else {
+            Err(reason.unwrap_or_default())
+        };
+        Self { time, result }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_self_test_comes_back_as_it_was_written() {
+        for (result, json) in [
+            (
+                Ok(()),
+                r#"{"time":"1970-01-01T00:00:00.000007Z","passed":true,"reason":null}"#,
+            ),
+            (
+                Err("no namespace".to_owned()),
+                r#"{"time":"1970-01-01T00:00:00.000007Z","passed":false,"reason":"no namespace"}"#,
+            ),
+        ] {
+            let test = SelfTest { time: 7000, result };
+            assert_eq!(serde_json::to_string(&test).unwrap(), json);
+            assert_eq!(serde_json::from_str::<SelfTest>(json).unwrap(), test);
+        }
+    }
 }

@@ -63,6 +63,7 @@ pub enum Answer {
     /// Answered, but the status was not seen.
     Unknown,
     /// No answer.
+    #[serde(rename = "no-answer")]
     None,
     /// Answered by something that does not say `Server: EC2ws`, whatever its status.
     NotImds,
@@ -147,7 +148,69 @@ pub struct Sample {
     /// Arguments.
     pub args: Vec<String>,
     /// Parent, its parent, and so on: process id and name.
+    #[serde(with = "as_ancestors")]
     pub ancestors: Vec<(u32, String)>,
     /// Arguments of who opened the connection, if that was somebody else.
     pub connector: Option<Vec<String>>,
+}
+
+/// Ancestors as in a call's JSON: `[{"pid": 7, "name": "sh"}]`.
+mod as_ancestors {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    struct Ancestor<T> {
+        pid: u32,
+        name: T,
+    }
+
+    pub fn serialize<S: Serializer>(
+        ancestors: &[(u32, String)],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(ancestors.iter().map(|(pid, name)| Ancestor {
+            pid: *pid,
+            name: name.as_str(),
+        }))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<(u32, String)>, D::Error> {
+        let ancestors = Vec::<Ancestor<String>>::deserialize(deserializer)?;
+        Ok(ancestors.into_iter().map(|a| (a.pid, a.name)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_comes_back_as_it_was_written_and_names_what_it_holds() {
+        let sample = Sample {
+            time: 7000,
+            version: "v1".into(),
+            how: How::AfterNoAnswer,
+            answer: Answer::None,
+            status: None,
+            server: None,
+            method: "GET".into(),
+            target: "/latest/user-data".into(),
+            user_agent: None,
+            address: "fd00:ec2::254".into(),
+            pid: Some(7),
+            executable: None,
+            args: vec!["sh".into()],
+            ancestors: vec![(1, "init".into())],
+            connector: None,
+        };
+        let json = serde_json::to_string(&sample).unwrap();
+        assert!(
+            json.contains(r#""ancestors":[{"pid":1,"name":"init"}]"#),
+            "{json}"
+        );
+        assert!(json.contains(r#""answer":"no-answer""#), "{json}");
+        assert_eq!(serde_json::from_str::<Sample>(&json).unwrap(), sample);
+    }
 }

@@ -179,8 +179,19 @@ pub struct MetricReport {
     pub compared: u64,
     /// Periods that were left out because they were not watched whole.
     pub left_out: u64,
-    /// Periods in which the two differ, in order: begin (RFC 3339), CloudWatch, imdsmon.
-    pub differences: Vec<(String, f64, u64)>,
+    /// Periods in which the two differ, in order.
+    pub differences: Vec<Difference>,
+}
+
+/// A period in which CloudWatch and imdsmon counted differently.
+#[derive(Clone, Debug, Serialize)]
+pub struct Difference {
+    /// Its begin, RFC 3339.
+    pub begin: String,
+    /// What CloudWatch counted.
+    pub cloudwatch: f64,
+    /// What imdsmon counted.
+    pub imdsmon: u64,
 }
 
 /// Something to do.
