@@ -1,9 +1,12 @@
 //! What the HTTP side finds: calls, and bytes that are none.
 
+use serde::{Deserialize, Serialize};
+
 use crate::capture::event::{ConnectionId, Endpoint, TaskId, UnixNanos};
 
 /// Which way of speaking to IMDS a request is (EC2 User Guide, "How IMDSv2 works").
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Version {
     /// No token header: what `HttpTokens=required` refuses.
     V1,
@@ -14,7 +17,8 @@ pub enum Version {
 }
 
 /// The value of the token header, if there is one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum TokenValue {
     /// It looks like a token (RFC 9110 token68).
     Present,

@@ -91,6 +91,7 @@ pub enum How {
 
 /// Examples and names, each list bounded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Evidence {
     /// SDKs and tools that it said it uses.
     pub sdks: Vec<Sdk>,
