@@ -19,5 +19,6 @@ pub mod pipeline;
 pub mod report;
 pub mod sandbox;
 pub mod selftest;
+pub mod store;
 pub mod time;
 pub mod verdict;

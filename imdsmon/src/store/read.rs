@@ -1,0 +1,276 @@
+//! What is stored, for whoever asks, also while the service writes.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction};
+
+use super::{
+    DATABASE, StoreError,
+    place::{beside, is_in_use},
+    schema::{MIGRATIONS, check_version},
+    tidy,
+    words::cell,
+    write::{begin, evidence, hour},
+};
+use crate::{
+    capture::event::UnixNanos,
+    identity::client::Client,
+    ledger::{
+        Coverage, Entry,
+        coverage::{Doubt, SelfTest, Span},
+    },
+};
+
+/// How long a reader waits for a writer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Reads a store and changes nothing: not even write permission is needed.
+pub struct Reader {
+    path: PathBuf,
+    connection: Connection,
+}
+
+impl Reader {
+    /// Opens the store in the directory `path`, or the database `path` itself, such as one that
+    /// was set aside.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let path = if path.is_dir() {
+            path.join(DATABASE)
+        } else {
+            path.to_owned()
+        };
+        // SQLite says "unable to open database file" to all of these.
+        if let Err(error) = File::open(&path) {
+            return Err(match error.kind() {
+                io::ErrorKind::NotFound => StoreError::Missing(path),
+                io::ErrorKind::PermissionDenied => StoreError::Denied(path),
+                _ => StoreError::Directory {
+                    path,
+                    source: error,
+                },
+            });
+        }
+        let connection = connect(&path).map_err(|error| StoreError::sql(&path, error))?;
+        if check_version(&connection, &path, MIGRATIONS)? == 0 {
+            return Err(StoreError::Missing(path));
+        }
+        Ok(Self { path, connection })
+    }
+
+    /// What is stored of the time since `since`, rounded down to the hour: clients with their
+    /// calls, and when somebody watched, all of one moment.
+    pub fn load(&mut self, since: UnixNanos) -> Result<(Vec<Entry>, Coverage), StoreError> {
+        let mut load = || {
+            let lasting = if is_in_use(&self.path) == Some(false) {
+                None
+            } else {
+                latest_run(&self.connection)?
+            };
+            load(&mut self.connection, since, lasting)
+        };
+        load().map_err(|error| StoreError::sql(&self.path, error))
+    }
+}
+
+fn latest_run(connection: &Connection) -> rusqlite::Result<Option<i64>> {
+    connection.query_row("SELECT max(id) FROM run", [], |row| row.get(0))
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let open = || {
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(PATIENCE)?;
+        // Nothing is read before this.
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+        Ok(connection)
+    };
+    let opened: rusqlite::Result<Connection> = open();
+    let has_log = fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0);
+    if opened.is_ok() || has_log {
+        return opened;
+    }
+    // Without a service nothing lies beside the database, and who may not write here cannot
+    // make it; then again nothing will change under the reader.
+    let uri = format!("file:{}?immutable=1", uri_path(path));
+    Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)
+}
+
+/// A path in a URI: only what has no meaning there stays as it is.
+fn uri_path(path: &Path) -> String {
+    use std::fmt::Write as _;
+    let mut uri = String::new();
+    for byte in path.as_os_str().as_encoded_bytes() {
+        if byte.is_ascii_alphanumeric() || b"/-_.".contains(byte) {
+            uri.push(char::from(*byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _infallible = write!(uri, "%{byte:02X}");
+        }
+    }
+    uri
+}
+
+/// Reads everything in one transaction. `lasting` is the run that is not over yet, if there is one.
+pub fn load(
+    connection: &mut Connection,
+    since: UnixNanos,
+    lasting: Option<i64>,
+) -> rusqlite::Result<(Vec<Entry>, Coverage)> {
+    let transaction = connection.transaction()?;
+    let first_hour = hour(since);
+    let entries = entries(&transaction, first_hour)?;
+    let from = begin(first_hour).max(meta(&transaction, tidy::KEPT_SINCE)?.unwrap_or(i64::MIN));
+    let mut spans = spans(&transaction, from, lasting)?;
+    let dropped = meta(&transaction, tidy::DROPPED)?.unwrap_or(0);
+    if let (Some(last), Ok(count @ 1..)) = (spans.last_mut(), u64::try_from(dropped)) {
+        last.doubts.push(Doubt {
+            count,
+            what: "clients dropped because the store was full".into(),
+        });
+    }
+    let self_test = transaction
+        .query_row(
+            "SELECT time, error FROM self_test ORDER BY time DESC LIMIT 1",
+            [],
+            |row| {
+                let error: Option<String> = row.get(1)?;
+                Ok(SelfTest {
+                    time: row.get(0)?,
+                    result: error.map_or(Ok(()), Err),
+                })
+            },
+        )
+        .optional()?;
+    Ok((entries, Coverage { spans, self_test }))
+}
+
+/// Clients that were seen or have calls since an hour, in the order in which they came.
+fn entries(transaction: &Transaction<'_>, first_hour: i64) -> rusqlite::Result<Vec<Entry>> {
+    let mut cells = cells(transaction, first_hour)?;
+    let mut clients = transaction
+        .prepare("SELECT id, identity, first, last, evidence FROM client ORDER BY id")?;
+    let mut rows = clients.query([])?;
+    let mut entries = Vec::new();
+    while let Some(row) = rows.next()? {
+        let id: i64 = row.get(0)?;
+        let last: UnixNanos = row.get(3)?;
+        let cells = cells.remove(&id).unwrap_or_default();
+        if cells.is_empty() && last < begin(first_hour) {
+            continue;
+        }
+        let text: String = row.get(1)?;
+        let client: Client = serde_json::from_str(&text).map_err(|error| {
+            rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Text, error.into())
+        })?;
+        let text: String = row.get(4)?;
+        entries.push(Entry {
+            client,
+            first: row.get(2)?,
+            last,
+            cells,
+            evidence: evidence(id, &text),
+        });
+    }
+    Ok(entries)
+}
+
+type Cells = BTreeMap<crate::ledger::Cell, i64>;
+
+/// Counts by client. One that is not positive took back what is no longer stored.
+fn cells(transaction: &Transaction<'_>, first_hour: i64) -> rusqlite::Result<HashMap<i64, Cells>> {
+    let mut rollups = transaction.prepare(
+        "SELECT client, hour, count, version, token, answer, path, how
+         FROM rollup JOIN kind ON kind.id = rollup.kind WHERE hour >= ?1 AND count > 0",
+    )?;
+    let mut rows = rollups.query([first_hour])?;
+    let mut all: HashMap<i64, Cells> = HashMap::new();
+    while let Some(row) = rows.next()? {
+        let words = [
+            row.get(3)?,
+            row.get(4)?,
+            row.get(5)?,
+            row.get(6)?,
+            row.get(7)?,
+        ];
+        let Some(cell) = cell(row.get(1)?, words) else {
+            tracing::warn!("the store has a kind of call that this version does not know");
+            continue;
+        };
+        all.entry(row.get(0)?)
+            .or_default()
+            .insert(cell, row.get(2)?);
+    }
+    Ok(all)
+}
+
+/// Times of watching since `from`, in order and without overlap.
+fn spans(
+    transaction: &Transaction<'_>,
+    from: UnixNanos,
+    lasting: Option<i64>,
+) -> rusqlite::Result<Vec<Span>> {
+    // The end of a run is known if it said so, or if it is not over yet.
+    let mut stored = transaction.prepare(
+        "SELECT begin, until, segments, lost_records, doubts,
+             is_complete AND (is_over
+                 OR begin < (SELECT max(begin) FROM span AS other WHERE other.run = span.run)
+                 OR run IS ?2)
+         FROM span JOIN run ON run.id = span.run WHERE until >= ?1 ORDER BY begin, until",
+    )?;
+    let mut rows = stored.query(rusqlite::params![from, lasting])?;
+    let mut spans: Vec<Span> = Vec::new();
+    while let Some(row) = rows.next()? {
+        let doubts: String = row.get(4)?;
+        let number =
+            |index| Ok::<u64, rusqlite::Error>(row.get::<_, i64>(index)?.max(0).cast_unsigned());
+        let span = Span {
+            from: row.get::<_, UnixNanos>(0)?.max(from),
+            to: row.get(1)?,
+            is_complete: row.get(5)?,
+            segments: number(2)?,
+            lost_records: number(3)?,
+            doubts: serde_json::from_str(&doubts).unwrap_or_default(),
+        };
+        match spans.last_mut() {
+            // Only a clock that was set back makes two of them overlap.
+            Some(last) if span.from < last.to => join(last, span),
+            _ => spans.push(span),
+        }
+    }
+    Ok(spans)
+}
+
+/// Makes one of two that overlap.
+fn join(last: &mut Span, next: Span) {
+    if next.to >= last.to {
+        last.to = next.to;
+        last.is_complete = next.is_complete;
+    }
+    last.segments = last.segments.saturating_add(next.segments);
+    last.lost_records = last.lost_records.saturating_add(next.lost_records);
+    for doubt in next.doubts {
+        match last
+            .doubts
+            .iter_mut()
+            .find(|known| known.what == doubt.what)
+        {
+            Some(known) => known.count = known.count.saturating_add(doubt.count),
+            None => last.doubts.push(doubt),
+        }
+    }
+}
+
+fn meta(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<Option<i64>> {
+    transaction
+        .query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| {
+            row.get(0)
+        })
+        .optional()
+}

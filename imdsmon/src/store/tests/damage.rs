@@ -1,0 +1,263 @@
+//! Databases that cannot be used: renamed, never deleted, and watching goes on with a new one.
+
+use std::{
+    io::{Seek as _, SeekFrom, Write as _},
+    process,
+};
+
+use super::*;
+
+/// A closed store with a few hundred clients, and the path of its database.
+fn filled(directory: &Path) -> PathBuf {
+    let mut store = open(directory);
+    let many: Vec<Entry> = (0..300)
+        .map(|n| entry(&format!("app-{n}"), NOW, 1))
+        .collect();
+    store.close(&many, &watched(NOW - HOUR, NOW), NOW).unwrap();
+    store.path().to_owned()
+}
+
+/// Opens it, and expects that it was set aside, whole, and a new one begun.
+fn is_set_aside(directory: &Path, word: &str, reason: &str) -> PathBuf {
+    let database = directory.join(DATABASE);
+    let before = fs::read(&database).unwrap();
+    let mut store = open(directory);
+    let SetAside { path, reason: why } = store.set_aside().unwrap().clone();
+    assert!(why.contains(reason), "{why}");
+    assert!(why.contains(database.to_str().unwrap()), "{why}");
+    assert!(path.to_str().unwrap().contains(word), "{path:?}");
+    assert_eq!(fs::read(&path).unwrap(), before);
+    store
+        .commit(&[entry("app", NOW, 1)], &Coverage::default(), NOW)
+        .unwrap();
+    drop(store);
+    assert_eq!(stored_calls(directory), 1);
+    path
+}
+
+#[test]
+fn garbage_is_set_aside_each_time_under_another_name() {
+    let directory = tempfile::tempdir().unwrap();
+    for _ in 0..3 {
+        let path = filled(directory.path());
+        fs::write(path, "garbage".repeat(3000)).unwrap();
+        is_set_aside(directory.path(), "damaged", "not a database");
+    }
+    let aside = fs::read_dir(directory.path()).unwrap().filter(|file| {
+        let name = file.as_ref().unwrap().file_name();
+        name.to_str().unwrap().contains("damaged")
+    });
+    assert_eq!(aside.count(), 3);
+}
+
+#[test]
+fn a_truncated_database_is_set_aside() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = filled(directory.path());
+    let length = fs::metadata(&path).unwrap().len();
+    for keep in [100, 4096 + 17, length / 2] {
+        let path = filled(directory.path());
+        fs::OpenOptions::new()
+            .write(true)
+            .open(path)
+            .unwrap()
+            .set_len(keep)
+            .unwrap();
+        is_set_aside(directory.path(), "damaged", "");
+    }
+}
+
+#[test]
+fn random_bytes_anywhere_are_noticed_or_harmless_and_never_a_panic() {
+    let directory = tempfile::tempdir().unwrap();
+    let original = fs::read(filled(directory.path())).unwrap();
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    let mut set_aside = 0;
+    for _ in 0..40 {
+        let mut damaged = original.clone();
+        for _ in 0..64 {
+            // xorshift64
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            let at = usize::try_from(random).unwrap() % damaged.len();
+            damaged[at] = random.to_be_bytes()[0];
+        }
+        fs::write(directory.path().join(DATABASE), &damaged).unwrap();
+        let mut store = open(directory.path());
+        set_aside += usize::from(store.set_aside().is_some());
+        // Nothing of it may panic; what is wrong in a text is an error or another text.
+        drop(store.load(0));
+        drop(store.commit(&[entry("app", NOW, 1)], &watched(NOW, NOW), NOW));
+        drop(store);
+        drop(Reader::open(directory.path()).map(|mut reader| reader.load(0)));
+    }
+    assert!(set_aside > 20, "{set_aside}");
+}
+
+#[test]
+fn a_log_without_its_database_is_set_aside_with_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(DATABASE);
+    let log = place::beside(&path, "-wal");
+    fs::write(&log, "the only copy").unwrap();
+    let store = open(directory.path());
+    let aside = store.set_aside().unwrap();
+    assert_eq!(
+        fs::read(place::beside(&aside.path, "-wal")).unwrap(),
+        b"the only copy"
+    );
+}
+
+#[test]
+fn a_newer_schema_is_set_aside_and_told_to_readers() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = filled(directory.path());
+    let connection = Connection::open(&path).unwrap();
+    schema::set_pragma(&connection, "user_version", 7).unwrap();
+    drop(connection);
+    let error = Reader::open(directory.path()).err().unwrap();
+    assert!(
+        error.to_string().contains("newer imdsmon (schema 7"),
+        "{error}"
+    );
+    let aside = is_set_aside(directory.path(), "newer", "newer imdsmon (schema 7");
+    // The newer imdsmon can have it back.
+    let connection = Connection::open(aside).unwrap();
+    let clients: i64 = connection
+        .query_row("SELECT count(*) FROM client", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(clients, 300);
+}
+
+#[test]
+fn a_database_of_somebody_else_is_set_aside() {
+    let directory = tempfile::tempdir().unwrap();
+    let connection = Connection::open(directory.path().join(DATABASE)).unwrap();
+    connection.execute_batch("CREATE TABLE theirs (x)").unwrap();
+    drop(connection);
+    is_set_aside(directory.path(), "damaged", "not of imdsmon");
+}
+
+/// A store as schema 1 wrote it. It must be readable for ever: never change this text.
+const WRITTEN_BY_1: &str = r#"
+    INSERT INTO client VALUES (1,
+        '{"program":"app","workload":{"kind":"unit","name":"app.service","container":null,"pod":null},"user":"nobody","package":null,"host_network":true}',
+        1700000000000000000, 1700000000000000000, '{"unparsed_bytes":7}');
+    INSERT INTO kind VALUES (1, 'v1', '', 'ok', 'credentials', 'plain');
+    INSERT INTO rollup VALUES (472222, 1, 1, 3);
+    INSERT INTO run VALUES (1, 1);
+    INSERT INTO span VALUES (1, 1699996400000000000, 1700000000000000000, 1, 1, 0, '[]');
+    INSERT INTO self_test VALUES (1700000000000000000, NULL);
+"#;
+
+#[test]
+fn a_store_of_schema_1_can_be_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(DATABASE);
+    let mut connection = Connection::open(&path).unwrap();
+    schema::migrate(&mut connection, &path, &schema::MIGRATIONS[..1]).unwrap();
+    connection.execute_batch(WRITTEN_BY_1).unwrap();
+    drop(connection);
+    let mut store = open(directory.path());
+    assert_eq!(store.set_aside(), None);
+    let mut expected = entry("app", NOW, 3);
+    expected.evidence.unparsed_bytes = 7;
+    let (entries, coverage) = store.load(0).unwrap();
+    assert_eq!(entries, [expected.clone()]);
+    assert_eq!(coverage.spans, watched(NOW - HOUR, NOW).spans);
+    // And written to: the same client is recognised.
+    store
+        .commit(&[entry("app", NOW, 1)], &Coverage::default(), NOW)
+        .unwrap();
+    assert_eq!(calls(&store.load(0).unwrap().0), 4);
+}
+
+#[test]
+fn each_migration_is_done_once_in_order_and_whole_or_not_at_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("any.db");
+    let mut connection = Connection::open(&path).unwrap();
+    let first = "CREATE TABLE a (x); INSERT INTO a VALUES (1);";
+    let second = "ALTER TABLE a ADD COLUMN y; UPDATE a SET y = x + 1;";
+    let broken = "UPDATE a SET y = 9; INSERT INTO nowhere VALUES (1);";
+    let y = |connection: &Connection| -> i64 {
+        connection
+            .query_row("SELECT y FROM a", [], |row| row.get(0))
+            .unwrap()
+    };
+    schema::migrate(&mut connection, &path, &[first]).unwrap();
+    assert_eq!(schema::pragma(&connection, "user_version").unwrap(), 1);
+    schema::migrate(&mut connection, &path, &[first, second]).unwrap();
+    schema::migrate(&mut connection, &path, &[first, second]).unwrap();
+    assert_eq!(
+        (
+            schema::pragma(&connection, "user_version").unwrap(),
+            y(&connection)
+        ),
+        (2, 2)
+    );
+    schema::migrate(&mut connection, &path, &[first, second, broken]).unwrap_err();
+    assert_eq!(
+        (
+            schema::pragma(&connection, "user_version").unwrap(),
+            y(&connection)
+        ),
+        (2, 2)
+    );
+}
+
+#[test]
+fn evidence_that_cannot_be_read_costs_the_evidence_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = filled(directory.path());
+    let connection = Connection::open(&path).unwrap();
+    connection
+        .execute("UPDATE client SET evidence = '{\"paths\": 3'", [])
+        .unwrap();
+    drop(connection);
+    let mut store = open(directory.path());
+    assert_eq!(calls(&store.load(0).unwrap().0), 300);
+    store
+        .commit(&[entry("app-7", NOW, 1)], &Coverage::default(), NOW)
+        .unwrap();
+    assert_eq!(calls(&store.load(0).unwrap().0), 301);
+}
+
+#[test]
+fn damage_under_a_running_service_is_told_and_a_new_store_takes_the_same_delta() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = filled(directory.path());
+    let mut store = open(directory.path());
+    store.commit(&[], &watched(NOW, NOW), NOW).unwrap();
+    let mut file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.seek(SeekFrom::Start(4096)).unwrap();
+    file.write_all(&vec![
+        0xa5;
+        usize::try_from(fs::metadata(&path).unwrap().len())
+            .unwrap()
+    ])
+    .unwrap();
+    let delta = [entry(&format!("app-{}", process::id()), NOW, 1)];
+    let mut result = Ok(());
+    // The pages that it needs may still be in memory.
+    for _ in 0..100 {
+        store
+            .connection
+            .execute_batch("PRAGMA shrink_memory")
+            .unwrap();
+        result = store.commit(&delta, &Coverage::default(), NOW);
+        if result.is_err() {
+            break;
+        }
+    }
+    assert!(
+        result.as_ref().is_err_and(StoreError::is_damage),
+        "{result:?}"
+    );
+    drop(store);
+    let mut store = open(directory.path());
+    assert!(store.set_aside().is_some());
+    store.commit(&delta, &Coverage::default(), NOW).unwrap();
+    assert_eq!(calls(&store.load(0).unwrap().0), 1);
+}

@@ -1,0 +1,284 @@
+//! How much room the store takes, and what happens when there is none.
+
+use std::process::Command;
+
+use super::*;
+
+/// Bytes of all files of the store.
+fn size(directory: &Path) -> u64 {
+    let files = fs::read_dir(directory).unwrap();
+    files
+        .map(|file| file.unwrap().metadata().unwrap().len())
+        .sum()
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// A client with as much evidence as a client can have.
+fn talkative(name: &str, time: UnixNanos) -> Entry {
+    let mut entry = entry(name, time, 1);
+    for number in 0..64 {
+        let path = format!("/{number:0>200}");
+        entry.evidence.paths.insert(path, PathSeen::default());
+    }
+    entry
+}
+
+#[test]
+fn a_hostile_number_of_clients_stays_within_the_limit_and_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        days: 90,
+        mib: Limits::MIN_MIB,
+    };
+    let mut store = Store::open(directory.path(), limits).unwrap();
+    let victim = entry("victim", NOW, 5);
+    store
+        .commit(std::slice::from_ref(&victim), &watched(NOW, NOW), NOW)
+        .unwrap();
+    let mut largest = 0;
+    for round in 0..30 {
+        let many: Vec<Entry> = (0..40)
+            .map(|n| talkative(&format!("made-up-{round}-{n}"), NOW))
+            .collect();
+        store.commit(&many, &watched(NOW, NOW), NOW).unwrap();
+        largest = largest.max(size(directory.path()));
+    }
+    // The index of the log is not in the limit: 32 KiB for each 4096 pages.
+    assert!(largest <= (8 << 20) + (64 << 10), "{largest}");
+    let (entries, coverage) = store.load(0).unwrap();
+    assert!(entries.contains(&victim), "who came first is still there");
+    let kept = u64::try_from(entries.len()).unwrap();
+    let dropped = &coverage.spans[0].doubts[0];
+    assert_eq!(dropped.count + kept, 1201, "{dropped:?}");
+    assert!(dropped.what.contains("dropped"), "{dropped:?}");
+}
+
+#[test]
+fn a_commit_larger_than_what_is_left_makes_room() {
+    let directory = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        days: 90,
+        mib: Limits::MIN_MIB,
+    };
+    let mut store = Store::open(directory.path(), limits).unwrap();
+    for hours in [3, 2, 1] {
+        let time = NOW - hours * HOUR;
+        let many: Vec<Entry> = (0..90)
+            .map(|n| talkative(&format!("made-up-{hours}-{n}"), time))
+            .collect();
+        store.commit(&many, &watched(time, time), time).unwrap();
+    }
+    let many: Vec<Entry> = (0..150)
+        .map(|n| talkative(&format!("large-{n}"), NOW))
+        .collect();
+    store.commit(&many, &watched(NOW, NOW), NOW).unwrap();
+    let (entries, coverage) = store.load(0).unwrap();
+    let large = entries
+        .iter()
+        .filter(|entry| entry.client.program.starts_with("large"));
+    assert_eq!(large.count(), 150);
+    assert!(entries.len() < 420, "the oldest are gone");
+    let oldest = entries
+        .iter()
+        .flat_map(|entry| entry.cells.keys())
+        .map(|cell| cell.hour)
+        .min();
+    let begin = coverage.spans[0].from;
+    assert!(
+        write::hour(begin) <= oldest.unwrap(),
+        "coverage is not longer than counts"
+    );
+    assert!(begin > NOW - 3 * HOUR, "and not shorter");
+}
+
+#[test]
+fn what_is_too_old_goes_with_its_client_and_its_coverage() {
+    let directory = tempfile::tempdir().unwrap();
+    let limits = Limits { days: 2, mib: 256 };
+    let mut store = Store::open(directory.path(), limits).unwrap();
+    let times = (0..5).map(|days| NOW + days * 24 * HOUR);
+    for (day, time) in times.enumerate() {
+        let delta = [
+            entry(&format!("day-{day}"), time, 1),
+            entry("always", time, 1),
+        ];
+        store.commit(&delta, &watched(NOW, time), time).unwrap();
+    }
+    let (entries, coverage) = store.load(0).unwrap();
+    let names: Vec<_> = entries
+        .iter()
+        .map(|entry| &entry.client.program[..])
+        .collect();
+    assert_eq!(names, ["always", "day-2", "day-3", "day-4"]);
+    assert_eq!(entries[0].cells.len(), 3);
+    let begin = write::begin(write::hour(NOW + 48 * HOUR));
+    assert_eq!((coverage.spans.len(), coverage.spans[0].from), (1, begin));
+}
+
+#[test]
+fn a_reader_that_never_ends_does_not_let_the_log_grow_for_ever() {
+    let directory = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        days: 90,
+        mib: Limits::MIN_MIB,
+    };
+    let mut store = Store::open(directory.path(), limits).unwrap();
+    store
+        .commit(&[entry("app", NOW, 1)], &Coverage::default(), NOW)
+        .unwrap();
+    let reader = Connection::open(store.path()).unwrap();
+    reader
+        .execute_batch("BEGIN; SELECT count(*) FROM client;")
+        .unwrap();
+    let one = [entry("app", NOW, 1)];
+    let mut commits = 1;
+    let error = loop {
+        match store.commit(&one, &Coverage::default(), NOW) {
+            Ok(()) => commits += 1,
+            Err(error) => break error,
+        }
+        assert!(size(directory.path()) < 3 << 20, "after {commits} commits");
+    };
+    assert!(matches!(error, StoreError::Busy(_)), "{error}");
+    drop(reader);
+    store.commit(&one, &Coverage::default(), NOW).unwrap();
+    assert_eq!(stored_calls(directory.path()), commits + 1);
+}
+
+/// A file system of a few MiB of the test's own, gone at the end.
+struct Disk(tempfile::TempDir);
+
+impl Disk {
+    fn new(mib: u32) -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let mounted = is_root()
+            && Command::new("mount")
+                .args([
+                    "-t",
+                    "tmpfs",
+                    "-o",
+                    &format!("size={mib}m,mode=700"),
+                    "tmpfs",
+                ])
+                .arg(directory.path())
+                .status()
+                .is_ok_and(|status| status.success());
+        if mounted {
+            return Some(Self(directory));
+        }
+        println!("SKIPPED: a small file system needs root and mount(8)");
+        None
+    }
+
+    fn remount(&self, option: &str) {
+        let status = Command::new("mount")
+            .args(["-o", &format!("remount,{option}")])
+            .arg(self.0.path())
+            .status();
+        assert!(status.unwrap().success());
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg("-l").arg(self.0.path()).status());
+    }
+}
+
+#[test]
+fn a_full_disk_costs_nothing_once_there_is_room_again() {
+    let Some(disk) = Disk::new(6) else { return };
+    let directory = disk.0.path().join("store");
+    let mut store = open(&directory);
+    store
+        .commit(&[entry("app", NOW, 1)], &watched(NOW, NOW), NOW)
+        .unwrap();
+    let ballast = disk.0.path().join("ballast");
+    // As much as there is: the write that fails has filled the rest.
+    drop(fs::write(&ballast, vec![0; 8 << 20]));
+    let many: Vec<Entry> = (0..50)
+        .map(|n| talkative(&format!("app-{n}"), NOW))
+        .collect();
+    for _ in 0..3 {
+        let error = store.commit(&many, &watched(NOW, NOW), NOW).unwrap_err();
+        assert!(matches!(error, StoreError::Full(_)), "{error}");
+        assert_eq!(stored_calls(&directory), 1, "readers still read");
+    }
+    fs::remove_file(&ballast).unwrap();
+    store.commit(&many, &watched(NOW, NOW), NOW).unwrap();
+    assert_eq!(calls(&store.load(0).unwrap().0), 51);
+    drop(store);
+    assert_eq!(open(&directory).set_aside(), None);
+}
+
+#[test]
+fn a_store_cannot_begin_on_a_full_disk_and_says_so() {
+    let Some(disk) = Disk::new(1) else { return };
+    let directory = disk.0.path().join("store");
+    let ballast = disk.0.path().join("ballast");
+    drop(fs::write(&ballast, vec![0; 2 << 20]));
+    let error = Store::open(&directory, Limits::default()).err().unwrap();
+    assert!(!error.is_damage(), "{error}");
+    fs::remove_file(&ballast).unwrap();
+    let mut store = open(&directory);
+    assert_eq!(store.set_aside(), None, "a begin that failed is no damage");
+    store
+        .commit(&[entry("app", NOW, 1)], &Coverage::default(), NOW)
+        .unwrap();
+}
+
+#[test]
+fn a_read_only_disk_can_be_read_and_is_written_again_when_it_can() {
+    let Some(disk) = Disk::new(6) else { return };
+    let directory = disk.0.path().join("store");
+    let mut store = open(&directory);
+    store
+        .close(&[entry("app", NOW, 1)], &watched(NOW, NOW), NOW)
+        .unwrap();
+    drop(store);
+    disk.remount("ro");
+    assert_eq!(stored_calls(&directory), 1);
+    let error = Store::open(&directory, Limits::default()).err().unwrap();
+    assert!(matches!(error, StoreError::Directory { .. }), "{error}");
+    assert!(error.to_string().contains("Read-only"), "{error}");
+    disk.remount("rw");
+    assert_eq!(calls(&open(&directory).load(0).unwrap().0), 1);
+}
+
+#[test]
+fn a_user_who_may_only_read_can_read_and_one_who_may_not_is_told() {
+    if !is_root() {
+        println!("SKIPPED: becoming another user needs root");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open(directory.path());
+    store
+        .close(&[entry("app", NOW, 1)], &watched(NOW, NOW), NOW)
+        .unwrap();
+    let path = store.path().to_owned();
+    drop(store);
+    let as_nobody = || {
+        let path = path.clone();
+        // A thread has its own file system identity, and its rights end with it.
+        let thread = std::thread::spawn(move || {
+            // SAFETY: changes this thread's identity for file access alone; it takes numbers and
+            // touches no memory.
+            unsafe {
+                libc::setfsgid(65534);
+                libc::setfsuid(65534);
+            }
+            Reader::open(&path).and_then(|mut reader| reader.load(0))
+        });
+        thread.join().unwrap()
+    };
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let error = as_nobody().unwrap_err();
+    assert!(matches!(error, StoreError::Denied(_)), "{error}");
+    assert!(error.to_string().contains("root"), "{error}");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(calls(&as_nobody().unwrap().0), 1);
+}

@@ -1,0 +1,330 @@
+//! Stories of a store: what goes in comes out, whatever happens in between.
+
+mod coverage;
+mod crash;
+mod damage;
+mod limits;
+mod sum;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
+};
+
+use super::*;
+use crate::{
+    http::call::{TokenValue, Version},
+    identity::{
+        client::Client,
+        workload::{Workload, WorkloadKind},
+    },
+    knowledge::{PathClass, Sdk},
+    ledger::{
+        Answer, Cell, Evidence, How, Sample,
+        coverage::{SelfTest, Span},
+        entry::PathSeen,
+    },
+};
+
+pub const HOUR: i64 = 3_600_000_000_000;
+/// 2023-11-14 22:13:20 UTC.
+pub const NOW: UnixNanos = 1_700_000_000_000_000_000;
+
+pub fn cell(hour: i64) -> Cell {
+    Cell {
+        hour,
+        version: Version::V1,
+        token: None,
+        answer: Answer::Ok,
+        path: PathClass::Credentials,
+        how: How::Plain,
+    }
+}
+
+/// A client with `count` calls at `time`.
+pub fn entry(name: &str, time: UnixNanos, count: i64) -> Entry {
+    Entry {
+        client: Client {
+            program: name.into(),
+            workload: Workload {
+                kind: WorkloadKind::Unit,
+                name: format!("{name}.service"),
+                ..Workload::default()
+            },
+            user: "nobody".into(),
+            package: None,
+            host_network: Some(true),
+        },
+        first: time,
+        last: time,
+        cells: BTreeMap::from([(cell(write::hour(time)), count)]),
+        evidence: Evidence::default(),
+    }
+}
+
+pub fn sample(how: How, pid: u32) -> Sample {
+    Sample {
+        time: NOW / 1000 * 1000,
+        version: "v1".into(),
+        how,
+        answer: Answer::Ok,
+        status: Some(200),
+        server: Some("EC2ws".into()),
+        method: "GET".into(),
+        target: "/latest/\u{1b}[31m'; DROP TABLE client; --".into(),
+        user_agent: None,
+        address: "169.254.169.254".into(),
+        pid: Some(pid),
+        executable: Some("/usr/bin/curl".into()),
+        args: vec!["curl".into(), "\0\u{202e}".into()],
+        ancestors: vec![(1, "init".into())],
+        connector: None,
+    }
+}
+
+pub fn watched(from: UnixNanos, to: UnixNanos) -> Coverage {
+    Coverage {
+        spans: vec![Span {
+            from,
+            to,
+            is_complete: true,
+            segments: 1,
+            ..Span::default()
+        }],
+        self_test: None,
+    }
+}
+
+pub fn open(directory: &Path) -> Store {
+    Store::open(directory, Limits::default()).unwrap()
+}
+
+pub fn calls(entries: &[Entry]) -> i64 {
+    entries.iter().flat_map(|entry| entry.cells.values()).sum()
+}
+
+pub fn stored_calls(directory: &Path) -> i64 {
+    calls(&Reader::open(directory).unwrap().load(0).unwrap().0)
+}
+
+#[test]
+fn what_goes_in_comes_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open(directory.path());
+    let mut first = entry("app", NOW, 3);
+    first.cells.insert(
+        Cell {
+            version: Version::V2,
+            token: Some(TokenValue::Empty),
+            answer: Answer::NotImds,
+            path: PathClass::UserData,
+            how: How::RetryAfterUnauthorized,
+            ..cell(write::hour(NOW) - 1)
+        },
+        5,
+    );
+    first.evidence = Evidence {
+        sdks: vec![Sdk {
+            name: "botocore".into(),
+            version: Some("1.12.0".into()),
+        }],
+        user_agents: vec!["Botocore/1.12".into()],
+        paths: BTreeMap::from([("/latest/user-data".into(), PathSeen::default())]),
+        more_paths: 1,
+        samples: vec![sample(How::Plain, 1)],
+        unparsed_bytes: 7,
+    };
+    let second = entry("'\"\\\0\u{1b}]0;x\u{7}", NOW, 1);
+    let coverage = Coverage {
+        self_test: Some(SelfTest {
+            time: NOW,
+            result: Err("nobody was heard".into()),
+        }),
+        ..watched(NOW - HOUR, NOW)
+    };
+    let all = vec![first, second];
+    store.commit(&all, &coverage, NOW).unwrap();
+    assert_eq!(store.load(0).unwrap(), (all.clone(), coverage.clone()));
+    let mut reader = Reader::open(directory.path()).unwrap();
+    assert_eq!(reader.load(0).unwrap(), (all, coverage));
+}
+
+#[test]
+fn a_delta_is_added_to_what_is_there_also_in_the_next_run() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut delta = entry("app", NOW, 2);
+    delta.evidence.samples.push(sample(How::Plain, 1));
+    delta.evidence.paths.insert(
+        "/latest/".into(),
+        PathSeen {
+            tokenless: 2,
+            ..PathSeen::default()
+        },
+    );
+    for run in 0..3 {
+        let mut store = open(directory.path());
+        let later = Entry {
+            first: NOW + run,
+            last: NOW + run,
+            ..delta.clone()
+        };
+        store
+            .commit(std::slice::from_ref(&later), &Coverage::default(), NOW)
+            .unwrap();
+        store.close(&[later], &Coverage::default(), NOW).unwrap();
+    }
+    let (entries, _) = Reader::open(directory.path()).unwrap().load(0).unwrap();
+    let [app] = &entries[..] else {
+        panic!("one client, not {entries:?}");
+    };
+    assert_eq!((calls(&entries), app.first, app.last), (12, NOW, NOW + 2));
+    assert_eq!(app.evidence.samples, [sample(How::Plain, 1)]);
+    assert_eq!(app.evidence.paths["/latest/"].tokenless, 12);
+}
+
+#[test]
+fn evidence_is_bounded_and_keeps_the_first_samples_and_the_latest() {
+    let mut known = Evidence::default();
+    for number in 0..1000 {
+        let mut new = Evidence {
+            user_agents: vec![format!("agent/{number}")],
+            samples: vec![
+                sample(How::Plain, number),
+                sample(How::AfterRefusal, number),
+            ],
+            ..Evidence::default()
+        };
+        new.paths.insert(format!("/{number}"), PathSeen::default());
+        evidence::merge(&mut known, &new);
+    }
+    let pids = |how| {
+        let samples = known.samples.iter().filter(|sample| sample.how == how);
+        samples.filter_map(|sample| sample.pid).collect::<Vec<_>>()
+    };
+    assert_eq!(pids(How::Plain), [0, 1, 2, 999]);
+    assert_eq!(pids(How::AfterRefusal), [0, 1, 2, 999]);
+    assert_eq!(known.user_agents.len(), 16);
+    assert_eq!((known.paths.len(), known.more_paths), (64, 936));
+}
+
+#[test]
+fn only_what_is_asked_for_is_loaded() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open(directory.path());
+    let delta = [entry("old", NOW - 48 * HOUR, 1), entry("new", NOW, 1)];
+    store
+        .commit(&delta, &watched(NOW - 48 * HOUR, NOW), NOW)
+        .unwrap();
+    let (entries, coverage) = store.load(NOW - HOUR).unwrap();
+    assert_eq!(entries, &delta[1..]);
+    assert_eq!(
+        coverage.spans[0].from,
+        write::begin(write::hour(NOW - HOUR))
+    );
+}
+
+#[test]
+fn the_store_is_its_owners_alone() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("a/b");
+    let mut store = open(&directory);
+    store
+        .commit(&[entry("app", NOW, 1)], &Coverage::default(), NOW)
+        .unwrap();
+    assert_eq!(fs::metadata(&directory).unwrap().mode() & 0o777, 0o700);
+    let files: Vec<_> = fs::read_dir(&directory)
+        .unwrap()
+        .map(|file| file.unwrap())
+        .collect();
+    assert!(files.len() >= 3, "{files:?}");
+    for file in files {
+        assert_eq!(file.metadata().unwrap().mode() & 0o777, 0o600, "{file:?}");
+    }
+}
+
+#[test]
+fn a_directory_that_everybody_writes_to_is_refused_and_left_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+    let error = Store::open(directory.path(), Limits::default())
+        .err()
+        .unwrap();
+    assert!(matches!(error, StoreError::Public(_)), "{error}");
+    assert_eq!(
+        fs::metadata(directory.path()).unwrap().mode() & 0o7777,
+        0o1777
+    );
+}
+
+#[test]
+fn a_link_in_place_of_the_database_is_not_followed() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = directory.path().join("target");
+    fs::write(&target, "precious").unwrap();
+    let store = directory.path().join("store");
+    fs::create_dir(&store).unwrap();
+    symlink(&target, store.join(DATABASE)).unwrap();
+    let error = Store::open(&store, Limits::default()).err().unwrap();
+    assert!(matches!(error, StoreError::Directory { .. }), "{error}");
+    assert_eq!(fs::read(&target).unwrap(), b"precious");
+}
+
+#[test]
+fn two_services_do_not_write_to_one_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let error = Store::open(directory.path(), Limits::default())
+        .err()
+        .unwrap();
+    assert!(matches!(error, StoreError::InUse(_)), "{error}");
+    drop(store);
+    open(directory.path());
+}
+
+#[test]
+fn a_reader_reads_while_the_service_writes_and_sees_whole_commits() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open(directory.path());
+    let pair = [entry("one", NOW, 1), entry("two", NOW, 1)];
+    store.commit(&pair, &Coverage::default(), NOW).unwrap();
+    let path = directory.path().to_owned();
+    let reading = std::thread::spawn(move || {
+        let mut reader = Reader::open(&path).unwrap();
+        let mut seen = Vec::new();
+        for _ in 0..200 {
+            let (entries, _) = reader.load(0).unwrap();
+            let counts: Vec<i64> = entries
+                .iter()
+                .flat_map(|e| e.cells.values().copied())
+                .collect();
+            assert_eq!(counts[0], counts[1], "half a commit");
+            seen.push(counts[0]);
+        }
+        seen
+    });
+    let mut commits = 1;
+    while !reading.is_finished() {
+        store.commit(&pair, &Coverage::default(), NOW).unwrap();
+        commits += 1;
+    }
+    let seen = reading.join().unwrap();
+    assert!(
+        seen.is_sorted() && *seen.last().unwrap() <= commits,
+        "{seen:?}"
+    );
+    assert_eq!(stored_calls(directory.path()), 2 * commits);
+}
+
+#[test]
+fn readers_are_told_what_is_missing() {
+    let directory = tempfile::tempdir().unwrap();
+    let error = Reader::open(directory.path()).err().unwrap();
+    assert!(matches!(error, StoreError::Missing(_)), "{error}");
+    fs::write(directory.path().join(DATABASE), "").unwrap();
+    let error = Reader::open(directory.path()).err().unwrap();
+    assert!(matches!(error, StoreError::Missing(_)), "{error}");
+    fs::write(directory.path().join(DATABASE), "garbage".repeat(1000)).unwrap();
+    let error = Reader::open(directory.path()).err().unwrap();
+    assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+}

@@ -1,0 +1,71 @@
+//! However counts are cut into deltas, what is loaded is their sum.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Which client, which hour, which answer, how often.
+type Add = (u8, i64, bool, i64);
+
+fn adds() -> impl Strategy<Value = Vec<Vec<Add>>> {
+    let add = (0..4_u8, 0..5_i64, any::<bool>(), 1..1000_i64);
+    prop::collection::vec(prop::collection::vec(add, 0..8), 0..8)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn the_sum_of_deltas_is_what_is_loaded(deltas in adds(), restarts: u8) {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = open(directory.path());
+        let mut sum: BTreeMap<(String, Cell), i64> = BTreeMap::new();
+        for (number, delta) in deltas.iter().enumerate() {
+            if restarts >> (number % 8) & 1 == 1 {
+                drop(store);
+                store = open(directory.path());
+            }
+            let mut entries = Vec::new();
+            for (client, hour, is_ok, count) in delta {
+                let time = NOW - hour * HOUR;
+                let mut new = entry(&format!("client-{client}"), time, 0);
+                let answer = if *is_ok { Answer::Ok } else { Answer::None };
+                let cell = Cell { answer, ..cell(write::hour(time)) };
+                new.cells = BTreeMap::from([(cell, *count)]);
+                *sum.entry((new.client.program.clone(), cell)).or_default() += count;
+                entries.push(new);
+            }
+            store.commit(&entries, &Coverage::default(), NOW).unwrap();
+        }
+        let (entries, _) = store.load(0).unwrap();
+        let loaded: BTreeMap<(String, Cell), i64> = entries
+            .into_iter()
+            .flat_map(|entry| {
+                let name = entry.client.program;
+                entry.cells.into_iter().map(move |(cell, count)| ((name.clone(), cell), count))
+            })
+            .collect();
+        prop_assert_eq!(loaded, sum);
+    }
+}
+
+#[test]
+fn what_is_taken_back_is_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open(directory.path());
+    store
+        .commit(&[entry("app", NOW, 3)], &Coverage::default(), NOW)
+        .unwrap();
+    let mut correction = entry("app", NOW, -2);
+    let shown = Cell {
+        how: How::AfterNoAnswer,
+        ..cell(write::hour(NOW))
+    };
+    correction.cells.insert(shown, 2);
+    store
+        .commit(&[correction], &Coverage::default(), NOW)
+        .unwrap();
+    let (entries, _) = store.load(0).unwrap();
+    let expected = BTreeMap::from([(cell(write::hour(NOW)), 1), (shown, 2)]);
+    assert_eq!(entries[0].cells, expected);
+}

@@ -1,0 +1,227 @@
+//! One commit: a transaction that adds a delta, or changes nothing.
+
+use std::collections::HashMap;
+
+use rusqlite::{
+    Connection, OptionalExtension as _, Statement, Transaction, TransactionBehavior, params,
+};
+
+use super::{evidence, words};
+use crate::{
+    capture::event::UnixNanos,
+    ledger::{
+        Coverage, Entry, Evidence,
+        coverage::{SelfTest, Span},
+    },
+};
+
+/// JSON of one client's evidence; what is more loses its samples, the latest first.
+const EVIDENCE_BYTES: usize = 64 << 10;
+const NANOS_OF_AN_HOUR: i64 = 3_600_000_000_000;
+
+/// The hour that a time is in.
+pub fn hour(time: UnixNanos) -> i64 {
+    time.div_euclid(NANOS_OF_AN_HOUR)
+}
+
+/// When an hour begins.
+pub fn begin(hour: i64) -> UnixNanos {
+    hour.saturating_mul(NANOS_OF_AN_HOUR)
+}
+
+/// Adds everything in one transaction, and gives the number of the run.
+pub fn commit(
+    connection: &mut Connection,
+    run: Option<i64>,
+    delta: &[Entry],
+    coverage: &Coverage,
+    is_last: bool,
+) -> rusqlite::Result<i64> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let run = add_run(&transaction, run, is_last)?;
+    add_entries(&transaction, delta)?;
+    add_coverage(&transaction, run, coverage)?;
+    transaction.commit()?;
+    Ok(run)
+}
+
+fn add_run(
+    transaction: &Transaction<'_>,
+    run: Option<i64>,
+    is_over: bool,
+) -> rusqlite::Result<i64> {
+    let Some(run) = run else {
+        transaction.execute("INSERT INTO run (is_over) VALUES (?1)", [is_over])?;
+        return Ok(transaction.last_insert_rowid());
+    };
+    // A run without a span may have been tidied away.
+    transaction.execute(
+        "INSERT INTO run (id, is_over) VALUES (?1, ?2)
+         ON CONFLICT DO UPDATE SET is_over = excluded.is_over",
+        params![run, is_over],
+    )?;
+    Ok(run)
+}
+
+fn add_entries(transaction: &Transaction<'_>, delta: &[Entry]) -> rusqlite::Result<()> {
+    let mut kinds = Kinds::new(transaction)?;
+    let mut add = transaction.prepare(
+        "INSERT INTO rollup (hour, client, kind, count) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT DO UPDATE SET count = count + excluded.count",
+    )?;
+    for entry in delta {
+        let client = add_client(transaction, entry)?;
+        for (cell, count) in entry.cells.iter().filter(|(_, count)| **count != 0) {
+            let kind = kinds.id(words::words(cell))?;
+            add.execute(params![cell.hour, client, kind, count])?;
+        }
+    }
+    Ok(())
+}
+
+/// Adds a client, or to a client, and gives its number.
+fn add_client(transaction: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<i64> {
+    let Entry {
+        client,
+        first,
+        last,
+        cells: _,
+        evidence: new,
+    } = entry;
+    let identity = json(client)?;
+    let known: Option<(i64, String)> = transaction
+        .query_row(
+            "SELECT id, evidence FROM client WHERE identity = ?1",
+            [&identity],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .optional()?;
+    let mut all = known
+        .as_ref()
+        .map_or_else(Evidence::default, |(id, text)| evidence(*id, text));
+    evidence::merge(&mut all, new);
+    let text = bounded(all)?;
+    let Some((id, _)) = known else {
+        transaction.execute(
+            "INSERT INTO client (identity, first, last, evidence) VALUES (?1, ?2, ?3, ?4)",
+            params![identity, first, last, text],
+        )?;
+        return Ok(transaction.last_insert_rowid());
+    };
+    transaction.execute(
+        "UPDATE client SET first = min(first, ?2), last = max(last, ?3), evidence = ?4
+         WHERE id = ?1",
+        params![id, first, last, text],
+    )?;
+    Ok(id)
+}
+
+/// Stored evidence. It is an aid to the reader: where it cannot be read, the counts still can.
+pub fn evidence(client: i64, text: &str) -> Evidence {
+    serde_json::from_str(text).unwrap_or_else(|error| {
+        tracing::warn!(%error, client, "the stored evidence of a client cannot be read");
+        Evidence::default()
+    })
+}
+
+fn bounded(mut evidence: Evidence) -> rusqlite::Result<String> {
+    loop {
+        let text = json(&evidence)?;
+        if text.len() <= EVIDENCE_BYTES {
+            return Ok(text);
+        }
+        if evidence.samples.pop().is_none() && evidence.paths.pop_last().is_none() {
+            evidence.user_agents.clear();
+            evidence.sdks.clear();
+            return json(&evidence);
+        }
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> rusqlite::Result<String> {
+    serde_json::to_string(value)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}
+
+/// The numbers of combinations of words.
+struct Kinds<'a> {
+    known: HashMap<[String; 5], i64>,
+    find: Statement<'a>,
+    add: Statement<'a>,
+}
+
+impl<'a> Kinds<'a> {
+    fn new(transaction: &'a Transaction<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            known: HashMap::new(),
+            find: transaction.prepare(
+                "SELECT id FROM kind WHERE version = ?1 AND token = ?2 AND answer = ?3
+                 AND path = ?4 AND how = ?5",
+            )?,
+            add: transaction.prepare(
+                "INSERT INTO kind (version, token, answer, path, how)
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?,
+        })
+    }
+
+    fn id(&mut self, words: [String; 5]) -> rusqlite::Result<i64> {
+        if let Some(id) = self.known.get(&words) {
+            return Ok(*id);
+        }
+        let found = self
+            .find
+            .query_row(words.each_ref(), |row| row.get(0))
+            .optional()?;
+        let id = match found {
+            Some(id) => id,
+            None => self.add.insert(words.each_ref())?,
+        };
+        self.known.insert(words, id);
+        Ok(id)
+    }
+}
+
+fn add_coverage(
+    transaction: &Transaction<'_>,
+    run: i64,
+    coverage: &Coverage,
+) -> rusqlite::Result<()> {
+    let Coverage { spans, self_test } = coverage;
+    // A clock that was set back does not take back what was watched before.
+    let mut add = transaction.prepare(
+        "INSERT INTO span (run, begin, until, is_complete, segments, lost_records, doubts)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+         ON CONFLICT DO UPDATE SET until = max(until, excluded.until),
+             is_complete = excluded.is_complete, segments = excluded.segments,
+             lost_records = excluded.lost_records, doubts = excluded.doubts",
+    )?;
+    let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    for span in spans {
+        let Span {
+            from,
+            to,
+            is_complete,
+            segments,
+            lost_records,
+            doubts,
+        } = span;
+        add.execute(params![
+            run,
+            from,
+            to.max(from),
+            is_complete,
+            signed(*segments),
+            signed(*lost_records),
+            json(doubts)?,
+        ])?;
+    }
+    if let Some(SelfTest { time, result }) = self_test {
+        transaction.execute(
+            "INSERT INTO self_test (time, error) VALUES (?1, ?2)
+             ON CONFLICT DO UPDATE SET error = excluded.error",
+            params![time, result.as_ref().err()],
+        )?;
+    }
+    Ok(())
+}
