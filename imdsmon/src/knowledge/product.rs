@@ -1,0 +1,32 @@
+//! The products of a User-Agent (RFC 9110, 10.1.5): `name/version`, comments left out.
+
+/// Products that are looked at.
+const PRODUCTS: usize = 32;
+/// Bytes of a name or a version; what is longer is none.
+const MAX: usize = 64;
+
+/// One product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Product<'a> {
+    pub name: &'a str,
+    pub version: Option<&'a str>,
+}
+
+/// The products, in order.
+pub(super) fn products(user_agent: &str) -> impl Iterator<Item = Product<'_>> {
+    let mut depth = 0_usize;
+    let words = user_agent.split_whitespace().filter(move |word| {
+        let is_comment = depth > 0 || word.starts_with('(');
+        let count = |c| word.bytes().filter(|&b| b == c).count();
+        depth = (depth + count(b'(')).saturating_sub(count(b')'));
+        !is_comment
+    });
+    words.take(PRODUCTS).filter_map(|word| {
+        let (name, version) = word.split_once('/').unwrap_or((word, ""));
+        let is_short = |text: &str| (1..=MAX).contains(&text.len());
+        is_short(name).then_some(Product {
+            name,
+            version: Some(version).filter(|version| is_short(version)),
+        })
+    })
+}
