@@ -3,7 +3,7 @@
 //! The same for live events and for a recording of them, and without any clock of its own: that
 //! is why a replay gives the same bytes.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, rc::Rc};
 
 use crate::{
     capture::event::{Event, Totals, UnixNanos},
@@ -12,6 +12,7 @@ use crate::{
         call::{Call, Finding, Unparsed},
     },
     identity::{Caller, People},
+    knowledge::{Knowledge, Sdk},
 };
 
 /// A finding, and who is behind it.
@@ -21,10 +22,13 @@ pub struct Attributed {
     pub finding: Finding,
     /// Who did it.
     pub caller: Caller,
+    /// What it says it is made with; `None` if it says nothing.
+    pub sdk: Option<Sdk>,
 }
 
 /// From events to attributed findings.
 pub struct Pipeline {
+    knowledge: Rc<Knowledge>,
     http: Http,
     people: People,
     found: Vec<Finding>,
@@ -35,7 +39,16 @@ pub struct Pipeline {
 
 impl Default for Pipeline {
     fn default() -> Self {
+        Self::new(Rc::new(Knowledge::builtin()))
+    }
+}
+
+impl Pipeline {
+    /// Nothing seen yet.
+    #[must_use]
+    pub fn new(knowledge: Rc<Knowledge>) -> Self {
         Self {
+            knowledge,
             http: Http::new(Limits::default()),
             people: People::default(),
             found: Vec::new(),
@@ -44,9 +57,7 @@ impl Default for Pipeline {
             totals: None,
         }
     }
-}
 
-impl Pipeline {
     /// Takes one event; what it completes can then be taken with [`Self::take`].
     pub fn feed(&mut self, event: &Event) {
         let time = match event {
@@ -109,19 +120,27 @@ impl Pipeline {
 
     fn attribute(&mut self) {
         for finding in self.found.drain(..) {
-            let (connection, task) = match &finding {
+            let (connection, task, user_agent) = match &finding {
                 Finding::Call(call) => {
                     let Call {
-                        connection, task, ..
+                        connection,
+                        task,
+                        user_agent,
+                        ..
                     } = &**call;
-                    (*connection, *task)
+                    (*connection, *task, user_agent.as_deref())
                 }
                 Finding::Unparsed(Unparsed {
                     connection, task, ..
-                }) => (*connection, *task),
+                }) => (*connection, *task, None),
             };
+            let sdk = user_agent.and_then(|said| self.knowledge.sdk(said));
             let caller = self.people.caller(connection, task);
-            self.out.push_back(Attributed { finding, caller });
+            self.out.push_back(Attributed {
+                finding,
+                caller,
+                sdk,
+            });
         }
     }
 }

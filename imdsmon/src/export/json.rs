@@ -11,6 +11,7 @@ use crate::{
     capture::bytes::Bytes,
     http::call::{Call, Finding, Outcome, TokenValue, Unparsed, Version},
     identity::Process,
+    knowledge::Sdk,
     pipeline::Attributed,
     time::rfc3339,
 };
@@ -19,7 +20,9 @@ use crate::{
 pub fn line(out: &mut impl Write, found: &Attributed) -> io::Result<()> {
     let caller = CallerFields::new(found);
     match &found.finding {
-        Finding::Call(call) => serde_json::to_writer(&mut *out, &CallLine::new(call, caller))?,
+        Finding::Call(call) => {
+            serde_json::to_writer(&mut *out, &CallLine::new(call, found.sdk.as_ref(), caller))?;
+        }
         Finding::Unparsed(unparsed) => {
             serde_json::to_writer(&mut *out, &UnparsedLine::new(unparsed, caller))?;
         }
@@ -48,6 +51,10 @@ struct CallLine<'a> {
     protocol: &'static str,
     #[serde(rename = "user_agent.original")]
     user_agent: Option<&'a str>,
+    #[serde(rename = "imds.sdk.name")]
+    sdk_name: Option<&'a str>,
+    #[serde(rename = "imds.sdk.version")]
+    sdk_version: Option<&'a str>,
     #[serde(rename = "http.response.status_code")]
     status: Option<u16>,
     #[serde(rename = "imds.server")]
@@ -63,7 +70,7 @@ struct CallLine<'a> {
 }
 
 impl<'a> CallLine<'a> {
-    fn new(call: &'a Call, caller: CallerFields) -> Self {
+    fn new(call: &'a Call, sdk: Option<&'a Sdk>, caller: CallerFields) -> Self {
         let Call {
             time,
             connection,
@@ -102,6 +109,8 @@ impl<'a> CallLine<'a> {
             query: query.as_deref(),
             protocol,
             user_agent: user_agent.as_deref(),
+            sdk_name: sdk.map(|sdk| &*sdk.name),
+            sdk_version: sdk.and_then(|sdk| sdk.version.as_deref()),
             status: *status,
             imds_server: imds_server.as_deref(),
             latency_us: *latency_us,
@@ -270,6 +279,7 @@ pub(crate) mod tests {
             cgroup: Some(bytes("/system.slice/cron.service")),
             ancestors: vec![(7, bytes("sh")), (1, bytes("init"))],
             netns: Some(4_026_531_840),
+            started: None,
         };
         let connector = Process {
             pid: 7,
@@ -288,6 +298,7 @@ pub(crate) mod tests {
         Attributed {
             finding: Finding::Call(Box::new(call)),
             caller: Caller::default(),
+            sdk: None,
         }
     }
 
@@ -303,6 +314,10 @@ pub(crate) mod tests {
     fn everything_that_is_known_has_its_place() {
         let found = Attributed {
             caller: caller(),
+            sdk: Some(Sdk {
+                name: "curl".into(),
+                version: Some("8".into()),
+            }),
             ..anonymous(call())
         };
         let expected = json!({
@@ -316,6 +331,8 @@ pub(crate) mod tests {
             "url.query": "a=b",
             "network.protocol.version": "1.1",
             "user_agent.original": "curl/8",
+            "imds.sdk.name": "curl",
+            "imds.sdk.version": "8",
             "http.response.status_code": 200,
             "imds.server": "EC2ws",
             "imds.latency_us": 512,
@@ -405,6 +422,7 @@ pub(crate) mod tests {
         let seen = written(&Attributed {
             finding,
             caller: caller(),
+            sdk: None,
         });
         assert_eq!(seen["timestamp"], "1970-01-01T00:00:00.000001Z");
         assert_eq!(seen["event.name"], "imds.unparsed");

@@ -30,6 +30,8 @@ pub struct Process {
     pub ancestors: Vec<(u32, Bytes)>,
     /// Inode number of the network namespace.
     pub netns: Option<u32>,
+    /// When it started, `CLOCK_BOOTTIME` nanoseconds: with the pid it names a process for good.
+    pub started: Option<u64>,
 }
 
 impl Process {
@@ -72,6 +74,7 @@ impl Process {
             cgroup: cgroup(task, proc),
             ancestors: ancestors.iter().map(|a| (a.pid, a.name.clone())).collect(),
             netns: task.netns.or(proc.netns),
+            started: task.start,
         }
     }
 

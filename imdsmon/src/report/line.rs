@@ -256,6 +256,7 @@ mod tests {
                 bytes: 1717,
             }),
             caller: Caller::default(),
+            sdk: None,
         });
         assert_has(&unparsed, &[" 1717 "]);
     }
