@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::capture::event::UnixNanos;
+use crate::{
+    capture::event::{Totals, UnixNanos},
+    http::Counters,
+};
 
 /// Everything that limits what silence means.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,9 +91,146 @@ impl From<SelfTestForm> for SelfTest {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl Coverage {
+    /// Watching begins.
+    pub fn watching_since(&mut self, time: UnixNanos) {
+        self.add(Span {
+            from: time,
+            to: time,
+            is_complete: true,
+            ..Span::default()
+        });
+    }
+
+    /// The latest time of watching lasts until now, and this is what it is worth so far.
+    pub fn watched_until(&mut self, time: UnixNanos, totals: &Totals, counters: &Counters) {
+        if let Some(span) = self.spans.last_mut() {
+            let from = span.from;
+            *span = Span::new(from, time.max(from), Some(totals), counters);
+        }
+    }
+
+    /// The latest time of watching ended as it should not, or what its recording holds breaks off.
+    pub fn broke_off(&mut self) {
+        if let Some(span) = self.spans.last_mut() {
+            span.is_complete = false;
+        }
+    }
+
+    /// A self-test was made; only the latest counts.
+    pub fn tested(&mut self, test: SelfTest) {
+        if self
+            .self_test
+            .as_ref()
+            .is_none_or(|old| old.time <= test.time)
+        {
+            self.self_test = Some(test);
+        }
+    }
+
+    /// Adds a time of watching. Those that overlap become one, with the doubts of both.
+    pub fn add(&mut self, span: Span) {
+        let at = self.spans.partition_point(|other| other.from <= span.from);
+        self.spans.insert(at, span);
+        let mut merged: Vec<Span> = Vec::new();
+        for span in std::mem::take(&mut self.spans) {
+            match merged.last_mut() {
+                Some(last) if span.from <= last.to => last.merge(span),
+                _ => merged.push(span),
+            }
+        }
+        self.spans = merged;
+    }
+
+    /// Begin of the first and end of the last time of watching.
+    #[must_use]
+    pub fn window(&self) -> Option<(UnixNanos, UnixNanos)> {
+        Some((self.spans.first()?.from, self.spans.last()?.to))
+    }
+
+    /// Nanoseconds of watching.
+    #[must_use]
+    pub fn observed(&self) -> UnixNanos {
+        let lengths = self
+            .spans
+            .iter()
+            .map(|span| span.to.saturating_sub(span.from));
+        lengths.fold(0, UnixNanos::saturating_add)
+    }
+}
+
+impl Span {
+    /// A time of watching, and what the kernel and the HTTP side counted in it. Without `totals`
+    /// it broke off.
+    #[must_use]
+    pub fn new(
+        from: UnixNanos,
+        to: UnixNanos,
+        totals: Option<&Totals>,
+        counters: &Counters,
+    ) -> Self {
+        let known = totals.copied().unwrap_or_default();
+        Self {
+            from,
+            to,
+            is_complete: totals.is_some(),
+            segments: known.segments,
+            lost_records: known.lost.max(counters.lost_records),
+            doubts: doubts(&known, counters),
+        }
+    }
+
+    fn merge(&mut self, other: Self) {
+        let Self {
+            from,
+            to,
+            is_complete,
+            segments,
+            lost_records,
+            doubts,
+        } = other;
+        self.from = self.from.min(from);
+        self.to = self.to.max(to);
+        self.is_complete &= is_complete;
+        self.segments = self.segments.saturating_add(segments);
+        self.lost_records = self.lost_records.saturating_add(lost_records);
+        for doubt in doubts {
+            match self
+                .doubts
+                .iter_mut()
+                .find(|known| known.what == doubt.what)
+            {
+                Some(known) => known.count = known.count.saturating_add(doubt.count),
+                None => self.doubts.push(doubt),
+            }
+        }
+    }
+}
+
+fn doubts(totals: &Totals, counters: &Counters) -> Vec<Doubt> {
+    let all = [
+        (totals.cut, "bytes of very long segments were not captured"),
+        (totals.unknown, "records were not understood"),
+        (counters.gap_bytes, "bytes are missing from connections"),
+        (
+            counters.doubtful_answers,
+            "calls were answered by something that was not seen",
+        ),
+        (
+            counters.unmatched_responses,
+            "answers came that belong to no request that was read",
+        ),
+        (
+            counters.evicted_flows,
+            "connections were given up because too many were open",
+        ),
+    ];
+    let found = all.into_iter().filter(|(count, _)| *count > 0);
+    let doubt = |(count, what): (u64, &str)| Doubt {
+        count,
+        what: what.into(),
+    };
+    found.map(doubt).collect()
 
     #[test]
     fn a_self_test_comes_back_as_it_was_written() {

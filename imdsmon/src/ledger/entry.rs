@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     capture::event::UnixNanos,
-    http::call::{TokenValue, Version},
+    http::call::{Call, Outcome, TokenValue, Version},
     identity::client::Client,
     knowledge::{PathClass, Sdk},
 };
@@ -25,6 +25,86 @@ pub struct Entry {
     pub cells: BTreeMap<Cell, i64>,
     /// Examples and names.
     pub evidence: Evidence,
+}
+
+/// Cells of one entry. A year of hours with ten kinds of call each is less than a tenth of it.
+const CELLS: usize = 1 << 16;
+
+impl Entry {
+    /// Nothing counted yet, at the time of the first call.
+    #[must_use]
+    pub fn new(client: Client, time: UnixNanos) -> Self {
+        Self {
+            client,
+            first: time,
+            last: time,
+            ..Self::default()
+        }
+    }
+
+    /// Calls of every kind.
+    #[must_use]
+    pub fn calls(&self) -> i64 {
+        self.cells.values().sum()
+    }
+
+    /// Adds what was counted of the same client at another time.
+    pub fn merge(&mut self, other: Self) {
+        let Self {
+            client: _,
+            first,
+            last,
+            cells,
+            evidence,
+        } = other;
+        self.first = self.first.min(first);
+        self.last = self.last.max(last);
+        for (cell, count) in cells {
+            self.count(cell, count);
+        }
+        self.evidence.merge(evidence);
+    }
+
+    /// Something happened at this time.
+    pub(super) fn touch(&mut self, time: UnixNanos) {
+        self.first = self.first.min(time);
+        self.last = self.last.max(time);
+    }
+
+    /// Adds to a count.
+    pub(super) fn count(&mut self, cell: Cell, count: i64) {
+        let sum = self.cells.entry(cell).or_default();
+        *sum = sum.saturating_add(count);
+        if *sum == 0 {
+            self.cells.remove(&cell);
+        }
+        if self.cells.len() > CELLS {
+            self.fold();
+        }
+    }
+
+    /// Counts the oldest hour's calls with those of the hour that follows: the sums stay, only the
+    /// oldest times get coarser.
+    fn fold(&mut self) {
+        let Some(oldest) = self.cells.keys().next().map(|cell| cell.hour) else {
+            return;
+        };
+        let of_oldest = |cell: &&Cell| cell.hour == oldest;
+        let old: Vec<Cell> = self.cells.keys().take_while(of_oldest).copied().collect();
+        let next = self
+            .cells
+            .keys()
+            .map(|cell| cell.hour)
+            .find(|&h| h > oldest);
+        let Some(hour) = next else {
+            return;
+        };
+        for cell in old {
+            if let Some(count) = self.cells.remove(&cell) {
+                self.count(Cell { hour, ..cell }, count);
+            }
+        }
+    }
 }
 
 /// What calls have in common that are counted together.
@@ -69,6 +149,37 @@ pub enum Answer {
     NotImds,
 }
 
+impl Answer {
+    /// What came back to a call.
+    #[must_use]
+    pub fn of(call: &Call) -> Self {
+        let is_imds = || call.imds_server.as_deref().is_some_and(is_ec2);
+        match (call.outcome, call.status) {
+            (Outcome::NoAnswer, _) => Self::None,
+            (Outcome::Answered, None) => Self::Unknown,
+            (Outcome::Answered, Some(_)) if !is_imds() => Self::NotImds,
+            (Outcome::Answered, Some(status)) => Self::of_status(status),
+        }
+    }
+
+    fn of_status(status: u16) -> Self {
+        match status {
+            200..=399 => Self::Ok,
+            401 => Self::Unauthorized,
+            403 => Self::Forbidden,
+            404 => Self::NotFound,
+            500..=599 => Self::ServerError,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Whether a `Server` header is that of the EC2 metadata service.
+#[must_use]
+pub fn is_ec2(server: &str) -> bool {
+    server.trim().eq_ignore_ascii_case("EC2ws")
+}
+
 /// What led to a call, as far as it was seen: the order of calls in one process settles it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -85,7 +196,8 @@ pub enum How {
     HeaderInArguments,
     /// Tokenless, though the process had got a token.
     DespiteToken,
-    /// A token request after a tokenless call of the same process was answered 401.
+    /// A token request after a tokenless call of the same process was answered 401, or a
+    /// successful call with a token for the path that was refused without.
     RetryAfterUnauthorized,
 }
 
@@ -99,8 +211,11 @@ pub struct Evidence {
     pub user_agents: Vec<String>,
     /// Paths with what they are and how often each was asked for without and with a token.
     pub paths: BTreeMap<String, PathSeen>,
-    /// Paths beyond those.
+    /// Calls of paths that did not fit.
     pub more_paths: u64,
+    /// User-Agents and SDKs that did not fit, each as often as it was seen.
+    #[serde(default)]
+    pub more_agents: u64,
     /// Calls to look at, at most a few of each [`How`], token values blanked.
     pub samples: Vec<Sample>,
     /// Bytes that are no request.

@@ -4,6 +4,157 @@
 
 pub mod coverage;
 pub mod entry;
+mod episode;
+mod evidence;
+mod roster;
+
+use std::{collections::BTreeMap, rc::Rc};
 
 pub use coverage::Coverage;
 pub use entry::{Answer, Cell, Entry, Evidence, How, Sample};
+use episode::{Episodes, Maker};
+use roster::Roster;
+pub use roster::{OTHERS, UNKNOWN};
+
+use crate::{
+    http::call::{Call, Finding},
+    identity::{Caller, client::Client},
+    knowledge::{Knowledge, Sdk},
+    pipeline::Attributed,
+};
+
+/// Nanoseconds of an hour.
+const HOUR: i64 = 3600 * 1_000_000_000;
+
+/// What every client did, as far as it was not taken out yet.
+pub struct Ledger {
+    knowledge: Rc<Knowledge>,
+    entries: BTreeMap<Client, Entry>,
+    roster: Roster,
+    episodes: Episodes,
+    /// When somebody watched, and how well.
+    pub coverage: Coverage,
+}
+
+impl Ledger {
+    /// Nothing counted yet.
+    #[must_use]
+    pub fn new(knowledge: Rc<Knowledge>) -> Self {
+        Self {
+            knowledge,
+            entries: BTreeMap::new(),
+            roster: Roster::default(),
+            episodes: Episodes::default(),
+            coverage: Coverage::default(),
+        }
+    }
+
+    /// Counts a finding.
+    pub fn add(&mut self, found: &Attributed) {
+        let Attributed {
+            finding,
+            caller,
+            sdk,
+        } = found;
+        let client = self.roster.admit(client(caller));
+        match finding {
+            Finding::Call(call) => self.call(client, call, caller, sdk.as_ref()),
+            Finding::Unparsed(unparsed) => {
+                let entry = self.entry(client, unparsed.time);
+                let bytes = &mut entry.evidence.unparsed_bytes;
+                *bytes = bytes.saturating_add(unparsed.bytes);
+            }
+        }
+    }
+
+    /// The entries, by client.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
+    /// Takes the entries out, to be merged into those that were taken before. What is counted
+    /// from now on may take back a part of them: then a count is negative.
+    pub fn take(&mut self) -> Vec<Entry> {
+        std::mem::take(&mut self.entries).into_values().collect()
+    }
+
+    /// Calls that are counted with others because there were too many clients.
+    #[must_use]
+    pub fn crowded_out(&self) -> u64 {
+        self.roster.crowded_out()
+    }
+
+    /// Processes that were forgotten though they had called less than an hour before: what they do
+    /// next is seen without its past.
+    #[must_use]
+    pub fn forgotten_processes(&self) -> u64 {
+        self.episodes.forgotten()
+    }
+
+    fn call(&mut self, client: Client, call: &Call, caller: &Caller, sdk: Option<&Sdk>) {
+        let answer = Answer::of(call);
+        let class = self.knowledge.path_class(&call.method, &call.path);
+        let mut kind = Cell {
+            hour: call.time.div_euclid(HOUR),
+            version: call.version,
+            token: call.token,
+            answer,
+            path: class,
+            how: How::Plain,
+        };
+        let mut corrections = Vec::new();
+        if let Some(process) = &caller.process {
+            let maker = sdk.map(|sdk| Maker {
+                name: sdk.name.clone(),
+                is_aws_sdk: self.knowledge.sdk_facts(sdk).is_some(),
+            });
+            let told = self.episodes.tell(process, call, kind, maker.as_ref());
+            kind.how = told.how;
+            corrections = told.corrections;
+        }
+        let pid = caller.process.as_ref().map(|process| process.pid);
+        let entry = self.entry(client, call.time);
+        for correction in corrections {
+            entry.touch(correction.time);
+            entry.count(correction.from, -1);
+            let how = correction.how;
+            entry.count(
+                Cell {
+                    how,
+                    ..correction.from
+                },
+                1,
+            );
+            let from = correction.from.how;
+            let pid = pid.unwrap_or_default();
+            entry.evidence.correct(correction.time, pid, from, how);
+        }
+        entry.count(kind, 1);
+        entry.evidence.note(call, sdk, class);
+        let sample = Sample::of(call, caller, kind.how, answer);
+        entry.evidence.note_sample(sample);
+    }
+
+    fn entry(&mut self, client: Client, time: i64) -> &mut Entry {
+        let new = |client: &Client| Entry::new(client.clone(), time);
+        let entry = self.entries.entry(client).or_insert_with_key(new);
+        entry.touch(time);
+        entry
+    }
+}
+
+fn client(caller: &Caller) -> Client {
+    match &caller.process {
+        Some(process) => Client::of(process),
+        None => Client {
+            program: UNKNOWN.into(),
+            ..Client::default()
+        },
+    }
+}
+#[cfg(test)]
+pub(crate) mod any_calls_tests;
+#[cfg(test)]
+pub(crate) mod story;
+#[cfg(test)]
+mod tests;

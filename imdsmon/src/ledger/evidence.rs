@@ -1,0 +1,215 @@
+//! Examples and names of one client, bounded so that a client can neither fill the memory nor
+//! push out what speaks most against it.
+
+use std::fmt::Write as _;
+
+use super::entry::{Answer, Evidence, How, PathSeen, Sample};
+use crate::{
+    capture::bytes::Bytes,
+    http::call::{Call, Version},
+    identity::{Caller, Process},
+    knowledge::{PathClass, Sdk},
+};
+
+/// User-Agents, and SDKs.
+const AGENTS: usize = 16;
+/// Paths.
+const PATHS: usize = 64;
+/// Characters of a User-Agent, of a path, of a name.
+const TEXT: usize = 256;
+/// Characters of a sample's path with its query.
+const TARGET: usize = 512;
+/// Bytes of a sample's arguments, all together.
+const ARGS: usize = 1024;
+/// Ancestors of a sample.
+const ANCESTORS: usize = 8;
+
+impl Evidence {
+    /// Takes note of a call's names and of its path.
+    pub(super) fn note(&mut self, call: &Call, sdk: Option<&Sdk>, class: PathClass) {
+        if let Some(agent) = &call.user_agent {
+            let agent = cut(agent, TEXT);
+            self.more_agents += u64::from(!include(&mut self.user_agents, agent));
+        }
+        if let Some(sdk) = sdk {
+            self.more_agents += u64::from(!include(&mut self.sdks, sdk.clone()));
+        }
+        let seen = PathSeen {
+            class,
+            tokenless: u64::from(call.version == Version::V1),
+            with_token: u64::from(call.version == Version::V2),
+        };
+        if call.version != Version::Token {
+            self.note_path(cut(&call.path, TEXT), seen);
+        }
+    }
+
+    /// Keeps a call to look at: of each kind the one that says most, and the latest.
+    pub(super) fn note_sample(&mut self, sample: Sample) {
+        let is_same = |other: &Sample| {
+            (other.time, other.pid, &other.target) == (sample.time, sample.pid, &sample.target)
+                && other.version == sample.version
+        };
+        self.samples.retain(|other| !is_same(other));
+        let is_kind = |other: &Sample| (&other.version, other.how) == (&sample.version, sample.how);
+        let (mut kind, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.samples)
+            .into_iter()
+            .partition(is_kind);
+        self.samples = rest;
+        kind.push(sample);
+        kind.sort_by_key(|sample| (sample.time, sample.pid));
+        let latest = kind.pop();
+        let weight = |sample: &Sample| self.weight(sample);
+        // Of two that say as much, the earlier: it stays the same however often it is looked at.
+        let best = kind.into_iter().rev().max_by_key(weight);
+        self.samples.extend(best.into_iter().chain(latest));
+        self.samples
+            .sort_by(|a, b| (a.time, a.pid, &a.target).cmp(&(b.time, b.pid, &b.target)));
+    }
+
+    /// A sample was made of a call that later evidence shows in another light.
+    pub(super) fn correct(&mut self, time: i64, pid: u32, from: How, how: How) {
+        let is_meant =
+            |s: &Sample| s.version == "v1" && (s.time, s.pid, s.how) == (time, Some(pid), from);
+        let meant: Vec<Sample> = self.samples.extract_if(.., |s| is_meant(s)).collect();
+        for sample in meant {
+            self.note_sample(Sample { how, ..sample });
+        }
+    }
+
+    /// Adds another evidence of the same client.
+    pub(super) fn merge(&mut self, other: Self) {
+        let Self {
+            sdks,
+            user_agents,
+            paths,
+            more_paths,
+            more_agents,
+            samples,
+            unparsed_bytes,
+        } = other;
+        for sdk in sdks {
+            self.more_agents += u64::from(!include(&mut self.sdks, sdk));
+        }
+        for agent in user_agents {
+            self.more_agents += u64::from(!include(&mut self.user_agents, agent));
+        }
+        for (path, seen) in paths {
+            self.note_path(path, seen);
+        }
+        self.more_paths = self.more_paths.saturating_add(more_paths);
+        self.more_agents = self.more_agents.saturating_add(more_agents);
+        self.unparsed_bytes = self.unparsed_bytes.saturating_add(unparsed_bytes);
+        for sample in samples {
+            self.note_sample(sample);
+        }
+    }
+
+    fn note_path(&mut self, path: String, seen: PathSeen) {
+        let calls = |seen: &PathSeen| seen.tokenless.saturating_add(seen.with_token);
+        if !self.paths.contains_key(&path) && self.paths.len() >= PATHS {
+            // Harmless paths, of which anyone can ask for any number, make room for others.
+            let least = self
+                .paths
+                .iter()
+                .min_by_key(|(_, seen)| (seen.class, calls(seen)));
+            let Some((least, _)) = least.filter(|(_, least)| least.class < seen.class) else {
+                self.more_paths = self.more_paths.saturating_add(calls(&seen));
+                return;
+            };
+            let least = least.clone();
+            let gone = self.paths.remove(&least).unwrap_or_default();
+            self.more_paths = self.more_paths.saturating_add(calls(&gone));
+        }
+        let sum = self.paths.entry(path).or_default();
+        sum.class = seen.class;
+        sum.tokenless = sum.tokenless.saturating_add(seen.tokenless);
+        sum.with_token = sum.with_token.saturating_add(seen.with_token);
+    }
+
+    fn weight(&self, sample: &Sample) -> (bool, PathClass) {
+        let path = sample.target.split('?').next().unwrap_or_default();
+        let class = self.paths.get(&cut(path, TEXT)).map(|seen| seen.class);
+        (sample.answer == Answer::Ok, class.unwrap_or_default())
+    }
+}
+
+impl Sample {
+    /// A call to look at.
+    pub(super) fn of(call: &Call, caller: &Caller, how: How, answer: Answer) -> Self {
+        let mut target = cut(&call.path, TARGET);
+        if let Some(query) = &call.query {
+            let room = TARGET.saturating_sub(target.chars().count());
+            let _ = write!(target, "?{}", cut(query, room)); // to a string: cannot fail
+        }
+        let process = caller.process.as_deref();
+        let connector = caller.connector.as_deref();
+        Self {
+            time: call.time,
+            version: version_name(call.version).into(),
+            how,
+            answer,
+            status: call.status,
+            server: call.imds_server.as_deref().map(|server| cut(server, TEXT)),
+            method: cut(&call.method, TEXT),
+            target,
+            user_agent: call.user_agent.as_deref().map(|agent| cut(agent, TEXT)),
+            address: call.server.address().to_string(),
+            pid: process.map(|process| process.pid),
+            executable: process.map(|p| {
+                let name = p.exe.as_ref().unwrap_or(&p.name);
+                cut(&name.to_text(), TEXT)
+            }),
+            args: process.map(arguments).unwrap_or_default(),
+            ancestors: process.map(ancestors).unwrap_or_default(),
+            connector: connector.map(arguments),
+        }
+    }
+}
+
+/// As in the JSON of a call.
+fn version_name(version: Version) -> &'static str {
+    match version {
+        Version::V1 => "v1",
+        Version::V2 => "v2",
+        Version::Token => "token",
+    }
+}
+
+fn arguments(process: &Process) -> Vec<String> {
+    let mut room = ARGS;
+    let mut args = Vec::new();
+    for arg in &process.args {
+        if room == 0 {
+            break;
+        }
+        let arg = Bytes::from(&arg[..arg.len().min(room)]).to_text();
+        room = room.saturating_sub(arg.len() + 1);
+        args.push(arg);
+    }
+    args
+}
+
+fn ancestors(process: &Process) -> Vec<(u32, String)> {
+    let ancestors = process.ancestors.iter().take(ANCESTORS);
+    ancestors
+        .map(|(pid, name)| (*pid, cut(&name.to_text(), TEXT)))
+        .collect()
+}
+
+/// The first characters of a text.
+fn cut(text: &str, max: usize) -> String {
+    text.chars().take(max).collect()
+}
+
+/// Adds what is not there yet; `false` if there is no room for it.
+fn include<T: PartialEq>(list: &mut Vec<T>, item: T) -> bool {
+    if list.contains(&item) {
+        return true;
+    }
+    let has_room = list.len() < AGENTS;
+    if has_room {
+        list.push(item);
+    }
+    has_room
+}

@@ -1,0 +1,309 @@
+use super::{story::*, *};
+use crate::{
+    http::call::{Unparsed, Version},
+    identity::Process,
+};
+
+/// Tokenless calls by what led to them.
+fn hows(ledger: &Ledger) -> BTreeMap<How, i64> {
+    let mut hows = BTreeMap::new();
+    for (cell, count) in ledger.entries().flat_map(|entry| &entry.cells) {
+        if cell.version == Version::V1 {
+            *hows.entry(cell.how).or_default() += count;
+        }
+    }
+    hows
+}
+
+fn only(how: How, count: i64) -> BTreeMap<How, i64> {
+    BTreeMap::from([(how, count)])
+}
+
+#[test]
+fn a_tokenless_call_after_a_token_request_that_hung_is_explained_by_it_minutes_later_too() {
+    let app = process(7, &["app"]);
+    let story = [
+        put().by(&app).silent(),
+        tokenless("/a").by(&app).at(1),
+        tokenless("/b").by(&app).at(373),
+    ];
+    assert_eq!(hows(&ledger(story)), only(How::AfterNoAnswer, 2));
+}
+
+#[test]
+fn each_failure_has_its_name_and_the_latest_counts() {
+    for (step, how) in [
+        (put().status(403), How::AfterRefusal),
+        (put().status(503), How::AfterServerError),
+        (put(), How::DespiteToken),
+        (
+            put().status(403).server(Some("kube2iam")),
+            How::AfterRefusal,
+        ),
+    ] {
+        let app = process(7, &["app"]);
+        let story = [
+            put().by(&app).silent(),
+            step.by(&app).at(5),
+            tokenless("/a").by(&app).at(6),
+        ];
+        assert_eq!(hows(&ledger(story)), only(how, 1));
+    }
+}
+
+#[test]
+fn a_hung_request_that_is_known_late_changes_what_was_counted_before() {
+    let app = process(7, &["app"]);
+    let mut ledger = ledger([
+        tokenless("/before").by(&app).at(0),
+        tokenless("/a").by(&app).at(3),
+        tokenless("/b").by(&app).at(4),
+    ]);
+    assert_eq!(hows(&ledger), only(How::Plain, 3));
+    let taken = ledger.take();
+    let knowledge = Knowledge::builtin();
+    ledger.add(&put().by(&app).at(2).silent().found(&knowledge));
+    let expected = BTreeMap::from([(How::Plain, -2), (How::AfterNoAnswer, 2)]);
+    assert_eq!(hows(&ledger), expected, "what is new takes back");
+
+    let mut whole = taken.into_iter().next().unwrap();
+    for delta in ledger.take() {
+        whole.merge(delta);
+    }
+    let count = |how| {
+        let cells = whole.cells.iter().filter(|(cell, _)| cell.how == how);
+        cells
+            .filter(|(cell, _)| cell.version == Version::V1)
+            .map(|(_, n)| n)
+            .sum::<i64>()
+    };
+    assert_eq!((count(How::Plain), count(How::AfterNoAnswer)), (1, 2));
+    assert!(whole.cells.values().all(|&n| n > 0), "{:?}", whole.cells);
+    assert_eq!(whole.calls(), 4);
+}
+
+#[test]
+fn samples_follow_when_a_call_is_seen_in_another_light() {
+    let app = process(7, &["app"]);
+    let ledger = ledger([
+        tokenless("/a").by(&app).at(3),
+        put().by(&app).at(2).silent(),
+    ]);
+    let samples = &ledger.entries().next().unwrap().evidence.samples;
+    let v1: Vec<_> = samples.iter().filter(|s| s.version == "v1").collect();
+    assert_eq!(v1.len(), 1);
+    assert_eq!(
+        (v1[0].how, v1[0].target.as_str()),
+        (How::AfterNoAnswer, "/a")
+    );
+}
+
+#[test]
+fn another_process_explains_nothing() {
+    let (one, other) = (process(7, &["app"]), process(8, &["other"]));
+    let story = [put().by(&one).silent(), tokenless("/a").by(&other).at(1)];
+    assert_eq!(hows(&ledger(story)), only(How::Plain, 1));
+    // The same pid again, but another process.
+    let mut again = Process::clone(&other);
+    again.pid = one.pid;
+    let again = Rc::new(again);
+    let story = [put().by(&one).silent(), tokenless("/a").by(&again).at(1)];
+    assert_eq!(hows(&ledger(story)), only(How::Plain, 1));
+}
+
+#[test]
+fn a_scripts_curl_for_the_token_explains_its_curl_for_the_data() {
+    let (one, two) = (process(7, &["curl", "-X"]), process(8, &["curl"]));
+    let failed = put().by(&one).silent();
+    let read = tokenless("/a").by(&two);
+    let story = [failed.clone(), read.clone().at(2)];
+    assert_eq!(hows(&ledger(story)), only(How::AfterNoAnswer, 1));
+    let story = [failed.clone(), read.clone().at(3600)];
+    assert_eq!(hows(&ledger(story)), only(How::Plain, 1), "too late");
+    let reads = tokenless("/x").by(&one).at(1);
+    let story = [failed, reads, read.clone().at(2)];
+    let expected = BTreeMap::from([(How::Plain, 1), (How::AfterNoAnswer, 1)]);
+    assert_eq!(hows(&ledger(story)), expected, "that one reads for itself");
+    let story = [put().by(&one), read.at(2)];
+    assert_eq!(
+        hows(&ledger(story)),
+        only(How::Plain, 1),
+        "its token is its own"
+    );
+}
+
+#[test]
+fn an_argument_that_names_the_header_shows_what_was_meant() {
+    for (arg, how) in [
+        ("X-aws-ec2-metadata-token: ", How::HeaderInArguments),
+        ("x-AWS-ec2-metadata-TOKEN:", How::HeaderInArguments),
+        ("X-aws-ec2-metadata-token-ttl-seconds: 60", How::Plain),
+        ("X-aws-ec2-metadata-toke", How::Plain),
+    ] {
+        let curl = process(7, &["curl", "-H", arg]);
+        assert_eq!(
+            hows(&ledger([tokenless("/a").by(&curl)])),
+            only(how, 1),
+            "{arg}"
+        );
+    }
+}
+
+#[test]
+fn another_library_in_the_same_process_is_not_explained() {
+    let app = process(7, &["python3"]);
+    let botocore = "Boto3/1.44.5 Botocore/1.44.5";
+    let story = [
+        put().by(&app).agent(botocore).silent(),
+        tokenless("/own").by(&app).agent(botocore).at(1),
+        tokenless("/other")
+            .by(&app)
+            .agent("Python-urllib/3.13")
+            .at(2),
+        tokenless("/anonymous").by(&app).at(3),
+    ];
+    let expected = BTreeMap::from([(How::Plain, 1), (How::AfterNoAnswer, 2)]);
+    assert_eq!(hows(&ledger(story)), expected);
+}
+
+#[test]
+fn a_retry_asks_for_the_path_that_was_refused() {
+    let app = process(7, &["salt-minion"]);
+    let retried = |path: &str| {
+        let story = [
+            tokenless("/latest/").by(&app).status(401),
+            put().by(&app).at(1),
+            with_token(path).by(&app).at(2),
+        ];
+        let ledger = ledger(story);
+        let entry = ledger.entries().next().unwrap();
+        let mut cells = entry.cells.keys();
+        cells.any(|c| c.version == Version::V2 && c.how == How::RetryAfterUnauthorized)
+    };
+    assert!(retried("/latest/"));
+    assert!(!retried("/latest/meta-data/"));
+}
+
+#[test]
+fn whoever_cannot_be_found_out_is_counted_too() {
+    let mut ledger = ledger([tokenless("/a")]);
+    let unparsed = Unparsed {
+        time: 5,
+        connection: 1,
+        task: 0,
+        server: crate::capture::event::Endpoint::V4,
+        bytes: 17,
+    };
+    ledger.add(&Attributed {
+        finding: Finding::Unparsed(unparsed),
+        caller: Caller::default(),
+        sdk: None,
+    });
+    let entries = ledger.take();
+    assert_eq!(entries.len(), 1);
+    assert_eq!(entries[0].client.program, UNKNOWN);
+    assert_eq!(
+        (entries[0].calls(), entries[0].evidence.unparsed_bytes),
+        (1, 17)
+    );
+}
+
+#[test]
+fn made_up_programs_push_out_nobody_else() {
+    let mut steps = Vec::new();
+    for pid in 100..2100 {
+        let name = format!("fake{pid}");
+        steps.push(tokenless("/a").by(&process(pid, &[&name])));
+    }
+    let mut honest = Process::clone(&process(7, &["nginx"]));
+    honest.user = Some("www-data".into());
+    steps.push(tokenless("/b").by(&Rc::new(honest)));
+    let ledger = ledger(steps);
+    let programs: Vec<_> = ledger
+        .entries()
+        .map(|e| e.client.program.as_str())
+        .collect();
+    assert!(programs.contains(&"/usr/bin/nginx"));
+    assert!(programs.len() <= 252, "{}", programs.len());
+    let calls: i64 = ledger.entries().map(Entry::calls).sum();
+    assert_eq!(calls, 2001, "none is forgotten");
+    let others = ledger
+        .entries()
+        .find(|e| e.client.program == OTHERS)
+        .unwrap();
+    assert_eq!(others.client.user, "app");
+    assert_eq!(ledger.crowded_out(), 1750);
+}
+
+#[test]
+fn what_anyone_can_make_up_neither_grows_nor_hides_what_matters() {
+    let app = process(7, &["app"]);
+    let role = "/latest/meta-data/iam/security-credentials/role";
+    let mut steps = Vec::new();
+    for n in 0..500 {
+        let path = format!("/latest/{n}{}", "x".repeat(3000));
+        let agent = format!("agent{n}/1 {}", "y".repeat(900));
+        steps.push(tokenless(&path).by(&app).at(n).agent(&agent));
+    }
+    steps.insert(250, tokenless(role).by(&app).at(250));
+    let ledger = ledger(steps);
+    let evidence = &ledger.entries().next().unwrap().evidence;
+    assert_eq!(evidence.paths[role].tokenless, 1);
+    assert!(evidence.paths.len() <= 64 && evidence.samples.len() <= 20);
+    let shown: u64 = evidence.paths.values().map(|seen| seen.tokenless).sum();
+    assert_eq!(shown + evidence.more_paths, 501);
+    assert!(evidence.user_agents.len() <= 16 && evidence.sdks.len() <= 16);
+    assert!(evidence.more_agents >= 2 * (500 - 16));
+    assert!(
+        evidence.samples.iter().any(|s| s.target == role),
+        "the worst stays"
+    );
+    let size = serde_json::to_string(evidence).unwrap().len();
+    assert!(size < 64 << 10, "{size}");
+}
+
+#[test]
+fn old_hours_get_coarser_and_no_call_is_lost() {
+    let mut entry = Entry::default();
+    let cell = |hour| Cell {
+        hour,
+        version: Version::V1,
+        token: None,
+        answer: Answer::Ok,
+        path: crate::knowledge::PathClass::Description,
+        how: How::Plain,
+    };
+    for hour in 0..70_000 {
+        entry.count(cell(hour), 2);
+    }
+    assert_eq!(entry.calls(), 140_000);
+    assert!(entry.cells.len() <= 1 << 16);
+    assert_eq!(entry.cells[&cell(69_999)], 2);
+}
+
+#[test]
+fn times_of_watching_keep_their_order_and_overlaps_become_one() {
+    let span = |from, to| coverage::Span {
+        from,
+        to,
+        is_complete: true,
+        segments: 1,
+        lost_records: 1,
+        doubts: vec![coverage::Doubt {
+            count: 2,
+            what: "things".into(),
+        }],
+    };
+    let mut coverage = Coverage::default();
+    for (from, to) in [(50, 60), (0, 10), (5, 20), (8, 9), (60, 70)] {
+        coverage.add(span(from, to));
+    }
+    let spans: Vec<_> = coverage.spans.iter().map(|s| (s.from, s.to)).collect();
+    assert_eq!(spans, [(0, 20), (50, 70)]);
+    assert_eq!(
+        (coverage.observed(), coverage.window()),
+        (40, Some((0, 70)))
+    );
+    assert_eq!(coverage.spans[0].lost_records, 3);
+    assert_eq!(coverage.spans[0].doubts[0].count, 6);
+}
