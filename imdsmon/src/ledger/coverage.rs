@@ -231,6 +231,11 @@ fn doubts(totals: &Totals, counters: &Counters) -> Vec<Doubt> {
         what: what.into(),
     };
     found.map(doubt).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     #[test]
     fn a_self_test_comes_back_as_it_was_written() {

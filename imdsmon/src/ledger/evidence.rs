@@ -78,7 +78,7 @@ impl Evidence {
     }
 
     /// Adds another evidence of the same client.
-    pub(super) fn merge(&mut self, other: Self) {
+    pub fn merge(&mut self, other: Self) {
         let Self {
             sdks,
             user_agents,

@@ -13,7 +13,6 @@
 //! renamed, never deleted, and a new one begins; it is not counted in the size.
 
 mod error;
-mod evidence;
 mod place;
 mod read;
 mod schema;

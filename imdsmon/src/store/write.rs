@@ -6,7 +6,7 @@ use rusqlite::{
     Connection, OptionalExtension as _, Statement, Transaction, TransactionBehavior, params,
 };
 
-use super::{evidence, words};
+use super::words;
 use crate::{
     capture::event::UnixNanos,
     ledger::{
@@ -99,7 +99,7 @@ fn add_client(transaction: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<
     let mut all = known
         .as_ref()
         .map_or_else(Evidence::default, |(id, text)| evidence(*id, text));
-    evidence::merge(&mut all, new);
+    all.merge(new.clone());
     let text = bounded(all)?;
     let Some((id, _)) = known else {
         transaction.execute(

@@ -134,6 +134,7 @@ fn what_goes_in_comes_out() {
         more_paths: 1,
         samples: vec![sample(How::Plain, 1)],
         unparsed_bytes: 7,
+        more_agents: 0,
     };
     let second = entry("'\"\\\0\u{1b}]0;x\u{7}", NOW, 1);
     let coverage = Coverage {
@@ -181,31 +182,6 @@ fn a_delta_is_added_to_what_is_there_also_in_the_next_run() {
     assert_eq!((calls(&entries), app.first, app.last), (12, NOW, NOW + 2));
     assert_eq!(app.evidence.samples, [sample(How::Plain, 1)]);
     assert_eq!(app.evidence.paths["/latest/"].tokenless, 12);
-}
-
-#[test]
-fn evidence_is_bounded_and_keeps_the_first_samples_and_the_latest() {
-    let mut known = Evidence::default();
-    for number in 0..1000 {
-        let mut new = Evidence {
-            user_agents: vec![format!("agent/{number}")],
-            samples: vec![
-                sample(How::Plain, number),
-                sample(How::AfterRefusal, number),
-            ],
-            ..Evidence::default()
-        };
-        new.paths.insert(format!("/{number}"), PathSeen::default());
-        evidence::merge(&mut known, &new);
-    }
-    let pids = |how| {
-        let samples = known.samples.iter().filter(|sample| sample.how == how);
-        samples.filter_map(|sample| sample.pid).collect::<Vec<_>>()
-    };
-    assert_eq!(pids(How::Plain), [0, 1, 2, 999]);
-    assert_eq!(pids(How::AfterRefusal), [0, 1, 2, 999]);
-    assert_eq!(known.user_agents.len(), 16);
-    assert_eq!((known.paths.len(), known.more_paths), (64, 936));
 }
 
 #[test]
