@@ -7,6 +7,8 @@ use std::{
         DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
     },
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -18,6 +20,8 @@ use super::StoreError;
 pub const DATABASE: &str = "imdsmon.db";
 /// Held locked as long as a service writes.
 const LOCK: &str = "imdsmon.lock";
+/// How long a lock may be held that is no service's.
+const MOMENT: Duration = Duration::from_millis(500);
 /// What `SQLite` keeps beside a database in WAL mode.
 const BESIDE: [&str; 3] = ["", "-wal", "-shm"];
 
@@ -63,7 +67,7 @@ impl Place {
             .custom_flags(libc::O_NOFOLLOW)
             .open(directory.join(LOCK))
             .map_err(failed)?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        match take(&lock) {
             Ok(()) => Ok(Self {
                 directory,
                 _lock: lock,
@@ -157,6 +161,19 @@ pub fn beside(database: &Path, suffix: &str) -> PathBuf {
     let mut name = database.as_os_str().to_owned();
     name.push(suffix);
     name.into()
+}
+
+/// A reader that asks whether somebody writes holds the lock for a moment: that is no service.
+fn take(lock: &File) -> rustix::io::Result<()> {
+    let until = Instant::now() + MOMENT;
+    loop {
+        match flock(lock, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < until => {
+                thread::sleep(MOMENT / 50);
+            }
+            taken => return taken,
+        }
+    }
 }
 
 /// Whether a service has the database at `path` locked; `None` if this user may not know.

@@ -154,8 +154,8 @@ pub fn load(
 /// Clients that were seen or have calls since an hour, in the order in which they came.
 fn entries(transaction: &Transaction<'_>, first_hour: i64) -> rusqlite::Result<Vec<Entry>> {
     let mut cells = cells(transaction, first_hour)?;
-    let mut clients = transaction
-        .prepare("SELECT id, identity, first, last, evidence FROM client ORDER BY id")?;
+    let mut clients =
+        transaction.prepare("SELECT id, facts, first, last, evidence FROM client ORDER BY id")?;
     let mut rows = clients.query([])?;
     let mut entries = Vec::new();
     while let Some(row) = rows.next()? {
@@ -225,7 +225,8 @@ fn spans(
          FROM span JOIN run ON run.id = span.run WHERE until >= ?1 ORDER BY begin, until",
     )?;
     let mut rows = stored.query(rusqlite::params![from, lasting])?;
-    let mut spans: Vec<Span> = Vec::new();
+    // Only a clock that was set back makes two of them overlap.
+    let mut coverage = Coverage::default();
     while let Some(row) = rows.next()? {
         let doubts: String = row.get(4)?;
         let number =
@@ -238,33 +239,9 @@ fn spans(
             lost_records: number(3)?,
             doubts: serde_json::from_str(&doubts).unwrap_or_default(),
         };
-        match spans.last_mut() {
-            // Only a clock that was set back makes two of them overlap.
-            Some(last) if span.from < last.to => join(last, span),
-            _ => spans.push(span),
-        }
+        coverage.add(span);
     }
-    Ok(spans)
-}
-
-/// Makes one of two that overlap.
-fn join(last: &mut Span, next: Span) {
-    if next.to >= last.to {
-        last.to = next.to;
-        last.is_complete = next.is_complete;
-    }
-    last.segments = last.segments.saturating_add(next.segments);
-    last.lost_records = last.lost_records.saturating_add(next.lost_records);
-    for doubt in next.doubts {
-        match last
-            .doubts
-            .iter_mut()
-            .find(|known| known.what == doubt.what)
-        {
-            Some(known) => known.count = known.count.saturating_add(doubt.count),
-            None => last.doubts.push(doubt),
-        }
-    }
+    Ok(coverage.spans)
 }
 
 fn meta(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<Option<i64>> {

@@ -16,10 +16,12 @@ pub const MIGRATIONS: &[&str] = &[V1];
 
 /// Times are nanoseconds since 1970-01-01 UTC, hours are counted from there.
 const V1: &str = "
-    -- Who: identity is the client as JSON, evidence what its JSON says.
+    -- Who: name is what no restart or update changes, facts the client of its last call as JSON,
+    -- evidence what its JSON says.
     CREATE TABLE client (
         id INTEGER PRIMARY KEY,
-        identity TEXT NOT NULL UNIQUE,
+        name TEXT NOT NULL UNIQUE,
+        facts TEXT NOT NULL,
         first INTEGER NOT NULL,
         last INTEGER NOT NULL,
         evidence TEXT NOT NULL

@@ -1,6 +1,6 @@
 //! One commit: a transaction that adds a delta, or changes nothing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::{
     Connection, OptionalExtension as _, Statement, Transaction, TransactionBehavior, params,
@@ -9,6 +9,7 @@ use rusqlite::{
 use super::words;
 use crate::{
     capture::event::UnixNanos,
+    identity::{client::Client, workload::Workload},
     ledger::{
         Coverage, Entry, Evidence,
         coverage::{SelfTest, Span},
@@ -80,40 +81,62 @@ fn add_entries(transaction: &Transaction<'_>, delta: &[Entry]) -> rusqlite::Resu
 }
 
 /// Adds a client, or to a client, and gives its number.
-fn add_client(transaction: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<i64> {
+fn add_client(transaction: &Transaction<'_>, new: &Entry) -> rusqlite::Result<i64> {
+    let name = name(&new.client)?;
+    let known: Option<(i64, UnixNanos, UnixNanos, String)> = transaction
+        .query_row(
+            "SELECT id, first, last, evidence FROM client WHERE name = ?1",
+            [&name],
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
+        )
+        .optional()?;
+    let mut sum = Entry {
+        client: new.client.clone(),
+        first: new.first,
+        last: new.last,
+        ..Entry::default()
+    };
+    if let Some((id, first, last, text)) = &known {
+        sum.first = sum.first.min(*first);
+        sum.last = sum.last.max(*last);
+        sum.evidence = evidence(*id, text);
+    }
+    // The counts are added where they are.
+    sum.merge(Entry {
+        cells: BTreeMap::new(),
+        ..new.clone()
+    });
     let Entry {
         client,
         first,
         last,
         cells: _,
-        evidence: new,
-    } = entry;
-    let identity = json(client)?;
-    let known: Option<(i64, String)> = transaction
-        .query_row(
-            "SELECT id, evidence FROM client WHERE identity = ?1",
-            [&identity],
-            |row| Ok((row.get(0)?, row.get(1)?)),
-        )
-        .optional()?;
-    let mut all = known
-        .as_ref()
-        .map_or_else(Evidence::default, |(id, text)| evidence(*id, text));
-    all.merge(new.clone());
-    let text = bounded(all)?;
-    let Some((id, _)) = known else {
+        evidence,
+    } = sum;
+    let (facts, evidence) = (json(&client)?, bounded(evidence)?);
+    if let Some((id, ..)) = known {
         transaction.execute(
-            "INSERT INTO client (identity, first, last, evidence) VALUES (?1, ?2, ?3, ?4)",
-            params![identity, first, last, text],
+            "UPDATE client SET facts = ?2, first = ?3, last = ?4, evidence = ?5 WHERE id = ?1",
+            params![id, facts, first, last, evidence],
         )?;
-        return Ok(transaction.last_insert_rowid());
-    };
+        return Ok(id);
+    }
     transaction.execute(
-        "UPDATE client SET first = min(first, ?2), last = max(last, ?3), evidence = ?4
-         WHERE id = ?1",
-        params![id, first, last, text],
+        "INSERT INTO client (name, facts, first, last, evidence) VALUES (?1, ?2, ?3, ?4, ?5)",
+        params![name, facts, first, last, evidence],
     )?;
-    Ok(id)
+    Ok(transaction.last_insert_rowid())
+}
+
+/// What makes a client the same one after an update of its package or a restart of its container.
+fn name(client: &Client) -> rusqlite::Result<String> {
+    let Client {
+        program,
+        workload: Workload { kind, name, .. },
+        user,
+        ..
+    } = client;
+    json(&(kind, name, program, user))
 }
 
 /// Stored evidence. It is an aid to the reader: where it cannot be read, the counts still can.

