@@ -9,6 +9,7 @@
 
 pub mod capture;
 pub mod command;
+pub mod config;
 pub mod export;
 pub mod http;
 pub mod identity;

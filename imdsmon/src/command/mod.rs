@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand, each wires the boxes and holds no logic.
 
 mod client;
+mod config;
 mod demo;
 mod doctor;
 mod output;
@@ -44,6 +45,7 @@ enum Command {
     Replay(replay::Args),
     Demo(demo::Args),
     Doctor(doctor::Args),
+    Config(config::Args),
     #[command(hide = true)]
     SandboxClient(client::Args),
 }
@@ -58,6 +60,7 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Config(args) => config::run(&args),
         Command::SandboxClient(args) => client::run(&args),
     };
     match result {

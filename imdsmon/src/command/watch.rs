@@ -17,7 +17,8 @@ use super::{
     stop::stop,
 };
 use crate::{
-    capture::{MAX_RING_BYTES, MIN_RING_BYTES, Options, Snapshot, live::Live},
+    capture::{Options, Snapshot, live::Live},
+    config::value::{buffer, duration},
     identity::witness::sees_the_hosts_processes,
     monitor::Monitor,
 };
@@ -142,51 +143,4 @@ fn create(path: &Path) -> anyhow::Result<File> {
 
 fn name(path: Option<&Path>) -> String {
     path.unwrap_or(Path::new("-")).display().to_string()
-}
-
-/// A positive time with a unit.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is not a time; write for example 30s, 10m or 1h30m");
-    let parsed: jiff::SignedDuration = text.parse().ok().ok_or_else(wrong)?;
-    Duration::try_from(parsed)
-        .ok()
-        .filter(|d| !d.is_zero())
-        .ok_or_else(wrong)
-}
-
-/// A power of two within bounds, in bytes or with K or M behind it.
-fn buffer(text: &str) -> Result<u32, String> {
-    let (number, unit) = match text.strip_suffix(['K', 'k']) {
-        Some(number) => (number, 1 << 10),
-        None => text
-            .strip_suffix(['M', 'm'])
-            .map_or((text, 1), |number| (number, 1 << 20)),
-    };
-    let bytes = number.parse::<u32>().ok().and_then(|n| n.checked_mul(unit));
-    bytes
-        .filter(|b| b.is_power_of_two() && (MIN_RING_BYTES..=MAX_RING_BYTES).contains(b))
-        .ok_or_else(|| format!("`{text}` is not a power of two from 64K to 256M"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn buffers_are_powers_of_two_within_bounds() {
-        assert_eq!(buffer("2M"), Ok(Options::default().ring_bytes));
-        assert_eq!(buffer("65536"), Ok(MIN_RING_BYTES));
-        for wrong in ["", "3M", "32K", "512M", "-1", "5000M", "M"] {
-            assert!(buffer(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn times_have_units_and_are_positive() {
-        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
-        for wrong in ["", "5", "-5s", "0s", "soon", "99999999999999999999h"] {
-            assert!(duration(wrong).is_err(), "{wrong}");
-        }
-    }
 }

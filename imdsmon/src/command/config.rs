@@ -1,0 +1,133 @@
+//! `imdsmon config`: what the service will do, before it does it.
+
+use std::{
+    env,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::Subcommand;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    config::{Config, Origin, Shown},
+    report::escape::escaped,
+};
+
+/// Show or check how the service is set up.
+///
+/// The configuration is read from a file, over it from the environment (`store.dir` is
+/// `IMDSMON_STORE_DIR`), over it from the flags of `imdsmon run`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+
+    /// Read FILE, which must exist, instead of /etc/imdsmon/imdsmon.toml, which need not
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Say what is wrong, each mistake with its place; exit status 1 if anything is
+    Check,
+    /// Print each value, and where it comes from
+    Show {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Runs the subcommand.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let config = Config::load(args.config.as_deref(), env::vars_os(), &[])?;
+    let mut err = anstream::stderr();
+    for note in &config.notes {
+        writeln!(err, "imdsmon: note: {note}")?;
+    }
+    let mut out = anstream::stdout();
+    match args.command {
+        Command::Check => writeln!(out, "The configuration is good.")?,
+        Command::Show { json: true } => write_json(&mut out, &config.show())?,
+        Command::Show { json: false } => write_text(&mut out, &config.show())?,
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write_text(out: &mut impl Write, values: &[Shown<'_>]) -> io::Result<()> {
+    for Shown {
+        key, value, origin, ..
+    } in values
+    {
+        let text = match value {
+            Value::String(text) => text.clone(),
+            Value::Array(list) if list.is_empty() => "none".into(),
+            Value::Array(list) => {
+                let texts = list.iter().filter_map(Value::as_str);
+                texts.collect::<Vec<_>>().join(", ")
+            }
+            value => value.to_string(),
+        };
+        let origin = origin.to_string();
+        writeln!(
+            out,
+            "{key:<20}  {:<34}  {}",
+            escaped(&text, 4096),
+            escaped(&origin, 4096)
+        )?;
+    }
+    Ok(())
+}
+
+fn write_json(out: &mut impl Write, values: &[Shown<'_>]) -> io::Result<()> {
+    let mut object = Map::new();
+    for Shown {
+        key,
+        about,
+        value,
+        origin,
+    } in values
+    {
+        let kind = match origin {
+            Origin::Default => "default",
+            Origin::File { .. } => "file",
+            Origin::Environment(_) => "environment",
+            Origin::Flag(_) => "flag",
+        };
+        let source = (kind != "default").then(|| origin.to_string());
+        let fields = json!({"value": value, "origin": kind, "source": source, "about": about});
+        object.insert((*key).to_owned(), fields);
+    }
+    serde_json::to_writer_pretty(&mut *out, &object)?;
+    writeln!(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_value_is_shown_with_its_origin() {
+        let mut config = Config::default();
+        config.store_dir.value = "/a/\u{1b}[31mb".into();
+        config.store_dir.origin = Origin::Environment("IMDSMON_STORE_DIR".into());
+        let mut text = Vec::new();
+        write_text(&mut text, &config.show()).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        let first = text.lines().next().unwrap();
+        let words: Vec<&str> = first.split_whitespace().collect();
+        assert_eq!(words, ["store.dir", "/a/\\u{1b}[31mb", "IMDSMON_STORE_DIR"]);
+        let mut text = Vec::new();
+        write_json(&mut text, &config.show()).unwrap();
+        let value: Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(value["store.dir"]["value"], "/a/\u{1b}[31mb");
+        assert_eq!(value["store.dir"]["source"], "IMDSMON_STORE_DIR");
+        assert_eq!(value["store.max_mib"]["value"], 256);
+        assert_eq!(value["store.max_mib"]["origin"], "default");
+        assert_eq!(value["store.max_mib"]["source"], Value::Null);
+    }
+}

@@ -1,0 +1,98 @@
+//! The file: TOML, with the line of each value.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+use toml::de::{DeTable, DeValue};
+
+use super::{Config, KEYS, Origin, Problem, value::Raw};
+
+/// More is no configuration.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// The text of the file; `None` if there is none and none is needed.
+pub fn read(path: &Path, must_exist: bool) -> Result<Option<(PathBuf, String)>, Problem> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !must_exist => return Ok(None),
+        file => file.map_err(|error| Problem::file(path, error))?,
+    };
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Problem::file(path, error))?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(Problem::file(path, "it is larger than 1 MiB"));
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(Some((path.to_owned(), text))),
+        Err(error) => Err(Problem::file(path, error)),
+    }
+}
+
+/// Sets what the file says.
+pub fn apply(config: &mut Config, path: &Path, text: &str, problems: &mut Vec<Problem>) {
+    let mut file = Reading {
+        path,
+        text,
+        config,
+        problems,
+    };
+    match DeTable::parse(text) {
+        Ok(table) => file.table("", table.get_ref()),
+        Err(error) => {
+            let origin = file.origin(error.span().unwrap_or_default());
+            file.problems.push(Problem::new(&origin, error.message()));
+        }
+    }
+}
+
+struct Reading<'a> {
+    path: &'a Path,
+    text: &'a str,
+    config: &'a mut Config,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl Reading<'_> {
+    fn table(&mut self, prefix: &str, table: &DeTable<'_>) {
+        for (name, value) in table {
+            let key = format!("{prefix}{}", name.get_ref());
+            let origin = self.origin(name.span());
+            match value.get_ref() {
+                // Also one that nobody knows: its keys tell what was meant.
+                DeValue::Table(inner) if !KEYS.contains(&key.as_str()) => {
+                    self.table(&format!("{key}."), inner);
+                }
+                value => {
+                    let set = self.config.set(&key, &raw(value), origin);
+                    self.problems.extend(set.err());
+                }
+            }
+        }
+    }
+
+    fn origin(&self, span: Range<usize>) -> Origin {
+        let before = self.text.as_bytes().get(..span.start).unwrap_or_default();
+        Origin::File {
+            path: self.path.to_owned(),
+            line: before.split(|byte| *byte == b'\n').count(),
+        }
+    }
+}
+
+fn raw(value: &DeValue<'_>) -> Raw {
+    match value {
+        DeValue::String(text) => Raw::Text(text.to_string()),
+        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+            .map_or(Raw::Other("a number that is too large"), Raw::Integer),
+        DeValue::Boolean(is) => Raw::Boolean(*is),
+        DeValue::Array(values) => Raw::List(values.iter().map(|v| raw(v.get_ref())).collect()),
+        DeValue::Float(_) => Raw::Other("a fraction"),
+        DeValue::Datetime(_) => Raw::Other("a date"),
+        DeValue::Table(_) => Raw::Other("a table"),
+    }
+}
