@@ -35,7 +35,8 @@ impl fmt::Display for Escaped<'_> {
 }
 
 /// Control characters, and format characters that hide or reorder text.
-fn is_unsafe(c: char) -> bool {
+#[must_use]
+pub fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{00ad}' | '\u{061c}' | '\u{180e}'

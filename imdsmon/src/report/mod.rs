@@ -1,6 +1,11 @@
 //! For people.
 
+pub mod csv;
 pub mod escape;
+pub mod json;
 pub mod line;
+pub mod markdown;
 pub mod model;
 pub mod summary;
+pub mod text;
+pub mod words;
