@@ -12,6 +12,7 @@
 pub mod cgroup;
 pub mod contract;
 pub mod neighbour;
+pub mod report;
 pub mod story;
 pub mod time;
 pub mod watch;

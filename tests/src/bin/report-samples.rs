@@ -1,0 +1,43 @@
+//! `cargo run -p tests --bin report-samples -- DIRECTORY`: a sample of the report in every format.
+
+use std::{fs, io, path::PathBuf};
+
+use clap::{Parser, ValueEnum};
+use tests::report::FORMATS;
+
+/// Writes report.txt, .json, .md, .html and .csv of a made-up busy instance.
+#[derive(Parser)]
+struct Args {
+    /// Where to: `docs/samples` for those of the documentation.
+    directory: PathBuf,
+
+    /// Which instance.
+    #[arg(long, value_enum, default_value_t = Which::Busy)]
+    of: Which,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Which {
+    Busy,
+    Quiet,
+    Unwatched,
+    Crowded,
+    Hostile,
+}
+
+fn main() -> io::Result<()> {
+    let args = Args::parse();
+    let report = match args.of {
+        Which::Busy => tests::report::busy(),
+        Which::Quiet => tests::report::quiet(),
+        Which::Unwatched => tests::report::unwatched(),
+        Which::Crowded => tests::report::crowded(1000),
+        Which::Hostile => tests::report::hostile(),
+    };
+    fs::create_dir_all(&args.directory)?;
+    for (extension, write) in FORMATS {
+        let path = args.directory.join("report").with_extension(extension);
+        fs::write(path, write(&report))?;
+    }
+    Ok(())
+}

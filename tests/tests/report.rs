@@ -1,0 +1,267 @@
+//! The report's formats: what a reader relies on, and that nothing a process says of itself
+//! breaks out of them.
+
+#![expect(clippy::unwrap_used, reason = "these are tests")]
+
+use std::time::{Duration, Instant};
+
+use imdsmon::report::{escape::is_unsafe, model::Report};
+use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
+use serde_json::{Map, Value};
+use tests::report::{
+    FORMATS, FORMULAS, HOSTILE, busy, coloured, crowded, hostile, plain, quiet, unwatched,
+};
+use unicode_width::UnicodeWidthStr as _;
+
+const SCHEMA: &str = include_str!("../../docs/report.schema.json");
+
+fn format(extension: &str, report: &Report) -> String {
+    let (_, format) = FORMATS.iter().find(|(name, _)| *name == extension).unwrap();
+    format(report)
+}
+
+/// No schema of an object lets through what it does not name.
+fn close(schema: &mut Value) {
+    match schema {
+        Value::Object(object) => {
+            if object.contains_key("properties") {
+                object.insert("additionalProperties".into(), false.into());
+            }
+            object.values_mut().for_each(close);
+        }
+        Value::Array(array) => array.iter_mut().for_each(close),
+        _ => (),
+    }
+}
+
+#[test]
+fn the_json_is_as_its_schema_says_field_by_field() {
+    let open: Value = serde_json::from_str(SCHEMA).unwrap();
+    let mut closed = open.clone();
+    close(&mut closed);
+    assert!(jsonschema::meta::is_valid(&open));
+    let closed = jsonschema::draft202012::options()
+        .should_validate_formats(true)
+        .build(&closed)
+        .unwrap();
+    for report in [busy(), quiet(), unwatched(), hostile()] {
+        let json: Value = serde_json::from_str(&format("json", &report)).unwrap();
+        let errors: Vec<String> = closed
+            .iter_errors(&json)
+            .map(|error| format!("{}: {error}", error.instance_path()))
+            .collect();
+        assert_eq!(errors, Vec::<String>::new());
+    }
+    // And the schema would notice.
+    let json: Value = serde_json::from_str(&format("json", &busy())).unwrap();
+    let spoilt = |change: fn(&mut Map<String, Value>)| {
+        let mut json = json.clone();
+        change(json["clients"][0].as_object_mut().unwrap());
+        json
+    };
+    for json in [
+        spoilt(|client| drop(client.insert("undocumented".into(), 1.into()))),
+        spoilt(|client| drop(client.remove("verdict"))),
+        spoilt(|client| drop(client.insert("verdict".into(), "fine".into()))),
+        spoilt(|client| drop(client.insert("first_seen".into(), "yesterday".into()))),
+    ] {
+        assert!(!closed.is_valid(&json));
+    }
+}
+
+#[test]
+fn json_of_hostile_strings_is_json_and_says_them_as_they_are() {
+    let json = format("json", &hostile());
+    assert!(json.chars().all(|c| c == '\n' || !is_unsafe(c)));
+    let value: Value = serde_json::from_str(&json).unwrap();
+    for (client, text) in value["clients"].as_array().unwrap().iter().zip(HOSTILE) {
+        assert_eq!(client["name"], *text);
+        assert_eq!(client["client"]["workload"]["container"]["image"], *text);
+    }
+}
+
+#[test]
+fn the_first_line_of_the_text_is_the_answer() {
+    for (report, begin) in [
+        (busy(), "NOT READY: 7 of 11 clients must change"),
+        (quiet(), "READY: nobody called"),
+        (unwatched(), "INCONCLUSIVE: nobody has watched yet."),
+    ] {
+        let text = plain(&report, 100);
+        assert!(text.starts_with(begin), "{text}");
+    }
+}
+
+#[test]
+fn the_text_is_no_wider_than_the_terminal_but_for_what_is_pasted() {
+    for report in [busy(), quiet(), unwatched(), hostile(), crowded(50)] {
+        let pasted: Vec<String> = report
+            .clients
+            .iter()
+            .flat_map(|client| &client.judgement.remedy.commands)
+            .chain(report.next_steps.iter().flat_map(|step| &step.commands))
+            .flat_map(|command| command.lines().map(str::to_owned))
+            .collect();
+        for width in [80, 100, 160] {
+            for line in plain(&report, width).lines() {
+                let line = line.trim_start();
+                let is_pasted = line.starts_with("See https://")
+                    || line.starts_with("restart '")
+                    || pasted.iter().any(|command| command == line);
+                assert!(line.width() <= width || is_pasted, "{width}: {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn commands_are_whole_and_alone_on_their_line() {
+    for text in [plain(&busy(), 80), format("md", &busy())] {
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        for step in busy().next_steps {
+            for command in &step.commands {
+                assert!(lines.contains(&&**command), "{command}");
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_that_a_terminal_obeys_comes_from_a_process() {
+    for extension in ["txt", "md", "csv", "json"] {
+        let text = format(extension, &hostile());
+        let bad = text
+            .chars()
+            .find(|c| *c != '\n' && is_unsafe(*c) && *c != '\u{200b}');
+        assert_eq!(bad, None, "{extension}");
+    }
+    // Colours are the only escapes: ESC [ digits ; m.
+    let text = coloured(&hostile(), 100);
+    for escape in text.split('\x1b').skip(1) {
+        let end = escape.find(|c: char| !matches!(c, '[' | ';' | '0'..='9'));
+        assert_eq!(
+            end.and_then(|at| escape[at..].chars().next()),
+            Some('m'),
+            "{escape:?}"
+        );
+    }
+}
+
+#[test]
+fn markdown_of_hostile_strings_has_only_our_markup() {
+    for report in [busy(), hostile()] {
+        let text = format("md", &report);
+        let mut cells = 0;
+        let mut rows = 0;
+        let mut in_code = false;
+        for event in Parser::new_ext(&text, Options::all()) {
+            match event {
+                Event::Html(html) | Event::InlineHtml(html) => {
+                    assert_eq!(html.as_ref(), "", "HTML");
+                }
+                Event::Start(Tag::Image { dest_url, .. }) => {
+                    assert_eq!(dest_url.as_ref(), "", "image");
+                }
+                Event::Start(Tag::Link { dest_url, .. }) => {
+                    assert!(
+                        dest_url.starts_with("https://docs.aws.amazon.com/"),
+                        "{dest_url}"
+                    );
+                }
+                Event::Start(Tag::TableRow) => rows += 1,
+                Event::Start(Tag::TableCell) => cells += 1,
+                Event::Start(Tag::CodeBlock(_)) => in_code = true,
+                Event::End(TagEnd::CodeBlock) => in_code = false,
+                Event::Text(text) if !in_code => {
+                    // What GitHub would find in plain text, it finds as it is shown.
+                    for link in ["@octocat", "@everyone", "http://evil", "www.evil", "#1 "] {
+                        assert!(!text.contains(link), "{link} in {text}");
+                    }
+                }
+                Event::InlineMath(math) | Event::DisplayMath(math) => {
+                    assert_eq!(math.as_ref(), "", "math");
+                }
+                _ => (),
+            }
+        }
+        let metrics = report.cloudwatch.unwrap().metrics.len();
+        assert_eq!(rows, report.clients.len() + metrics);
+        assert_eq!(cells, (report.clients.len() + 1) * 8 + (metrics + 1) * 6);
+    }
+}
+
+#[test]
+fn the_markdown_shows_each_hostile_string_in_its_own_cell() {
+    let text = format("md", &hostile());
+    let mut codes = Vec::new();
+    for event in Parser::new_ext(&text, Options::all()) {
+        if let Event::Code(code) = event {
+            codes.push(code.into_string());
+        }
+    }
+    for hostile in HOSTILE
+        .iter()
+        .filter(|text| text.chars().all(|c| !is_unsafe(c)))
+    {
+        assert!(codes.iter().any(|code| code == hostile), "{hostile}");
+    }
+}
+
+#[test]
+fn csv_of_hostile_strings_has_a_row_for_each_client_and_no_formula() {
+    let report = hostile();
+    let text = format("csv", &report);
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let columns = reader.headers().unwrap().len();
+    let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+    assert_eq!(rows.len(), report.clients.len());
+    assert_eq!(text.lines().count(), rows.len() + 1, "a row is a line");
+    for row in &rows {
+        assert_eq!(row.len(), columns);
+        for cell in row {
+            assert!(
+                !cell.trim_start().starts_with(['=', '+', '-', '@', '＝']),
+                "{cell}"
+            );
+        }
+    }
+    let programs: Vec<&str> = rows.iter().map(|row| &row[4]).collect();
+    assert!(
+        FORMULAS
+            .iter()
+            .any(|text| programs.contains(&&*format!("'{text}")))
+    );
+}
+
+#[test]
+fn a_report_without_clients_is_a_report_in_every_format() {
+    for report in [quiet(), unwatched()] {
+        for (extension, format) in FORMATS {
+            let text = format(&report);
+            assert!(!text.is_empty(), "{extension}");
+            if !matches!(extension, "json" | "csv") {
+                assert!(
+                    text.contains("No call to the metadata service was seen."),
+                    "{extension}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_thousand_clients_are_written_in_no_time() {
+    let report = crowded(1000);
+    for (extension, format) in FORMATS {
+        let begin = Instant::now();
+        let text = format(&report);
+        let took = begin.elapsed();
+        // Unoptimized, on a busy machine; what is quadratic takes minutes.
+        assert!(took < Duration::from_secs(10), "{extension} took {took:?}");
+        assert!(text.len() < 30_000_000, "{extension}: {} bytes", text.len());
+        let names = report.clients.iter().map(|client| &client.client.program);
+        let names = names.step_by(111);
+        let missing = names.filter(|name| !text.contains(name.as_str())).count();
+        assert_eq!(missing, 0, "{extension}");
+    }
+}
