@@ -3,9 +3,10 @@
 //!
 //! Data flows one way, from left to right, and each module knows only those to its left:
 //! [`capture`] (kernel to typed events) → [`http`] (bytes to calls) → [`identity`] (who called)
-//! → [`report`] and [`export`] (for people and for machines). [`pipeline`] joins them,
-//! [`sandbox`] stands beside them: a private network with a simulated IMDS. [`command`] is the
-//! command line.
+//! → [`ledger`] (counts and evidence) → [`verdict`] (what that means) → [`report`] and [`export`]
+//! (for people and for machines). [`pipeline`] joins the first three, [`knowledge`] is what they
+//! look up, [`sandbox`] stands beside them: a private network with a simulated IMDS. [`command`]
+//! is the command line.
 
 pub mod capture;
 pub mod command;

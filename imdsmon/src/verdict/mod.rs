@@ -1,7 +1,23 @@
 //! From evidence to an answer: may this instance be flipped, who must change what, and how sure
 //! is that.
 
+mod host;
+mod judge;
+mod remedy;
+mod rule;
+mod tally;
+
+use std::time::Duration;
+
 use serde::Serialize;
+
+pub use host::assess;
+pub use judge::judge;
+pub use remedy::{DRY_RUN, INSTANCE_ID};
+pub use rule::Rule;
+use tally::Tally;
+
+use crate::{capture::event::UnixNanos, ledger::Entry};
 
 /// What flipping the instance to `HttpTokens=required` means for a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -50,10 +66,66 @@ pub struct Judgement {
     pub needs_action: bool,
     /// How sure this is.
     pub confidence: Confidence,
+    /// What the client gets once the instance is flipped.
+    pub outlook: Outlook,
     /// Why, in a sentence.
     pub reason: String,
     /// What to do.
     pub remedy: Remedy,
+}
+
+/// What a client gets of what it asks for, once the instance is flipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outlook {
+    /// Nothing, unless the client itself is changed.
+    Nothing,
+    /// What it asks for with a token. Whether it can do without the rest cannot be known.
+    Part,
+    /// Everything, once it can get a token: the hop limit, a proxy or throttling is in the way.
+    AllOnceMended,
+    /// Everything.
+    All,
+}
+
+impl Outlook {
+    /// Whether it gets data, if it can get a token.
+    #[must_use]
+    pub fn gets_data(self) -> bool {
+        self != Self::Nothing
+    }
+}
+
+/// When there is enough to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Time that must be watched; a day by default.
+    pub min_window: Duration,
+    /// Now, if watching is meant to go on: then it must not have ended long ago.
+    pub now: Option<UnixNanos>,
+}
+
+/// The answer for the instance and for each client.
+#[derive(Clone, Debug)]
+pub struct Assessment<'a> {
+    /// In a word.
+    pub verdict: HostVerdict,
+    /// Why, in a sentence. Holds clients' names, which are untrusted.
+    pub sentence: String,
+    /// What makes it inconclusive, each in a sentence; also there beside a "not ready".
+    pub doubts: Vec<String>,
+    /// The clients, worst first.
+    pub clients: Vec<Judged<'a>>,
+}
+
+/// A client and what was concluded about it.
+#[derive(Clone, Debug)]
+pub struct Judged<'a> {
+    /// What is known of it.
+    pub entry: &'a Entry,
+    /// What was concluded.
+    pub judgement: Judgement,
+    tally: Tally,
 }
 
 /// What a judgement rests on.
@@ -80,3 +152,8 @@ pub struct Remedy {
     /// Page that describes it.
     pub reference: Option<String>,
 }
+
+#[cfg(test)]
+mod host_tests;
+#[cfg(test)]
+mod tests;
