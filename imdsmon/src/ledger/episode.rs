@@ -22,7 +22,7 @@ const FAMILIES: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 /// Token requests of one process, or one family, that are remembered.
 const ATTEMPTS: usize = 16;
 /// Tokenless calls of one process that may still be judged anew.
-const OPEN: usize = 64;
+const OPEN: usize = 128;
 /// Paths of one process that were refused without a token.
 const REFUSED: usize = 16;
 /// How long after a token request of one process its sibling's call is explained by it.

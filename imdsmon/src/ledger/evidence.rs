@@ -3,9 +3,9 @@
 
 use std::fmt::Write as _;
 
-use super::entry::{Answer, Evidence, How, PathSeen, Sample};
+use super::entry::{Answer, Cell, Evidence, How, PathSeen, Sample};
 use crate::{
-    capture::bytes::Bytes,
+    capture::{bytes::Bytes, event::UnixNanos},
     http::call::{Call, Version},
     identity::{Caller, Process},
     knowledge::{PathClass, Sdk},
@@ -21,6 +21,8 @@ const TEXT: usize = 256;
 const TARGET: usize = 512;
 /// Bytes of a sample's arguments, all together.
 const ARGS: usize = 1024;
+/// How much newer than the latest sample a call must be to take its place.
+const FRESH: UnixNanos = 1_000_000_000;
 /// Ancestors of a sample.
 const ANCESTORS: usize = 8;
 
@@ -42,6 +44,19 @@ impl Evidence {
         if call.version != Version::Token {
             self.note_path(cut(&call.path, TEXT), seen);
         }
+    }
+
+    /// Whether a call of this kind is worth to be kept: a busy client shows nothing new by most.
+    pub(super) fn wants_sample(&self, kind: &Cell, time: UnixNanos) -> bool {
+        let version = version_name(kind.version);
+        let same = |s: &&Sample| s.version == version && s.how == kind.how;
+        let kept = self.samples.iter().filter(same);
+        let weight = (kind.answer == Answer::Ok, kind.path);
+        kept.clone().count() < 2
+            || kept.clone().all(|sample| self.weight(sample) < weight)
+            || kept
+                .clone()
+                .all(|sample| time.saturating_sub(sample.time) >= FRESH)
     }
 
     /// Keeps a call to look at: of each kind the one that says most, and the latest.
@@ -68,7 +83,7 @@ impl Evidence {
     }
 
     /// A sample was made of a call that later evidence shows in another light.
-    pub(super) fn correct(&mut self, time: i64, pid: u32, from: How, how: How) {
+    pub(super) fn correct(&mut self, time: UnixNanos, pid: u32, from: How, how: How) {
         let is_meant =
             |s: &Sample| s.version == "v1" && (s.time, s.pid, s.how) == (time, Some(pid), from);
         let meant: Vec<Sample> = self.samples.extract_if(.., |s| is_meant(s)).collect();

@@ -8,7 +8,9 @@ mod episode;
 mod evidence;
 mod roster;
 
-use std::{collections::BTreeMap, rc::Rc};
+use std::{collections::BTreeMap, num::NonZeroUsize, rc::Rc};
+
+use lru::LruCache;
 
 pub use coverage::Coverage;
 pub use entry::{Answer, Cell, Entry, Evidence, How, Sample};
@@ -18,19 +20,23 @@ pub use roster::{OTHERS, UNKNOWN};
 
 use crate::{
     http::call::{Call, Finding},
-    identity::{Caller, client::Client},
+    identity::{Caller, Process, client::Client},
     knowledge::{Knowledge, Sdk},
     pipeline::Attributed,
 };
 
+/// Processes whose client is remembered.
+const PROCESSES: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 /// Nanoseconds of an hour.
 const HOUR: i64 = 3600 * 1_000_000_000;
 
 /// What every client did, as far as it was not taken out yet.
 pub struct Ledger {
     knowledge: Rc<Knowledge>,
-    entries: BTreeMap<Client, Entry>,
+    entries: BTreeMap<Rc<Client>, Entry>,
     roster: Roster,
+    /// Who a process is counted as: it calls more than once.
+    known: LruCache<u32, (Rc<Process>, Rc<Client>)>,
     episodes: Episodes,
     /// When somebody watched, and how well.
     pub coverage: Coverage,
@@ -44,6 +50,7 @@ impl Ledger {
             knowledge,
             entries: BTreeMap::new(),
             roster: Roster::default(),
+            known: LruCache::new(PROCESSES),
             episodes: Episodes::default(),
             coverage: Coverage::default(),
         }
@@ -56,7 +63,7 @@ impl Ledger {
             caller,
             sdk,
         } = found;
-        let client = self.roster.admit(client(caller));
+        let client = self.client(caller);
         match finding {
             Finding::Call(call) => self.call(client, call, caller, sdk.as_ref()),
             Finding::Unparsed(unparsed) => {
@@ -78,7 +85,7 @@ impl Ledger {
         std::mem::take(&mut self.entries).into_values().collect()
     }
 
-    /// Calls that are counted with others because there were too many clients.
+    /// How often a process was counted with others because there were too many clients.
     #[must_use]
     pub fn crowded_out(&self) -> u64 {
         self.roster.crowded_out()
@@ -91,7 +98,7 @@ impl Ledger {
         self.episodes.forgotten()
     }
 
-    fn call(&mut self, client: Client, call: &Call, caller: &Caller, sdk: Option<&Sdk>) {
+    fn call(&mut self, client: Rc<Client>, call: &Call, caller: &Caller, sdk: Option<&Sdk>) {
         let answer = Answer::of(call);
         let class = self.knowledge.path_class(&call.method, &call.path);
         let mut kind = Cell {
@@ -131,27 +138,39 @@ impl Ledger {
         }
         entry.count(kind, 1);
         entry.evidence.note(call, sdk, class);
-        let sample = Sample::of(call, caller, kind.how, answer);
-        entry.evidence.note_sample(sample);
+        if entry.evidence.wants_sample(&kind, call.time) {
+            let sample = Sample::of(call, caller, kind.how, answer);
+            entry.evidence.note_sample(sample);
+        }
     }
 
-    fn entry(&mut self, client: Client, time: i64) -> &mut Entry {
-        let new = |client: &Client| Entry::new(client.clone(), time);
+    fn entry(&mut self, client: Rc<Client>, time: i64) -> &mut Entry {
+        let new = |client: &Rc<Client>| Entry::new(Client::clone(client), time);
         let entry = self.entries.entry(client).or_insert_with_key(new);
         entry.touch(time);
         entry
     }
-}
 
-fn client(caller: &Caller) -> Client {
-    match &caller.process {
-        Some(process) => Client::of(process),
-        None => Client {
-            program: UNKNOWN.into(),
-            ..Client::default()
-        },
+    fn client(&mut self, caller: &Caller) -> Rc<Client> {
+        let Some(process) = &caller.process else {
+            let unknown = Client {
+                program: UNKNOWN.into(),
+                ..Client::default()
+            };
+            return Rc::new(self.roster.admit(unknown));
+        };
+        match self.known.get(&process.pid) {
+            Some((known, client)) if Rc::ptr_eq(known, process) => Rc::clone(client),
+            _ => {
+                let client = Rc::new(self.roster.admit(Client::of(process)));
+                let known = (Rc::clone(process), Rc::clone(&client));
+                self.known.put(process.pid, known);
+                client
+            }
+        }
     }
 }
+
 #[cfg(test)]
 pub(crate) mod any_calls_tests;
 #[cfg(test)]

@@ -49,7 +49,7 @@ impl Roster {
         }
     }
 
-    /// Calls of clients that had no entry of their own.
+    /// How often a process was counted with others.
     pub(super) fn crowded_out(&self) -> u64 {
         self.crowded_out
     }
