@@ -88,17 +88,9 @@ impl Knowledge {
     /// `program` may have arguments behind it.
     #[must_use]
     pub fn program(&self, user_agents: &[&str], program: &str) -> Option<&ProgramFacts> {
-        let words: Vec<_> = program.split_whitespace().take(64).collect();
-        let is_run = |facts: &ProgramFacts| {
-            let mut executables = facts.executables.iter();
-            executables.any(|name| words.iter().any(|word| is_file(word, name)))
-        };
-        let is_said = |facts: &ProgramFacts| {
-            let mut products = user_agents.iter().flat_map(|a| product::products(a));
-            products.any(|p| facts.agents.iter().any(|a| a.eq_ignore_ascii_case(p.name)))
-        };
+        let is_said = |facts: &ProgramFacts| user_agents.iter().any(|a| facts.is_said_by(a));
         let mut all = self.data.program.iter();
-        all.find(|facts| is_said(facts) || is_run(facts))
+        all.find(|facts| is_said(facts) || facts.is_run_by(program))
     }
 
     /// The version that a User-Agent gives for a program's product.
@@ -127,6 +119,22 @@ impl Knowledge {
         self.data.program.splice(0..0, program);
         self.data.cloud.splice(0..0, cloud);
         self.data.path.splice(0..0, path);
+    }
+}
+
+impl ProgramFacts {
+    /// Whether a User-Agent names it.
+    #[must_use]
+    pub fn is_said_by(&self, user_agent: &str) -> bool {
+        let mut products = product::products(user_agent);
+        products.any(|p| self.agents.iter().any(|a| a.eq_ignore_ascii_case(p.name)))
+    }
+
+    /// Whether a program, perhaps with arguments behind it, is it.
+    #[must_use]
+    pub fn is_run_by(&self, program: &str) -> bool {
+        let mut words = program.split_whitespace().take(64);
+        words.any(|word| self.executables.iter().any(|name| is_file(word, name)))
     }
 }
 

@@ -1,14 +1,12 @@
 //! One client: which rule fits.
 
-use super::{
-    Confidence, Judgement, Verdict,
-    remedy::{self, Case},
-    rule::Rule,
-    tally::Tally,
-};
+use super::{Confidence, Judgement, Verdict, reason::Case, remedy, rule::Rule, tally::Tally};
 use crate::{
-    knowledge::{Knowledge, ProgramFacts, Sdk, SdkFacts, version::Version},
-    ledger::{Entry, How, Sample, UNKNOWN, entry::is_ec2},
+    knowledge::{Knowledge, PathClass, ProgramFacts, Sdk, SdkFacts, version::Version},
+    ledger::{
+        Entry, How, Sample, UNKNOWN,
+        entry::{PathSeen, is_ec2},
+    },
 };
 
 /// What flipping the instance means for a client.
@@ -61,19 +59,24 @@ pub(super) struct MadeWith<'a> {
 impl<'a> MadeWith<'a> {
     fn of(entry: &Entry, knowledge: &'a Knowledge) -> Self {
         let tokenless = entry.evidence.samples.iter().filter(|s| s.version == "v1");
-        let mut agents: Vec<_> = tokenless.filter_map(|s| s.user_agent.as_deref()).collect();
+        let said = tokenless.map(|sample| sample.user_agent.as_deref());
+        let mut agents: Vec<_> = said.clone().flatten().collect();
         agents.sort_unstable();
         agents.dedup();
         let sdks = agents.iter().filter_map(|agent| knowledge.sdk(agent));
         // Of several the one that is known; of these the one that stands first by name.
         let sdk = sdks.min_by_key(|sdk| (knowledge.sdk_facts(sdk).is_none(), sdk.clone()));
-        let program =
-            knowledge
-                .program(&agents, &entry.client.program)
-                .filter(|facts| match &facts.option {
-                    Some(option) => has_argument(&entry.evidence.samples, option),
-                    None => true,
-                });
+        let program = knowledge
+            .program(&agents, &entry.client.program)
+            .filter(|facts| match &facts.option {
+                Some(option) => has_argument(&entry.evidence.samples, option),
+                None => true,
+            })
+            // One library that names itself does not speak for another in the program.
+            .filter(|facts| {
+                let is_its = |agent: Option<&str>| agent.is_some_and(|a| facts.is_said_by(a));
+                facts.is_run_by(&entry.client.program) || said.clone().all(is_its)
+            });
         let by_agent = program.and_then(|facts| Knowledge::program_version(facts, &agents));
         let by_package = || {
             let package = entry.client.package.as_deref()?;
@@ -98,6 +101,15 @@ impl<'a> MadeWith<'a> {
         minimum
             .zip(version)
             .is_some_and(|(minimum, version)| version < *minimum)
+    }
+
+    /// Whether it is known what makes the program call without tokens, or since when it does not.
+    pub(super) fn is_known_tokenless(&self) -> bool {
+        let says_when = |facts: &ProgramFacts| {
+            let since = facts.tokens_since.as_ref().or(facts.retries_since.as_ref());
+            since.is_some() || facts.option.is_some()
+        };
+        self.program.is_some_and(says_when) && !self.asks_first()
     }
 
     /// Whether the program asks again with a token when it is refused.
@@ -175,15 +187,30 @@ fn served(entry: &Entry, tally: &Tally, made_with: &MadeWith<'_>) -> Rule {
             Rule::BothWays
         };
     }
-    if made_with.program.is_some() && !made_with.asks_first() {
+    if asks_only_for_root(entry) {
+        Rule::OnlyTheRoot
+    } else if made_with.is_known_tokenless() {
         Rule::KnownTokenless
     } else if made_with.is_old_sdk() {
         Rule::OldSdk
     } else if made_with.sdk_facts.is_some() {
         Rule::CurrentSdk
+    } else if made_with.program.is_some() && !made_with.asks_first() {
+        Rule::KnownTokenless
     } else {
         Rule::Tokenless
     }
+}
+
+/// `/` lists the versions, which nobody needs: libraries of other clouds look there for a header
+/// that IMDS does not send (google-auth's `ping`).
+fn asks_only_for_root(entry: &Entry) -> bool {
+    let evidence = &entry.evidence;
+    let mut tokenless = evidence.paths.iter().filter(|(_, seen)| seen.tokenless > 0);
+    let is_harmless = |(path, seen): (&String, &PathSeen)| {
+        path.trim_matches('/').is_empty() || seen.class == PathClass::OtherCloud
+    };
+    evidence.more_paths == 0 && tokenless.all(is_harmless)
 }
 
 /// The failure that explains most tokenless calls.

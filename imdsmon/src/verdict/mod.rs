@@ -3,6 +3,7 @@
 
 mod host;
 mod judge;
+mod reason;
 mod remedy;
 mod rule;
 mod tally;

@@ -43,6 +43,8 @@ pub enum Rule {
     KnownToRetry,
     /// Asks only for paths that other clouds have.
     OtherClouds,
+    /// Asks only for `/`.
+    OnlyTheRoot,
     /// Asks only for what is not there.
     NotFound,
     /// Tokenless and never answered.
@@ -57,7 +59,7 @@ pub enum Rule {
 
 impl Rule {
     /// All of them, in the order of [`Verdict`].
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Tokenless,
         Self::OldSdk,
         Self::CurrentSdk,
@@ -77,6 +79,7 @@ impl Rule {
         Self::Retries,
         Self::KnownToRetry,
         Self::OtherClouds,
+        Self::OnlyTheRoot,
         Self::NotFound,
         Self::Unanswered,
         Self::NoRequest,
@@ -107,6 +110,7 @@ impl Rule {
             Self::Retries => "retries",
             Self::KnownToRetry => "known-to-retry",
             Self::OtherClouds => "other-clouds",
+            Self::OnlyTheRoot => "only-the-root",
             Self::NotFound => "not-found",
             Self::Unanswered => "unanswered",
             Self::NoRequest => "no-request",
@@ -130,9 +134,11 @@ impl Rule {
             Self::HeaderInArguments | Self::EmptyHeader | Self::BadToken => Verdict::EmptyToken,
             Self::OtherServer | Self::NamelessServer => Verdict::NotImds,
             Self::Retries | Self::KnownToRetry => Verdict::Survives,
-            Self::OtherClouds | Self::NotFound | Self::Unanswered | Self::NoRequest => {
-                Verdict::Probe
-            }
+            Self::OtherClouds
+            | Self::OnlyTheRoot
+            | Self::NotFound
+            | Self::Unanswered
+            | Self::NoRequest => Verdict::Probe,
             Self::TokensOnly | Self::NoTokenToGet => Verdict::Ready,
         }
     }
@@ -145,6 +151,7 @@ impl Rule {
             | Self::ListThenRead
             | Self::FallsBackAndPlain
             | Self::NamelessServer
+            | Self::OnlyTheRoot
             | Self::Unanswered
             | Self::NoRequest => Confidence::Likely,
             _ => Confidence::Seen,

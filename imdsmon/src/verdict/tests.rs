@@ -273,6 +273,18 @@ fn what_is_known_of_a_program_counts_for_its_version_only() {
 }
 
 #[test]
+fn a_library_that_is_known_does_not_speak_for_another() {
+    let salt = tokenless("/latest/").by(&app()).agent("Salt/3007.4");
+    let other = tokenless(ID).by(&app()).at(1).agent("Python-urllib/3.11");
+    assert_is(
+        &judged([salt, other]),
+        Rule::Tokenless,
+        true,
+        Outlook::Nothing,
+    );
+}
+
+#[test]
 fn an_option_that_turns_tokens_off_is_named() {
     let with = |option: &str| {
         let s3fs = process(7, &["s3fs", "b", "/mnt", "-o", option]);
@@ -296,6 +308,10 @@ fn who_only_looks_around_loses_nothing() {
         false,
         Outlook::All,
     );
+    let root = [tokenless("/").by(&app()), gcp.clone()];
+    assert_is(&judged(root), Rule::OnlyTheRoot, false, Outlook::All);
+    let more = [tokenless("/").by(&app()), tokenless("/latest/").by(&app())];
+    assert_is(&judged(more), Rule::Tokenless, true, Outlook::Nothing);
     let nothing = tokenless("/latest/meta-data/spot").by(&app()).status(404);
     assert_is(&judged([nothing]), Rule::NotFound, false, Outlook::All);
     let silent = tokenless(ID).by(&app()).silent();
