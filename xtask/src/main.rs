@@ -9,6 +9,7 @@
 )]
 
 mod bench;
+mod clients;
 mod debian;
 mod demo;
 mod ebpf;

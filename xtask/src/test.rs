@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything that can be tested on this machine.
 
+use crate::clients;
 use crate::debian::{self, Installer};
 use crate::process::{self, BUILD};
 use crate::progress::{note, step, yellow};
@@ -12,11 +13,15 @@ use std::time::Duration;
 /// Real clients that the end-to-end tests run, by package.
 const CLIENTS: &[&str] = &["curl", "wget", "python3"];
 
+/// More of them, whose package has another name than what is run.
+const MORE_CLIENTS: &[&str] = &["ruby-aws-sdk-core"];
+
 /// Run all tests: unit, property, documentation, and end to end on this kernel.
 ///
 /// The end-to-end tests load imdsmon into the running kernel and let real programs (curl, wget,
-/// python) call a simulated IMDS in a network namespace of their own. They need root; what
-/// cannot run here is named as SKIPPED, with the reason. `cargo xtask vm` runs other kernels.
+/// python, SDKs old and new) call a simulated IMDS in a network namespace of their own. They need
+/// root; what cannot run here is named as SKIPPED, with the reason. `cargo xtask vm` runs other
+/// kernels.
 #[derive(clap::Args)]
 pub struct Args {
     /// Run only tests whose name contains one of these.
@@ -30,8 +35,11 @@ pub struct Args {
 /// Builds, says what cannot run, and tests.
 pub fn run(args: &Args, installer: &Installer) -> Result<()> {
     let root = workspace::root()?;
+    let sdks = workspace::target(&root).join("clients");
     if debian::is_root() {
         installer.try_ensure(CLIENTS, "clients of the end-to-end tests");
+        installer.try_ensure(MORE_CLIENTS, "clients of the end-to-end tests");
+        clients::install(&sdks, installer);
     }
     for reason in skipped() {
         note(format!("{}: {reason}", yellow("SKIPPED")));
@@ -57,6 +65,7 @@ pub fn run(args: &Args, installer: &Installer) -> Result<()> {
                 "IMDSMON_BIN",
                 workspace::target(&root).join("debug/imdsmon"),
             )
+            .env("IMDSMON_TEST_CLIENTS_DIR", &sdks)
             .env("IMDSMON_TEST_REPEAT", args.repeat.to_string());
         process::run(&mut test, limit(args.repeat))
     })
