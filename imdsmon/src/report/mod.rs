@@ -3,6 +3,7 @@
 pub mod csv;
 pub mod escape;
 pub mod json;
+pub mod instance;
 pub mod line;
 pub mod markdown;
 pub mod model;
