@@ -1,6 +1,7 @@
 //! For people.
 
 pub mod csv;
+pub mod cloudwatch;
 pub mod escape;
 pub mod json;
 pub mod instance;
