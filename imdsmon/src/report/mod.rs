@@ -8,6 +8,7 @@ pub mod instance;
 pub mod line;
 pub mod markdown;
 pub mod model;
+pub mod next_steps;
 pub mod summary;
 pub mod text;
 pub mod words;
