@@ -15,6 +15,7 @@ pub mod neighbour;
 pub mod report;
 pub mod story;
 pub mod time;
+pub mod verdict;
 pub mod watch;
 
 use std::{
@@ -25,6 +26,7 @@ use std::{
 
 pub use cgroup::Cgroup;
 pub use story::{Call, Scene, Who, optional, play, send};
+pub use verdict::Recorded;
 pub use watch::Watch;
 
 /// A program of this workspace, as `cargo xtask test` built it.
@@ -52,6 +54,28 @@ pub fn program(name: &str) -> PathBuf {
         program.display()
     );
     program
+}
+
+/// The directory of an SDK that `cargo xtask test` installed; `None` if it could not, which is told.
+#[must_use]
+pub fn sdk(name: &str) -> Option<PathBuf> {
+    let directory = std::env::var_os("IMDSMON_TEST_CLIENTS_DIR").map_or_else(
+        || {
+            // target/PROFILE/deps/TEST stands two above target/clients.
+            let test = std::env::current_exe().unwrap_or_default();
+            test.ancestors()
+                .nth(3)
+                .map(|target| target.join("clients"))
+                .unwrap_or_default()
+        },
+        PathBuf::from,
+    );
+    let sdk = directory.join(name);
+    if sdk.is_dir() {
+        return Some(sdk);
+    }
+    eprintln!("SKIPPED: {name} is not installed: run the tests with `cargo xtask test`");
+    None
 }
 
 /// A copy of `wire-client` that every user can run, and whose path nobody else's client has.
