@@ -1,7 +1,11 @@
 //! The network namespace itself: made, named, entered.
+//!
+//! A service without `CAP_SYS_ADMIN` can make none, but its service manager may have given it one
+//! of its own (`PrivateNetwork=` of systemd). Then that one is used: what has no link but `lo` has
+//! no way out either.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io,
     os::{
         fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
@@ -17,22 +21,36 @@ use super::SandboxError;
 pub(super) struct Namespace {
     file: Arc<OwnedFd>,
     inode: u32,
+    /// The whole process is in it already.
+    inherited: bool,
 }
 
+/// Process 2 is `kthreadd`: the kernel's threads stay in the host's namespace.
+const HOST: &str = "/proc/2/ns/net";
+const OWN: &str = "/proc/thread-self/ns/net";
+/// The calling thread's links: two lines of headings, then one line for each.
+const LINKS: &str = "/proc/thread-self/net/dev";
+
 impl Namespace {
-    /// Moves the calling thread, and it alone, to a new network namespace.
+    /// Moves the calling thread, and it alone, to a new network namespace; stays where it is if
+    /// it may not, and is in a private one already.
     pub(super) fn unshare() -> Result<Self, SandboxError> {
         // SAFETY: no memory is involved; only this thread's namespace changes.
-        if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
-            let error = io::Error::last_os_error();
-            return Err(match error.raw_os_error() {
-                Some(libc::EPERM) => SandboxError::Privilege(error),
-                Some(libc::EINVAL | libc::ENOSYS) => SandboxError::Unsupported(error),
-                Some(libc::ENOSPC | libc::EUSERS) => SandboxError::Limit(error),
-                _ => SandboxError::Namespace(error),
-            });
+        if unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0 {
+            return Self::current(false);
         }
-        let file = File::open("/proc/thread-self/ns/net").map_err(SandboxError::Proc)?;
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            Some(libc::EPERM) if is_private() => Self::current(true),
+            Some(libc::EPERM) => Err(SandboxError::Privilege(error)),
+            Some(libc::EINVAL | libc::ENOSYS) => Err(SandboxError::Unsupported(error)),
+            Some(libc::ENOSPC | libc::EUSERS) => Err(SandboxError::Limit(error)),
+            _ => Err(SandboxError::Namespace(error)),
+        }
+    }
+
+    fn current(inherited: bool) -> Result<Self, SandboxError> {
+        let file = File::open(OWN).map_err(SandboxError::Proc)?;
         let inode = file.metadata().map_err(SandboxError::Proc)?.ino();
         // Inode numbers of namespaces are 32 bits wide (`ns_common.inum`).
         let inode =
@@ -40,11 +58,15 @@ impl Namespace {
         Ok(Self {
             file: Arc::new(file.into()),
             inode,
+            inherited,
         })
     }
 
     /// Moves the calling thread in. Safe to call between fork and exec.
     pub(super) fn join(&self) -> io::Result<()> {
+        if self.inherited {
+            return Ok(());
+        }
         // SAFETY: the descriptor is open for the call; no memory is involved.
         if unsafe { libc::setns(self.file.as_raw_fd(), libc::CLONE_NEWNET) } == 0 {
             Ok(())
@@ -61,5 +83,44 @@ impl Namespace {
 impl AsFd for Namespace {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
+    }
+}
+
+/// Whether the calling thread's namespace is not the host's and has no way out. What cannot be
+/// read counts against it.
+fn is_private() -> bool {
+    let (Ok(host), Ok(own), Ok(links)) = (
+        fs::read_link(HOST),
+        fs::read_link(OWN),
+        fs::read_to_string(LINKS),
+    ) else {
+        return false;
+    };
+    host != own && has_no_way_out(&links)
+}
+
+/// Whether `lo` is the only link of `/proc/net/dev`.
+fn has_no_way_out(links: &str) -> bool {
+    let mut names = links
+        .lines()
+        .skip(2)
+        .filter_map(|line| line.split(':').next());
+    names.next().map(str::trim) == Some("lo") && names.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_no_way_out;
+
+    const HEADINGS: &str = "Inter-|   Receive    |  Transmit\n face |bytes    |bytes\n";
+
+    #[test]
+    fn only_a_lone_loopback_has_no_way_out() {
+        let with = |links: &str| has_no_way_out(&format!("{HEADINGS}{links}"));
+        assert!(with("    lo:       0       0\n"));
+        assert!(!with("    lo:       0       0\n  ens5:       0       0\n"));
+        assert!(!with("  ens5:       0       0\n"));
+        assert!(!with(""));
+        assert!(!has_no_way_out(""));
     }
 }

@@ -31,7 +31,8 @@ pub(super) fn loopback_up() -> io::Result<()> {
     request(RouteNetlinkMessage::SetLink(message), 0)
 }
 
-/// Gives `lo` of the calling thread's network namespace one more address.
+/// Gives `lo` of the calling thread's network namespace an address. It may have it already, from
+/// a sandbox before this one in a namespace that was not made for it.
 pub(super) fn add_address(address: IpAddr) -> io::Result<()> {
     let (family, prefix_len, scope) = match address {
         IpAddr::V4(_) => (AddressFamily::Inet, 32, AddressScope::Host),
@@ -50,10 +51,14 @@ pub(super) fn add_address(address: IpAddr) -> io::Result<()> {
         AddressAttribute::Local(address),
         AddressAttribute::Address(address),
     ];
-    request(
+    let added = request(
         RouteNetlinkMessage::NewAddress(message),
         NLM_F_CREATE | NLM_F_EXCL,
-    )
+    );
+    match added {
+        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
+        added => added,
+    }
 }
 
 /// Sends one request and waits for its acknowledgement, which the kernel queues before `send`
