@@ -14,7 +14,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// Finds who on this EC2 instance still calls the metadata service (IMDS) without a token.
 ///
@@ -48,6 +48,12 @@ enum Command {
     Config(config::Args),
     #[command(hide = true)]
     SandboxClient(client::Args),
+}
+
+/// The definition of the command line, for man pages and completions.
+#[must_use]
+pub fn cli() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command line.
@@ -127,10 +133,8 @@ fn block_on<F: Future>(future: F) -> anyhow::Result<F::Output> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     #[test]
     fn the_command_line_is_consistent() {
-        super::Cli::command().debug_assert();
+        super::cli().debug_assert();
     }
 }
