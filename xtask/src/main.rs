@@ -10,8 +10,10 @@
 
 mod bench;
 mod clients;
+mod compile;
 mod debian;
 mod demo;
+mod dist;
 mod ebpf;
 mod process;
 mod progress;
@@ -48,6 +50,7 @@ enum Task {
     Demo(demo::Args),
     Vm(vm::Args),
     Bench(bench::Args),
+    Dist(dist::Args),
 }
 
 fn main() -> ExitCode {
@@ -68,5 +71,6 @@ fn run(task: Task, installer: &debian::Installer) -> Result<()> {
         Task::Demo(args) => demo::run(&args),
         Task::Vm(args) => vm::run(&args, installer),
         Task::Bench(args) => bench::run(&args, installer),
+        Task::Dist(args) => dist::run(&args, installer),
     }
 }

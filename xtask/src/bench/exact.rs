@@ -11,6 +11,7 @@ use crate::progress::{note, step};
 use crate::vm::archive::Archive;
 use crate::vm::cpio::Writer;
 use crate::vm::kernel::{self, Kernel, Wanted};
+use crate::vm::qemu::System;
 use crate::vm::{self, payload, qemu};
 use anyhow::{Context as _, Result, bail};
 use std::fs;
@@ -70,7 +71,7 @@ fn boot(
     let initramfs = home.join(format!("{}-bench.cpio", wanted.name));
     payload::pack(&programs, &kernel, &initramfs)?;
     append(&kernel, home, &initramfs, quick)?;
-    let output = qemu::run(&kernel, &initramfs, ICOUNT, LIMIT)?;
+    let output = qemu::run(&kernel, System::Initramfs(&initramfs), ICOUNT, LIMIT)?;
     fs::remove_file(&initramfs).with_context(|| format!("remove {}", initramfs.display()))?;
     if let Err(why) = vm::verdict(&output) {
         bail!("{why}; all of it in {}", output.log.display());

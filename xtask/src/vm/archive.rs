@@ -45,6 +45,11 @@ impl Archive {
         }
     }
 
+    /// The URI of the mirror of Debian's main archive.
+    pub fn mirror(&self) -> Result<String> {
+        Ok(self.mirrors()?.main)
+    }
+
     /// Names of packages that match a regular expression.
     pub fn search(&self, pattern: &str) -> Result<Vec<String>> {
         self.ready()?;
@@ -93,10 +98,7 @@ impl Archive {
             fs::create_dir_all(&directory)
                 .with_context(|| format!("create {}", directory.display()))?;
         }
-        let mirrors = match &self.mirror {
-            Some(main) => Mirrors::beside(main),
-            None => Mirrors::configured()?,
-        };
+        let mirrors = self.mirrors()?;
         let changed = self.write("sources.list", &sources(&mirrors))?;
         self.write("apt.conf", &self.settings())?;
         self.write("state/status", "")?;
@@ -107,6 +109,13 @@ impl Archive {
             self.write("updated", "")?;
         }
         Ok(())
+    }
+
+    fn mirrors(&self) -> Result<Mirrors> {
+        match &self.mirror {
+            Some(main) => Ok(Mirrors::beside(main)),
+            None => Mirrors::configured(),
+        }
     }
 
     fn apt(&self, program: &str) -> Command {

@@ -9,6 +9,8 @@ pub mod cpio;
 pub mod kernel;
 pub mod payload;
 pub mod qemu;
+pub mod root;
+mod systemd;
 
 use crate::debian::Installer;
 use crate::progress::{green, note, red, step, yellow};
@@ -16,6 +18,7 @@ use crate::workspace;
 use anyhow::{Context as _, Result, bail};
 use archive::Archive;
 use kernel::{KERNELS, Wanted};
+use qemu::System;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -50,6 +53,11 @@ pub struct Args {
     #[arg(long)]
     keep: bool,
 
+    /// Test the Debian package on a Debian with systemd instead, as root; see
+    /// xtask/src/vm/systemd.
+    #[arg(long, conflicts_with_all = ["kernels", "list", "keep"])]
+    systemd: bool,
+
     /// The URI of a Debian mirror; by default the one apt is configured with.
     #[arg(long, value_name = "URI")]
     mirror: Option<String>,
@@ -73,20 +81,30 @@ pub fn run(args: &Args, installer: &Installer) -> Result<()> {
         list(&home);
         return Ok(());
     }
-    let wanted = chosen(&args.kernels)?;
     let archive = Archive::new(&home, args.mirror.as_deref());
-    let mut table = Vec::new();
-    for kernel in wanted {
-        let outcome = step(&format!("kernel {}", kernel.name), || {
-            match boot(kernel, args, &root, &home, &archive, installer) {
-                Ok(Outcome::Failed(why)) => bail!("{why}"),
-                outcome => outcome,
-            }
+    if args.systemd {
+        let outcome = attempt("the package under systemd", || {
+            systemd::boot(&home, &archive, args.kvm, installer)
         });
-        let outcome = outcome.unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")));
+        return summarize(&[("systemd", outcome)]);
+    }
+    let mut table = Vec::new();
+    for kernel in chosen(&args.kernels)? {
+        let outcome = attempt(&format!("kernel {}", kernel.name), || {
+            boot(kernel, args, &root, &home, &archive, installer)
+        });
         table.push((kernel.name, outcome));
     }
     summarize(&table)
+}
+
+/// A machine that could not be tested has failed.
+fn attempt(title: &str, work: impl FnOnce() -> Result<Outcome>) -> Outcome {
+    let outcome = step(title, || match work() {
+        Ok(Outcome::Failed(why)) => bail!("{why}"),
+        outcome => outcome,
+    });
+    outcome.unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")))
 }
 
 pub fn chosen(names: &[String]) -> Result<Vec<&'static Wanted>> {
@@ -129,32 +147,35 @@ fn boot(
     let programs = payload::build(wanted.arch, root, home, archive, installer)?;
     let initramfs = home.join(format!("{}.cpio", wanted.name));
     payload::pack(&programs, &kernel, &initramfs)?;
-    let extra: &[&str] = if args.kvm { &["-accel", "kvm"] } else { &[] };
-    let output = qemu::run(&kernel, &initramfs, extra, LIMIT)?;
+    let system = System::Initramfs(&initramfs);
+    let output = qemu::run(&kernel, system, accelerator(args.kvm), LIMIT)?;
     if args.keep {
-        note(format!(
-            "by hand:\n{}",
-            qemu::command_line(&kernel, &initramfs)
-        ));
+        note(format!("by hand:\n{}", qemu::command_line(&kernel, system)));
     } else {
         fs::remove_file(&initramfs).with_context(|| format!("remove {}", initramfs.display()))?;
     }
-    for line in output
-        .console
-        .lines()
-        .filter(|line| line.starts_with(SUMMARY))
-    {
-        note(format!("{} | {line}", wanted.name));
+    Ok(judge(wanted.name, &output))
+}
+
+fn accelerator(kvm: bool) -> &'static [&'static str] {
+    if kvm { &["-accel", "kvm"] } else { &[] }
+}
+
+/// Shows what a machine said of itself, and what came of it.
+fn judge(name: &str, output: &qemu::Output) -> Outcome {
+    let said = output.console.lines();
+    for line in said.filter(|line| line.starts_with(SUMMARY)) {
+        note(format!("{name} | {line}"));
     }
-    Ok(match verdict(&output) {
+    match verdict(output) {
         Ok(()) => Outcome::Passed(output.seconds),
         Err(why) => {
             for line in last(&output.console, 30) {
-                note(format!("{} | {line}", wanted.name));
+                note(format!("{name} | {line}"));
             }
             Outcome::Failed(format!("{why}; all of it in {}", output.log.display()))
         }
-    })
+    }
 }
 
 /// A pass is one exact line, and no line that says otherwise.
@@ -203,7 +224,7 @@ fn summarize(table: &[(&str, Outcome)]) -> Result<()> {
     }
     match failures {
         0 => Ok(()),
-        _ => bail!("{failures} of {} kernels failed", table.len()),
+        _ => bail!("{failures} of {} machines failed", table.len()),
     }
 }
 

@@ -4,11 +4,11 @@ use super::archive::Archive;
 use super::cpio::Writer;
 use super::kernel::{Arch, Kernel};
 use super::qemu;
-use crate::debian::{self, Installer};
-use crate::process::{self, BUILD, QUESTION};
+use crate::compile;
+use crate::debian::Installer;
+use crate::process::{self, BUILD};
 use crate::progress::{note, step};
-use anyhow::{Context as _, Result, bail};
-use std::env::consts::ARCH;
+use anyhow::{Context as _, Result};
 use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
@@ -40,11 +40,7 @@ pub fn build(
 ) -> Result<Vec<Program>> {
     let target_dir = home.join("build");
     let cargo = |task: &[&str]| -> Result<Command> {
-        let mut cargo = match arch {
-            Arch::X86_64 if ARCH == "x86_64" => native(),
-            Arch::X86_64 => bail!("machines of x86_64 need a host of x86_64; this is {ARCH}"),
-            Arch::Arm64 => cross(home, archive, installer)?,
-        };
+        let mut cargo = compile::cargo(arch, &[], home, archive, installer)?;
         cargo
             .current_dir(root)
             .args(task)
@@ -157,63 +153,4 @@ fn names(root: &Path) -> Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
-}
-
-fn native() -> Command {
-    let mut cargo = process::cargo();
-    cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
-    cargo
-}
-
-const CROSS_LINKER: &str = "aarch64-linux-gnu-gcc";
-const CROSS_PACKAGES: &[&str] = &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"];
-const DEBIAN_PACKAGES: &[&str] = &["rustc-web", "cargo-web", "libstd-rust-web-dev"];
-
-/// A cargo that builds for arm64: this toolchain, if it has the target, or else Debian's.
-fn cross(home: &Path, archive: &Archive, installer: &Installer) -> Result<Command> {
-    installer.ensure(CROSS_PACKAGES, "to link for arm64")?;
-    let mut flags = vec!["-C".to_owned(), "target-feature=+crt-static".to_owned()];
-    flags.extend(["-C".to_owned(), format!("linker={CROSS_LINKER}")]);
-    let mut cargo = if rustup_has_target() {
-        process::cargo()
-    } else {
-        installer.ensure(DEBIAN_PACKAGES, "to compile for arm64")?;
-        let sysroot = foreign_std(home, archive)?;
-        flags.extend([
-            "--sysroot".to_owned(),
-            sysroot.to_string_lossy().into_owned(),
-        ]);
-        let mut cargo = process::foreign("/usr/bin/cargo");
-        cargo.env("RUSTC", "/usr/bin/rustc");
-        cargo
-    };
-    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
-    Ok(cargo)
-}
-
-fn rustup_has_target() -> bool {
-    let mut rustup = Command::new("rustup");
-    let targets = process::output(rustup.args(["target", "list", "--installed"]), QUESTION);
-    targets.is_ok_and(|targets| targets.lines().any(|line| line == Arch::Arm64.target()))
-}
-
-/// Rust's standard library for arm64, of the same version as Debian's compiler.
-///
-/// Unpacked below target/vm: to install it one would have to make the whole machine multiarch.
-fn foreign_std(home: &Path, archive: &Archive) -> Result<PathBuf> {
-    const PACKAGE: &str = "libstd-rust-web-dev";
-    let version =
-        debian::version(PACKAGE).with_context(|| format!("{PACKAGE} is not installed"))?;
-    let directory = home.join("std").join(&version);
-    if !directory.exists() {
-        note(format!("fetch {PACKAGE} {version} for arm64"));
-        let parent = home.join("std");
-        fs::create_dir_all(&parent).with_context(|| format!("create {}", parent.display()))?;
-        let partial = tempfile::tempdir_in(&parent).context("make a directory")?;
-        archive.unpack(&format!("{PACKAGE}:arm64={version}"), partial.path())?;
-        let partial = partial.keep();
-        fs::rename(&partial, &directory)
-            .with_context(|| format!("name {}", directory.display()))?;
-    }
-    Ok(directory.join("usr"))
 }

@@ -3,6 +3,7 @@
 use super::kernel::Kernel;
 use crate::process;
 use anyhow::{Context as _, Result};
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -22,21 +23,34 @@ pub struct Output {
     pub log: PathBuf,
 }
 
-/// Boots `kernel` with `initramfs` and waits until the machine is off, or `limit` has passed.
+/// What a kernel finds its first process in.
+#[derive(Clone, Copy)]
+pub enum System<'a> {
+    /// A cpio archive, unpacked into memory.
+    Initramfs(&'a Path),
+    /// An ext4 file system; changes go with the machine.
+    Disk(&'a Path),
+}
+
+/// Boots `kernel` with `system` and waits until the machine is off, or `limit` has passed.
 ///
 /// `extra_args` go to qemu: `-icount shift=0` makes the guest's clock count instructions, which
 /// gives the same figures on every run. Without an `-accel` among them the machine is emulated,
 /// so that it behaves alike on all hosts. No machine ever has a network device.
 pub fn run(
     kernel: &Kernel,
-    initramfs: &Path,
+    system: System,
     extra_args: &[&str],
     limit: Duration,
 ) -> Result<Output> {
-    let log = kernel.home.join(format!("{}.log", kernel.name));
+    let name = match system {
+        System::Initramfs(_) => kernel.name,
+        System::Disk(_) => "systemd",
+    };
+    let log = kernel.home.join(format!("{name}.log"));
     let mut file = File::create(&log).with_context(|| format!("create {}", log.display()))?;
     let start = Instant::now();
-    let mut machine = command(kernel, initramfs, extra_args)
+    let mut machine = command(kernel, system, extra_args)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
@@ -72,8 +86,8 @@ pub fn run(
 }
 
 /// The same machine, as one types it.
-pub fn command_line(kernel: &Kernel, initramfs: &Path) -> String {
-    let command = command(kernel, initramfs, &[]);
+pub fn command_line(kernel: &Kernel, system: System) -> String {
+    let command = command(kernel, system, &[]);
     let mut words = vec![command.get_program().to_string_lossy().into_owned()];
     words.extend(command.get_args().map(|arg| match arg.to_string_lossy() {
         arg if arg.contains(' ') => format!("'{arg}'"),
@@ -82,11 +96,11 @@ pub fn command_line(kernel: &Kernel, initramfs: &Path) -> String {
     words.join(" ")
 }
 
-fn command(kernel: &Kernel, initramfs: &Path, extra_args: &[&str]) -> Command {
+fn command(kernel: &Kernel, system: System, extra_args: &[&str]) -> Command {
     let qemu = kernel.arch.qemu();
     let mut command = process::foreign(qemu.program);
     command
-        .args(["-M", qemu.machine, "-cpu", "max", "-m", "512", "-smp", "1"])
+        .args(["-M", qemu.machine, "-cpu", "max"])
         .args([
             "-nodefaults",
             "-nic",
@@ -98,15 +112,25 @@ fn command(kernel: &Kernel, initramfs: &Path, extra_args: &[&str]) -> Command {
             "-no-reboot",
         ])
         .arg("-kernel")
-        .arg(&kernel.image)
-        .arg("-initrd")
-        .arg(initramfs)
-        // A panic reboots, which -no-reboot turns into the end.
-        .args([
-            "-append",
-            &format!("console={} panic=-1 quiet", qemu.console),
-        ])
-        .args(extra_args);
+        .arg(&kernel.image);
+    // A panic reboots, which -no-reboot turns into the end.
+    let mut append = format!("console={} panic=-1 quiet", qemu.console);
+    match system {
+        System::Initramfs(path) => {
+            command.args(["-m", "512", "-smp", "1"]);
+            command.arg("-initrd").arg(path);
+        }
+        System::Disk(path) => {
+            command.args(["-m", "1024", "-smp", "2"]);
+            // The kernels for clouds have this disk's driver built in.
+            command.args(["-device", "nvme,serial=root,drive=root", "-drive"]);
+            let mut drive = OsString::from("if=none,id=root,format=raw,snapshot=on,file=");
+            drive.push(path);
+            command.arg(drive);
+            append += " root=/dev/nvme0n1 rw systemd.show_status=0 systemd.log_target=journal";
+        }
+    }
+    command.arg("-append").arg(append).args(extra_args);
     if !extra_args.contains(&"-accel") {
         command.args(["-accel", "tcg"]);
     }

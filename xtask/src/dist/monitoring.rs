@@ -1,0 +1,62 @@
+//! Checks the Prometheus rules and the dashboard with Prometheus' own tool.
+
+use super::Release;
+use crate::process::{self, QUESTION};
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use std::fs;
+
+/// The rules are well formed and do what their tests say; every query of the dashboard parses.
+pub fn check(release: &Release) -> Result<()> {
+    let promtool = |words: &[&str]| {
+        let mut promtool = process::foreign("promtool");
+        promtool
+            .current_dir(release.root.join("packaging/prometheus"))
+            .args(words);
+        process::output(&mut promtool, QUESTION)
+    };
+    promtool(&["check", "rules", "imdsmon.rules.yml"])?;
+    promtool(&["test", "rules", "imdsmon.rules.test.yml"])?;
+
+    let dashboard = release.source("packaging/grafana/imdsmon.json")?;
+    let dashboard: Value = serde_json::from_slice(&dashboard).context("parse the dashboard")?;
+    let mut queries = Vec::new();
+    collect(&dashboard["panels"], &mut queries);
+    ensure!(!queries.is_empty(), "the dashboard asks nothing");
+    let rules: Vec<Value> = queries
+        .iter()
+        .enumerate()
+        .map(|(index, query)| json!({ "record": format!("query:{index}"), "expr": filled(query) }))
+        .collect();
+    // JSON is YAML, and a query parses alike in a rule.
+    let file = tempfile::Builder::new()
+        .suffix(".yml")
+        .tempfile()
+        .context("make a file")?;
+    let text = json!({ "groups": [{ "name": "dashboard", "rules": rules }] }).to_string();
+    fs::write(file.path(), text).context("write the queries")?;
+    let path = file.path().to_string_lossy();
+    promtool(&["check", "rules", &path]).map(drop)
+}
+
+/// Every query below `value`.
+fn collect<'v>(value: &'v Value, queries: &mut Vec<&'v str>) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| collect(item, queries)),
+        Value::Object(fields) => {
+            if let Some(query) = fields.get("expr").and_then(Value::as_str) {
+                queries.push(query);
+            }
+            fields.values().for_each(|field| collect(field, queries));
+        }
+        _ => {}
+    }
+}
+
+/// A query as Grafana sends it.
+fn filled(query: &str) -> String {
+    query
+        .replace("$__rate_interval", "5m")
+        .replace("$__range", "1d")
+        .replace("$instance", ".*")
+}
