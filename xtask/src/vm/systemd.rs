@@ -29,6 +29,11 @@ const MEBIBYTES: &str = "768M";
 /// What the test adds to the system: name, content, mode.
 const FILES: &[(&str, &str, u32)] = &[
     (
+        "etc/systemd/system/imdsmon.service.d/slow.conf",
+        include_str!("systemd/slow.conf"),
+        0o644,
+    ),
+    (
         "usr/local/bin/imdsmon-check",
         include_str!("systemd/check.sh"),
         0o755,
@@ -102,6 +107,8 @@ fn make(
     root::output(system, &["dpkg", "--install", "/imdsmon.deb"])?;
     for (path, content, mode) in FILES {
         let path = system.join(path);
+        let directory = path.parent().context("a file without a directory")?;
+        fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
         fs::write(&path, content).with_context(|| format!("write {}", path.display()))?;
         fs::set_permissions(&path, fs::Permissions::from_mode(*mode))
             .with_context(|| format!("set the mode of {}", path.display()))?;

@@ -46,7 +46,7 @@ reported() {
     imdsmon report --format json | grep -q -- "$1"
 }
 
-within 60 active || fail 'the service does not start'
+within 120 active || fail 'the service does not start'
 ok 'the service is active'
 
 # Prints what it finds about any unit; only this one is ours.
@@ -92,7 +92,7 @@ sleep 12
 [ "$(property MainPID "$unit")" = "$pid" ] || fail 'it does not serve the watchdog'
 kill -STOP "$pid"
 restarted() { [ "$(property NRestarts "$unit")" -ge 1 ] && active; }
-within 40 restarted || fail 'the watchdog does not restart it'
+within 120 restarted || fail 'the watchdog does not restart it'
 ok 'it serves the watchdog, which restarts it when it hangs'
 reported from-cloud-init || fail 'the store is lost with the process'
 ok 'what it knew is still known'
