@@ -24,3 +24,4 @@ pub mod selftest;
 pub mod store;
 pub mod time;
 pub mod verdict;
+pub mod word;

@@ -1,9 +1,9 @@
-//! The values of a [`Cell`] as the words that stand in the database: those of their JSON form.
+//! The values of a [`Cell`] as the words that stand in the database.
 
-use serde::{Serialize, de::DeserializeOwned};
-use serde_json::Value;
-
-use crate::ledger::Cell;
+use crate::{
+    ledger::Cell,
+    word::{value, word},
+};
 
 /// The five words of a cell, in the order of the table's columns; empty for what is not there.
 pub fn words(cell: &Cell) -> [String; 5] {
@@ -38,15 +38,4 @@ pub fn cell(hour: i64, [version, token, answer, path, how]: [String; 5]) -> Opti
         path: value(path)?,
         how: value(how)?,
     })
-}
-
-fn word(value: &impl Serialize) -> String {
-    match serde_json::to_value(value) {
-        Ok(Value::String(word)) => word,
-        _ => String::new(),
-    }
-}
-
-fn value<T: DeserializeOwned>(word: String) -> Option<T> {
-    serde_json::from_value(Value::String(word)).ok()
 }
