@@ -1,3 +1,7 @@
 //! For machines.
 
+pub mod emf;
 pub mod json;
+pub mod lines;
+pub mod log;
+pub mod textfile;

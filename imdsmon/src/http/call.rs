@@ -93,3 +93,14 @@ pub enum Finding {
     /// Bytes that are no request.
     Unparsed(Unparsed),
 }
+
+impl Finding {
+    /// When it was sent.
+    #[must_use]
+    pub fn time(&self) -> UnixNanos {
+        match self {
+            Self::Call(call) => call.time,
+            Self::Unparsed(unparsed) => unparsed.time,
+        }
+    }
+}

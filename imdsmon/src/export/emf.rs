@@ -1,0 +1,321 @@
+//! `TokenlessCalls` for CloudWatch: lines in its embedded metric format, which the CloudWatch
+//! agent turns into metrics, beside `MetadataNoToken` of `AWS/EC2`.
+//!
+//! The format is "Specification: Embedded metric format" in the CloudWatch user guide; what a
+//! dimension may be is in the API reference of `Dimension`. Both bind a line: at most 100
+//! metrics, 30 dimensions, 1 MB.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use crate::{
+    capture::event::UnixNanos,
+    config::value::Namespace,
+    http::call::Version,
+    identity::client::Client,
+    ledger::{Answer, Entry},
+};
+
+/// Clients with a line of their own in one period; each is a metric that is paid for.
+const CLIENTS: usize = 100;
+/// The name of all others.
+const OTHERS: &str = "(others)";
+/// Characters of a dimension's value; CloudWatch takes 1024.
+const VALUE: usize = 255;
+
+/// Tokenless calls since the last lines.
+pub struct Emf {
+    namespace: Namespace,
+    instance: Option<String>,
+    counts: BTreeMap<String, Count>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Count {
+    calls: i64,
+    successful: i64,
+    rejected: i64,
+}
+
+impl Emf {
+    /// Nothing counted yet. `instance` is the instance's id, if it is known.
+    #[must_use]
+    pub fn new(namespace: Namespace, instance: Option<String>) -> Self {
+        Self {
+            namespace,
+            instance,
+            counts: BTreeMap::new(),
+        }
+    }
+
+    /// Adds what was counted.
+    pub fn count(&mut self, delta: &[Entry]) {
+        for entry in delta {
+            let mut count = Count::default();
+            for (cell, calls) in &entry.cells {
+                if cell.version != Version::V1 {
+                    continue;
+                }
+                count.calls += calls;
+                match cell.answer {
+                    Answer::Ok => count.successful += calls,
+                    Answer::Unauthorized => count.rejected += calls,
+                    _ => {}
+                }
+            }
+            if count.calls != 0 {
+                self.add(&name(&entry.client), count);
+            }
+        }
+    }
+
+    /// Whether there is nothing to tell: then no line is due.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.counts.values().all(|count| count.calls <= 0)
+    }
+
+    /// The lines for what was counted, one for each client, with the time of the period's end.
+    #[must_use]
+    pub fn lines(&self, now: UnixNanos) -> String {
+        let mut lines = String::new();
+        for (client, count) in self.counts.iter().filter(|(_, count)| count.calls > 0) {
+            lines.push_str(&self.line(client, *count, now).to_string());
+            lines.push('\n');
+        }
+        lines
+    }
+
+    /// The lines arrived: what is counted next is for the next ones.
+    pub fn clear(&mut self) {
+        self.counts.clear();
+    }
+
+    fn add(&mut self, client: &str, count: Count) {
+        let is_full = self.counts.len() >= CLIENTS && !self.counts.contains_key(client);
+        let client = if is_full { OTHERS } else { client };
+        let sum = self.counts.entry(client.to_owned()).or_default();
+        sum.calls = sum.calls.saturating_add(count.calls);
+        sum.successful = sum.successful.saturating_add(count.successful);
+        sum.rejected = sum.rejected.saturating_add(count.rejected);
+    }
+
+    fn line(&self, client: &str, count: Count, now: UnixNanos) -> Value {
+        // By client over the fleet, by instance, and by both.
+        let dimensions = match self.instance {
+            Some(_) => json!([["InstanceId", "Client"], ["InstanceId"], ["Client"]]),
+            None => json!([["Client"], []]),
+        };
+        let mut line = Map::new();
+        line.insert(
+            "_aws".into(),
+            json!({
+                "Timestamp": now / 1_000_000,
+                "CloudWatchMetrics": [{
+                    "Namespace": self.namespace.as_str(),
+                    "Dimensions": dimensions,
+                    "Metrics": [{"Name": "TokenlessCalls", "Unit": "Count"}],
+                }],
+            }),
+        );
+        if let Some(instance) = &self.instance {
+            line.insert("InstanceId".into(), json!(dimension(instance)));
+        }
+        line.insert("Client".into(), json!(client));
+        line.insert("TokenlessCalls".into(), json!(count.calls));
+        // Beside the metric, to be searched for: what `MetadataNoToken` and
+        // `MetadataNoTokenRejected` count.
+        line.insert("Successful".into(), json!(count.successful));
+        line.insert("Rejected".into(), json!(count.rejected));
+        Value::Object(line)
+    }
+}
+
+/// A client in one line.
+fn name(client: &Client) -> String {
+    let Client {
+        program,
+        workload,
+        user,
+        ..
+    } = client;
+    let workload = match &*workload.name {
+        "" => "unknown",
+        name => name,
+    };
+    dimension(&format!("{workload}: {program} ({user})"))
+}
+
+/// A value that CloudWatch takes: printable ASCII, not empty, no colon at its begin.
+fn dimension(text: &str) -> String {
+    let printable = |c: char| if matches!(c, ' '..='~') { c } else { '?' };
+    let mut value: String = text.trim().chars().take(VALUE).map(printable).collect();
+    if value.is_empty() || value.starts_with(':') {
+        value.insert(0, '_');
+    }
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        identity::workload::Workload,
+        knowledge::PathClass,
+        ledger::{Cell, How},
+    };
+
+    fn entry(program: &str, counts: &[(Version, Answer, How, i64)]) -> Entry {
+        let cells = counts.iter().map(|(version, answer, how, count)| {
+            let cell = Cell {
+                hour: 0,
+                version: *version,
+                token: None,
+                answer: *answer,
+                path: PathClass::Description,
+                how: *how,
+            };
+            (cell, *count)
+        });
+        Entry {
+            client: Client {
+                program: program.into(),
+                workload: Workload {
+                    name: "app.service".into(),
+                    ..Workload::default()
+                },
+                user: "root".into(),
+                ..Client::default()
+            },
+            cells: cells.collect(),
+            ..Entry::default()
+        }
+    }
+
+    fn emf() -> Emf {
+        Emf::new(Namespace::default(), Some("i-0abc".into()))
+    }
+
+    fn parsed(emf: &Emf) -> Vec<Value> {
+        let lines = emf.lines(1_700_000_000_123_456_789);
+        assert!(lines.is_empty() || lines.ends_with('\n'));
+        lines
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    /// What the specification and the API say of a line.
+    fn is_valid(line: &Value) {
+        let directive = &line["_aws"]["CloudWatchMetrics"][0];
+        assert!(line["_aws"]["Timestamp"].is_u64());
+        assert_eq!(directive.as_object().unwrap().len(), 3);
+        assert!((1..=255).contains(&directive["Namespace"].as_str().unwrap().len()));
+        let metrics = directive["Metrics"].as_array().unwrap();
+        assert!((1..=100).contains(&metrics.len()));
+        for metric in metrics {
+            assert_eq!(metric["Unit"], "Count");
+            assert!(line[metric["Name"].as_str().unwrap()].is_number());
+        }
+        for set in directive["Dimensions"].as_array().unwrap() {
+            for key in set.as_array().unwrap() {
+                let value = line[key.as_str().unwrap()].as_str().unwrap();
+                assert!((1..=1024).contains(&value.len()), "{value}");
+                assert!(value.bytes().all(|b| (b' '..=b'~').contains(&b)), "{value}");
+                assert!(
+                    !value.starts_with(':') && !value.trim().is_empty(),
+                    "{value}"
+                );
+            }
+        }
+        assert!(line.to_string().len() < 1 << 20);
+    }
+
+    #[test]
+    fn each_tokenless_client_is_a_line_that_cloudwatch_takes() {
+        let mut emf = emf();
+        emf.count(&[
+            entry(
+                "curl",
+                &[
+                    (Version::V1, Answer::Ok, How::Plain, 3),
+                    (Version::V1, Answer::Unauthorized, How::Plain, 2),
+                    (Version::V1, Answer::None, How::Plain, 1),
+                    (Version::V2, Answer::Ok, How::Plain, 9),
+                ],
+            ),
+            entry("good", &[(Version::V2, Answer::Ok, How::Plain, 9)]),
+        ]);
+        emf.count(&[entry("curl", &[(Version::V1, Answer::Ok, How::Plain, 4)])]);
+        let lines = parsed(&emf);
+        let expected = json!({
+            "_aws": {
+                "Timestamp": 1_700_000_000_123_i64,
+                "CloudWatchMetrics": [{
+                    "Namespace": "imdsmon",
+                    "Dimensions": [["InstanceId", "Client"], ["InstanceId"], ["Client"]],
+                    "Metrics": [{"Name": "TokenlessCalls", "Unit": "Count"}],
+                }],
+            },
+            "InstanceId": "i-0abc",
+            "Client": "app.service: curl (root)",
+            "TokenlessCalls": 10,
+            "Successful": 7,
+            "Rejected": 2,
+        });
+        assert_eq!(lines, [expected]);
+        is_valid(&lines[0]);
+        emf.clear();
+        assert!(emf.is_empty() && emf.lines(0).is_empty());
+    }
+
+    #[test]
+    fn what_is_only_seen_in_another_light_is_not_counted_again() {
+        let mut emf = emf();
+        emf.count(&[entry(
+            "curl",
+            &[
+                (Version::V1, Answer::Ok, How::Plain, -3),
+                (Version::V1, Answer::Ok, How::AfterNoAnswer, 3),
+            ],
+        )]);
+        assert!(emf.is_empty() && parsed(&emf).is_empty());
+    }
+
+    #[test]
+    fn any_name_is_a_value_that_cloudwatch_takes() {
+        let names = [
+            "",
+            " ",
+            ":",
+            "\u{1b}[31m\n\0\u{202e}é",
+            &"x".repeat(100_000),
+            "\"}],\"_aws\":{}",
+        ];
+        let mut emf = Emf::new(Namespace::default(), None);
+        for name in names {
+            let mut entry = entry(name, &[(Version::V1, Answer::Ok, How::Plain, 1)]);
+            entry.client.workload.name = name.into();
+            entry.client.user = name.into();
+            emf.count(&[entry]);
+            assert!(!dimension(name).is_empty());
+        }
+        let lines = parsed(&emf);
+        assert!(lines.len() >= 5);
+        lines.iter().for_each(is_valid);
+    }
+
+    #[test]
+    fn very_many_clients_are_told_together() {
+        let mut emf = emf();
+        for number in 0..1000 {
+            let calls = [(Version::V1, Answer::Ok, How::Plain, 1)];
+            emf.count(&[entry(&format!("client-{number}"), &calls)]);
+        }
+        let lines = parsed(&emf);
+        assert_eq!(lines.len(), CLIENTS + 1);
+        let others = lines.iter().find(|line| line["Client"] == OTHERS);
+        assert_eq!(others.unwrap()["TokenlessCalls"], 900);
+    }
+}

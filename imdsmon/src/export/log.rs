@@ -1,0 +1,206 @@
+//! Calls as lines of JSON in a file, for as long as the service runs.
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+
+use super::{
+    json,
+    lines::{Lines, Rotation},
+};
+use crate::{
+    capture::event::UnixNanos, config::value::Destination, monitor::Sink, pipeline::Attributed,
+    time::rfc3339,
+};
+
+/// Bytes of lines that wait for the next flush.
+const BUFFER: usize = 64 << 10;
+/// Time between two warnings.
+const WARNING: Duration = Duration::from_secs(60);
+
+/// The log of calls. It never ends the run: what cannot be written is counted, and the log says
+/// so where it goes on.
+pub struct CallLog {
+    lines: Lines,
+    waiting: Vec<u8>,
+    waiting_lines: u64,
+    /// When the last of those that wait was made.
+    time: UnixNanos,
+    dropped: u64,
+    next_warning: Option<Instant>,
+}
+
+impl CallLog {
+    /// Opens the log, or begins it.
+    pub fn open(destination: &Destination, rotation: Rotation) -> io::Result<Self> {
+        Ok(Self {
+            lines: Lines::open(destination, rotation)?,
+            waiting: Vec::new(),
+            waiting_lines: 0,
+            time: 0,
+            dropped: 0,
+            next_warning: None,
+        })
+    }
+
+    /// Opens the file again, by its name. What waits goes to the old one.
+    pub fn reopen(&mut self) -> io::Result<()> {
+        self.write_out();
+        self.lines.reopen()
+    }
+
+    /// Lines that could not be written and are not told in the log yet.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    fn write_out(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        if self.dropped > 0 {
+            let gap = json!({
+                "timestamp": rfc3339(self.time),
+                "event.name": "imds.log_gap",
+                "imds.dropped_lines": self.dropped,
+            });
+            let gap = format!("{gap}\n");
+            self.waiting.splice(..0, gap.into_bytes());
+        }
+        match self.lines.write(&self.waiting) {
+            Ok(()) => self.dropped = 0,
+            Err(error) => {
+                self.dropped = self.dropped.saturating_add(self.waiting_lines);
+                self.warn(&error);
+            }
+        }
+        self.waiting.clear();
+        self.waiting_lines = 0;
+    }
+
+    fn warn(&mut self, error: &io::Error) {
+        let now = Instant::now();
+        if self.next_warning.is_none_or(|next| now >= next) {
+            self.next_warning = Some(now + WARNING);
+            let lines = self.dropped;
+            tracing::warn!(%error, lines, "calls are missing in the log; watching goes on");
+        }
+    }
+}
+
+impl Sink for CallLog {
+    fn found(&mut self, found: &Attributed) -> io::Result<()> {
+        json::line(&mut self.waiting, found)?;
+        self.waiting_lines += 1;
+        self.time = found.finding.time();
+        if self.waiting.len() >= BUFFER {
+            self.write_out();
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.write_out();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, process::Command};
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::export::json::tests::{anonymous, call};
+
+    const ROTATION: Rotation = Rotation {
+        bytes: 1 << 20,
+        keep: 1,
+    };
+
+    fn events(path: &std::path::Path) -> Vec<Value> {
+        let text = fs::read_to_string(path).unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn calls_are_lines_of_json_once_they_are_flushed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("calls");
+        let mut log = CallLog::open(&Destination::File(path.clone()), ROTATION).unwrap();
+        let mut evil = call();
+        evil.path = "/\n{\"event.name\": \"forged\"}\u{1b}[31m".into();
+        log.found(&anonymous(evil.clone())).unwrap();
+        log.found(&anonymous(call())).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"");
+        log.flush().unwrap();
+        let events = events(&path);
+        assert_eq!(events.len(), 2);
+        assert_eq!(events[0]["url.path"], evil.path);
+        assert_eq!(events[1]["event.name"], "imds.call");
+    }
+
+    #[test]
+    fn a_flood_does_not_wait_in_memory() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("calls");
+        let mut log = CallLog::open(&Destination::File(path.clone()), ROTATION).unwrap();
+        for _ in 0..1000 {
+            log.found(&anonymous(call())).unwrap();
+            assert!(log.waiting.len() < 2 * BUFFER);
+        }
+        log.flush().unwrap();
+        assert_eq!(events(&path).len(), 1000);
+    }
+
+    #[test]
+    fn a_full_disk_leaves_a_gap_that_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let mount = |options: &str| {
+            let mut mount = Command::new("mount");
+            mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]);
+            let status = mount.arg(directory.path()).status();
+            status.is_ok_and(|status| status.success())
+        };
+        if !rustix::process::geteuid().is_root() || !mount("size=64k") {
+            println!("SKIPPED: a small file system needs root and mount(8)");
+            return;
+        }
+        let path = directory.path().join("calls");
+        let mut log = CallLog::open(&Destination::File(path.clone()), ROTATION).unwrap();
+        let mut write = || {
+            log.found(&anonymous(call())).unwrap();
+            log.flush().unwrap();
+            log.dropped()
+        };
+        let ballast = directory.path().join("ballast");
+        let before = write();
+        drop(fs::write(&ballast, vec![0; 1 << 20]));
+        // The rest of the page that the file has already still takes some.
+        let dropped = (0..100).map(|_| write()).max();
+        fs::remove_file(&ballast).unwrap();
+        let after = write();
+        let events = events(&path);
+        drop(
+            Command::new("umount")
+                .arg("-l")
+                .arg(directory.path())
+                .status(),
+        );
+        assert_eq!((before, after), (0, 0));
+        let gaps: Vec<&Value> = events
+            .iter()
+            .filter(|event| event["event.name"] == "imds.log_gap")
+            .collect();
+        assert_eq!(gaps.len(), 1);
+        assert_eq!(gaps[0]["imds.dropped_lines"].as_u64(), dropped);
+        assert_eq!(events.len() as u64 - 1 + dropped.unwrap(), 102);
+    }
+}
