@@ -1,0 +1,540 @@
+//! Metrics for Prometheus: what the service knows, as numbers with a bounded number of names.
+//!
+//! Written in `OpenMetrics`, as Prometheus asks for it, and in the older text format, which the
+//! textfile collector and `promtool check metrics` read.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::atomic::AtomicU64,
+};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+use crate::{
+    capture::event::UnixNanos,
+    http::call::Version,
+    identity::client::Client,
+    ledger::{Coverage, Entry},
+    verdict::{HostVerdict, Verdict},
+    word::word,
+};
+
+/// Tokenless clients with series of their own; those that come later are counted together.
+const TOKENLESS: usize = 100;
+/// The same for those that only ever use tokens: they matter less, and never push out the others.
+const WITH_TOKEN: usize = 50;
+/// What stands in the labels of all others.
+const OTHERS: &str = "(others)";
+/// Characters of a label.
+const LABEL: usize = 128;
+
+const VERDICTS: [Verdict; 9] = [
+    Verdict::Breaks,
+    Verdict::Rejected,
+    Verdict::Mixed,
+    Verdict::FallsBack,
+    Verdict::EmptyToken,
+    Verdict::NotImds,
+    Verdict::Survives,
+    Verdict::Probe,
+    Verdict::Ready,
+];
+const HOST_VERDICTS: [HostVerdict; 3] = [
+    HostVerdict::Ready,
+    HostVerdict::NotReady,
+    HostVerdict::Inconclusive,
+];
+
+/// The metrics of the running service. Counters begin with the process.
+pub struct Metrics {
+    registry: Registry,
+    named: [HashSet<ClientLabels>; 2],
+    calls: Family<CallLabels, Counter>,
+    unparsed_bytes: Counter,
+    clients: Family<VerdictLabel, Gauge>,
+    verdict: Family<VerdictLabel, Gauge>,
+    ready: Gauge,
+    segments: Counter,
+    lost_records: Counter,
+    watched: Gauge<f64, AtomicU64>,
+    canary: Family<NoLabels, Gauge>,
+    canary_time: Family<NoLabels, Gauge<f64, AtomicU64>>,
+    stored: Family<NoLabels, Gauge>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CallLabels {
+    version: String,
+    outcome: String,
+    workload_kind: String,
+    workload: String,
+    client: String,
+    user: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq)]
+struct ClientLabels {
+    workload_kind: String,
+    workload: String,
+    client: String,
+    user: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct VerdictLabel {
+    verdict: String,
+}
+
+/// For what is not exported until it is known.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct NoLabels {}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct BuildLabels {
+    version: &'static str,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("imdsmon"),
+            named: [HashSet::new(), HashSet::new()],
+            calls: Family::default(),
+            unparsed_bytes: Counter::default(),
+            clients: Family::default(),
+            verdict: Family::default(),
+            ready: Gauge::default(),
+            segments: Counter::default(),
+            lost_records: Counter::default(),
+            watched: Gauge::default(),
+            canary: Family::default(),
+            canary_time: Family::default(),
+            stored: Family::default(),
+        };
+        metrics.register();
+        metrics
+    }
+}
+
+impl Metrics {
+    /// Counts what came since the last time.
+    pub fn count(&mut self, delta: &[Entry]) {
+        for entry in delta {
+            self.unparsed_bytes.inc_by(entry.evidence.unparsed_bytes);
+            // A call that is seen in another light is taken back and counted again, in one entry:
+            // it is no new call.
+            let mut sums: BTreeMap<_, i64> = BTreeMap::new();
+            for (cell, count) in &entry.cells {
+                let sum = sums.entry((cell.version, cell.answer)).or_default();
+                *sum = sum.saturating_add(*count);
+            }
+            for ((version, answer), sum) in sums {
+                if let Ok(calls @ 1..) = u64::try_from(sum) {
+                    let labels = self.labels(&entry.client, version, word(&answer));
+                    self.calls.get_or_create(&labels).inc_by(calls);
+                }
+            }
+        }
+    }
+
+    /// Tells what was concluded, of the host and of each client.
+    pub fn conclude(&mut self, host: HostVerdict, clients: impl IntoIterator<Item = Verdict>) {
+        let clients: Vec<Verdict> = clients.into_iter().collect();
+        for verdict in VERDICTS {
+            let count = clients.iter().filter(|other| **other == verdict).count();
+            set(
+                &self.clients,
+                &verdict,
+                i64::try_from(count).unwrap_or(i64::MAX),
+            );
+        }
+        for verdict in HOST_VERDICTS {
+            set(&self.verdict, &verdict, i64::from(verdict == host));
+        }
+        self.ready.set(i64::from(host == HostVerdict::Ready));
+    }
+
+    /// Tells when somebody watched, and how well.
+    pub fn cover(&mut self, coverage: &Coverage) {
+        let Coverage { spans, self_test } = coverage;
+        let mut watched: UnixNanos = 0;
+        let (mut segments, mut lost) = (0_u64, 0_u64);
+        for span in spans {
+            watched = watched.saturating_add(span.to.saturating_sub(span.from));
+            segments = segments.saturating_add(span.segments);
+            lost = lost.saturating_add(span.lost_records);
+        }
+        self.watched.set(seconds(watched));
+        // What the store forgets is not taken back from a counter.
+        let more = |counter: &Counter, now: u64| counter.inc_by(now.saturating_sub(counter.get()));
+        more(&self.segments, segments);
+        more(&self.lost_records, lost);
+        if let Some(test) = self_test {
+            let is_heard = i64::from(test.result.is_ok());
+            self.canary.get_or_create(&NoLabels {}).set(is_heard);
+            let time = self.canary_time.get_or_create(&NoLabels {});
+            time.set(seconds(test.time));
+        }
+    }
+
+    /// Tells whether the store takes what is counted.
+    pub fn store(&mut self, works: bool) {
+        self.stored
+            .get_or_create(&NoLabels {})
+            .set(i64::from(works));
+    }
+
+    /// The metrics as they are now, in `OpenMetrics` 1.0.
+    #[must_use]
+    pub fn page(&self) -> String {
+        let mut page = String::new();
+        if let Err(error) = encode(&mut page, &self.registry) {
+            tracing::error!(%error, "the metrics could not be written");
+        }
+        page
+    }
+
+    fn labels(&mut self, client: &Client, version: Version, outcome: String) -> CallLabels {
+        let mut who = ClientLabels {
+            workload_kind: word(&client.workload.kind),
+            workload: label(&client.workload.name),
+            client: label(&client.program),
+            user: label(&client.user),
+        };
+        let is_tokenless = version == Version::V1;
+        let room = if is_tokenless { TOKENLESS } else { WITH_TOKEN };
+        let named = &mut self.named[usize::from(is_tokenless)];
+        if named.len() < room {
+            named.insert(who.clone());
+        } else if !named.contains(&who) {
+            let others = || OTHERS.to_owned();
+            who = ClientLabels {
+                workload_kind: others(),
+                workload: others(),
+                client: others(),
+                user: others(),
+            };
+        }
+        let ClientLabels {
+            workload_kind,
+            workload,
+            client,
+            user,
+        } = who;
+        CallLabels {
+            version: word(&version),
+            outcome,
+            workload_kind,
+            workload,
+            client,
+            user,
+        }
+    }
+
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        let build = Family::<BuildLabels, Gauge>::default();
+        let version = env!("CARGO_PKG_VERSION");
+        build.get_or_create(&BuildLabels { version }).set(1);
+        r.register("build_info", "Which version runs; always 1", build);
+        r.register(
+            "calls",
+            "Requests to the metadata service: without a token (v1), with one (v2), for one (token)",
+            self.calls.clone(),
+        );
+        r.register(
+            "unparsed_bytes",
+            "Bytes to the metadata service that are no request",
+            self.unparsed_bytes.clone(),
+        );
+        r.register(
+            "clients",
+            "Clients, by what HttpTokens=required means for them",
+            self.clients.clone(),
+        );
+        r.register(
+            "verdict",
+            "1 for the answer that holds for this instance, 0 for the others",
+            self.verdict.clone(),
+        );
+        r.register(
+            "ready",
+            "1 if this instance may be set to HttpTokens=required, 0 if not or not known",
+            self.ready.clone(),
+        );
+        r.register(
+            "segments",
+            "TCP segments with payload to or from the metadata service",
+            self.segments.clone(),
+        );
+        r.register(
+            "lost_records",
+            "Records that the kernel had no room for: calls may be missing",
+            self.lost_records.clone(),
+        );
+        r.register(
+            "watched_seconds",
+            "How long this instance was watched, in all that is stored",
+            self.watched.clone(),
+        );
+        r.register(
+            "canary_success",
+            "1 if the last calls that imdsmon made itself, in a network of its own, were heard",
+            self.canary.clone(),
+        );
+        r.register(
+            "canary_last_run_timestamp_seconds",
+            "When that was, in seconds since 1970",
+            self.canary_time.clone(),
+        );
+        r.register(
+            "store_success",
+            "1 if what is counted was stored, 0 if it waits in memory",
+            self.stored.clone(),
+        );
+    }
+}
+
+fn set(family: &Family<VerdictLabel, Gauge>, verdict: &impl serde::Serialize, value: i64) {
+    let verdict = word(verdict);
+    family.get_or_create(&VerdictLabel { verdict }).set(value);
+}
+
+fn seconds(nanos: UnixNanos) -> f64 {
+    std::time::Duration::from_nanos(nanos.max(0).cast_unsigned()).as_secs_f64()
+}
+
+/// Untrusted text as a label: bounded, and without what moves a terminal's cursor. Prometheus
+/// itself takes any UTF-8.
+fn label(text: &str) -> String {
+    let visible = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    text.chars().take(LABEL).map(visible).collect()
+}
+
+/// A page in the text format from before `OpenMetrics`, version 0.0.4.
+#[must_use]
+pub fn to_text_format(page: &str) -> String {
+    let mut text = String::new();
+    let mut help = None;
+    for line in page.lines() {
+        if let Some(described) = line.strip_prefix("# HELP ") {
+            help = described.split_once(' ');
+            continue;
+        }
+        if let Some((name, kind)) = line
+            .strip_prefix("# TYPE ")
+            .and_then(|described| described.split_once(' '))
+        {
+            // There the name of a counter is that of its samples.
+            let suffix = if kind == "counter" { "_total" } else { "" };
+            if let Some((_, help)) = help.take_if(|(of, _)| *of == name) {
+                text.push_str(&["# HELP ", name, suffix, " ", help, "\n"].concat());
+            }
+            text.push_str(&["# TYPE ", name, suffix, " ", kind, "\n"].concat());
+        } else if line != "# EOF" {
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Write as _,
+        process::{Command, Stdio},
+    };
+
+    use super::*;
+    use crate::{
+        identity::workload::{Workload, WorkloadKind},
+        knowledge::PathClass,
+        ledger::{
+            Answer, Cell, How,
+            coverage::{SelfTest, Span},
+        },
+    };
+
+    fn entry(program: &str, version: Version, counts: &[(How, i64)]) -> Entry {
+        let cells = counts.iter().map(|(how, count)| {
+            let cell = Cell {
+                hour: 0,
+                version,
+                token: None,
+                answer: Answer::Ok,
+                path: PathClass::Description,
+                how: *how,
+            };
+            (cell, *count)
+        });
+        Entry {
+            client: Client {
+                program: program.into(),
+                workload: Workload {
+                    kind: WorkloadKind::Unit,
+                    name: "app.service".into(),
+                    ..Workload::default()
+                },
+                user: "root".into(),
+                ..Client::default()
+            },
+            cells: cells.collect(),
+            ..Entry::default()
+        }
+    }
+
+    fn full() -> Metrics {
+        let mut metrics = Metrics::default();
+        metrics.count(&[
+            entry("curl", Version::V1, &[(How::Plain, 3)]),
+            entry(
+                "\"\\\n\u{1b}[31m} 7\nforged 1",
+                Version::V2,
+                &[(How::Plain, 1)],
+            ),
+            entry(&"é".repeat(1000), Version::Token, &[(How::Plain, 1)]),
+        ]);
+        metrics.conclude(HostVerdict::NotReady, [Verdict::Breaks, Verdict::Ready]);
+        metrics.cover(&Coverage {
+            spans: vec![Span {
+                from: 0,
+                to: 90_500_000_000,
+                segments: 7,
+                lost_records: 2,
+                ..Span::default()
+            }],
+            self_test: Some(SelfTest {
+                time: 1_700_000_000_000_000_000,
+                result: Ok(()),
+            }),
+        });
+        metrics.store(true);
+        metrics
+    }
+
+    fn value(page: &str, name: &str) -> Option<f64> {
+        let line = page.lines().find(|line| line.starts_with(name))?;
+        line.rsplit(' ').next()?.parse().ok()
+    }
+
+    #[test]
+    fn the_page_says_what_is_known() {
+        let page = full().page();
+        for (name, expected) in [
+            ("imdsmon_build_info{version=", 1.0),
+            (
+                "imdsmon_calls_total{version=\"v1\",outcome=\"ok\",workload_kind=\"unit\",\
+                 workload=\"app.service\",client=\"curl\",user=\"root\"}",
+                3.0,
+            ),
+            ("imdsmon_clients{verdict=\"breaks\"}", 1.0),
+            ("imdsmon_clients{verdict=\"falls-back\"}", 0.0),
+            ("imdsmon_verdict{verdict=\"not-ready\"}", 1.0),
+            ("imdsmon_verdict{verdict=\"inconclusive\"}", 0.0),
+            ("imdsmon_ready ", 0.0),
+            ("imdsmon_segments_total ", 7.0),
+            ("imdsmon_lost_records_total ", 2.0),
+            ("imdsmon_watched_seconds ", 90.5),
+            ("imdsmon_canary_success{} ", 1.0),
+            (
+                "imdsmon_canary_last_run_timestamp_seconds{} ",
+                1_700_000_000.0,
+            ),
+            ("imdsmon_store_success{} ", 1.0),
+        ] {
+            assert_eq!(value(&page, name), Some(expected), "{name}\n{page}");
+        }
+        assert!(page.ends_with("# EOF\n"));
+        assert!(
+            !page.contains('\u{1b}') && !page.contains("\nforged"),
+            "{page}"
+        );
+        assert!(page.lines().all(|line| line.len() < 1000), "{page}");
+    }
+
+    #[test]
+    fn what_is_not_known_yet_is_not_there() {
+        let page = Metrics::default().page();
+        assert!(
+            !page.contains("canary") && !page.contains("store_success"),
+            "{page}"
+        );
+        assert_eq!(value(&page, "imdsmon_lost_records_total "), Some(0.0));
+    }
+
+    #[test]
+    fn a_call_in_another_light_is_no_new_call_and_counters_never_fall() {
+        let mut metrics = full();
+        let again = [(How::Plain, -3), (How::AfterNoAnswer, 3)];
+        metrics.count(&[entry("curl", Version::V1, &again)]);
+        metrics.cover(&Coverage::default());
+        let page = metrics.page();
+        assert_eq!(
+            value(&page, "imdsmon_calls_total{version=\"v1\""),
+            Some(3.0)
+        );
+        assert_eq!(value(&page, "imdsmon_lost_records_total "), Some(2.0));
+    }
+
+    #[test]
+    fn very_many_clients_are_counted_together_and_those_with_tokens_push_nobody_out() {
+        let mut metrics = Metrics::default();
+        for number in 0..1000 {
+            let name = format!("good-{number}");
+            metrics.count(&[entry(&name, Version::V2, &[(How::Plain, 1)])]);
+        }
+        for number in 0..1000 {
+            let name = format!("bad-{number}");
+            metrics.count(&[entry(&name, Version::V1, &[(How::Plain, 1)])]);
+        }
+        let page = metrics.page();
+        let series = |version: &str| {
+            let start = format!("imdsmon_calls_total{{version=\"{version}\"");
+            page.lines()
+                .filter(|line| line.starts_with(&start))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            (series("v1").len(), series("v2").len()),
+            (TOKENLESS + 1, WITH_TOKEN + 1)
+        );
+        let others = series("v1")
+            .into_iter()
+            .find(|line| line.contains(OTHERS))
+            .unwrap();
+        assert!(others.ends_with(" 900"), "{others}");
+    }
+
+    #[test]
+    fn promtool_finds_nothing_to_say() {
+        let text = to_text_format(&full().page());
+        assert_eq!(value(&text, "# TYPE imdsmon_calls_total counter"), None);
+        assert!(
+            text.contains("\n# TYPE imdsmon_calls_total counter\n"),
+            "{text}"
+        );
+        assert!(!text.contains("# EOF"), "{text}");
+        let promtool = Command::new("promtool")
+            .args(["check", "metrics"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let Ok(mut promtool) = promtool else {
+            println!("SKIPPED: promtool is not installed (Debian: prometheus)");
+            return;
+        };
+        let mut stdin = promtool.stdin.take().unwrap();
+        stdin.write_all(text.as_bytes()).unwrap();
+        drop(stdin);
+        let output = promtool.wait_with_output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert!(output.status.success() && said.is_empty(), "{said}\n{text}");
+    }
+}

@@ -1,0 +1,277 @@
+//! Answers Prometheus: one page over HTTP/1, on a TCP port or a Unix socket.
+//!
+//! Small on purpose. A connection gets one answer and is closed; it has one deadline for all of
+//! that, however slowly it speaks; the number of connections is bounded, and one too many ends
+//! the oldest, so that nobody who hangs on keeps others out. Nothing wakes up while nobody asks.
+//! The page is made by whoever has the numbers, the monitor's loop, and at most once a second.
+
+use std::{
+    collections::VecDeque,
+    fs, io,
+    os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::{TcpListener, UnixListener},
+    sync::{Mutex, mpsc, oneshot},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use super::metrics::to_text_format;
+use crate::config::value::Listen;
+
+/// From the connection to the end of the answer.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// Connections at a time.
+const CONNECTIONS: usize = 32;
+/// Bytes of a request's head.
+const HEAD: usize = 8 << 10;
+/// Header lines of a request.
+const HEADERS: usize = 64;
+/// How long a page is good for others who ask.
+const FRESH: Duration = Duration::from_secs(1);
+/// Before the next attempt, when the system has no descriptor for another connection.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Somebody wants the page, in `OpenMetrics`. It need not be answered.
+pub type Question = oneshot::Sender<String>;
+
+/// A server that listens.
+pub struct Server {
+    listener: Listener,
+}
+
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener, SocketFile),
+}
+
+/// The name of a Unix socket; it goes with its server.
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        drop(fs::remove_file(&self.0));
+    }
+}
+
+impl Server {
+    /// Listens. Must be called inside a tokio runtime.
+    pub async fn bind(listen: &Listen) -> io::Result<Self> {
+        let listener = match listen {
+            Listen::Tcp(address) => Listener::Tcp(TcpListener::bind(address).await?),
+            Listen::Unix(path) => {
+                remove_stale(path)?;
+                let listener = UnixListener::bind(path)?;
+                let file = SocketFile(path.clone());
+                // Its directory and its group say who else may ask.
+                fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+                Listener::Unix(listener, file)
+            }
+        };
+        Ok(Self { listener })
+    }
+
+    /// Where it listens; the port is the one that the system chose, if that was 0.
+    pub fn address(&self) -> io::Result<Listen> {
+        match &self.listener {
+            Listener::Tcp(listener) => listener.local_addr().map(Listen::Tcp),
+            Listener::Unix(_, file) => Ok(Listen::Unix(file.0.clone())),
+        }
+    }
+
+    /// Answers for ever; a page is asked for through `questions`.
+    pub async fn run(self, questions: mpsc::Sender<Question>) {
+        let page = Arc::new(Page {
+            questions,
+            latest: Mutex::new(None),
+        });
+        let mut tasks = JoinSet::new();
+        let mut oldest_first = VecDeque::new();
+        loop {
+            let accepted: io::Result<Box<dyn Connection>> = tokio::select! {
+                // Those that ended are let go of at once.
+                Some(_ended) = tasks.join_next() => continue,
+                accepted = self.listener.accept() => accepted,
+            };
+            let Ok(connection) = accepted else {
+                sleep(PAUSE).await;
+                continue;
+            };
+            oldest_first.retain(|task: &tokio::task::AbortHandle| !task.is_finished());
+            if oldest_first.len() >= CONNECTIONS
+                && let Some(oldest) = oldest_first.pop_front()
+            {
+                oldest.abort();
+            }
+            let page = Arc::clone(&page);
+            oldest_first.push_back(tasks.spawn(async move {
+                // Who is too slow, or gone, has no answer to get.
+                drop(timeout(DEADLINE, answer(connection, &page)).await);
+            }));
+        }
+    }
+}
+
+trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<Box<dyn Connection>> {
+        Ok(match self {
+            Self::Tcp(listener) => Box::new(listener.accept().await?.0),
+            Self::Unix(listener, _) => Box::new(listener.accept().await?.0),
+        })
+    }
+}
+
+/// A socket that nobody listens on was left by a kill. Anything else is not ours to remove.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let Ok(metadata) = fs::symlink_metadata(path) else {
+        return Ok(());
+    };
+    let is_stale = metadata.file_type().is_socket()
+        && std::os::unix::net::UnixStream::connect(path)
+            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+    if is_stale {
+        fs::remove_file(path)
+    } else {
+        Err(io::ErrorKind::AddrInUse.into())
+    }
+}
+
+struct Page {
+    questions: mpsc::Sender<Question>,
+    latest: Mutex<Option<(Instant, Arc<str>)>>,
+}
+
+impl Page {
+    /// The page, if whoever makes it is still there.
+    async fn get(&self) -> Option<Arc<str>> {
+        // Held while the page is made: those who ask meanwhile wait, and get the same.
+        let mut latest = self.latest.lock().await;
+        if let Some((made, page)) = &*latest
+            && made.elapsed() < FRESH
+        {
+            return Some(Arc::clone(page));
+        }
+        let (question, reply) = oneshot::channel();
+        self.questions.send(question).await.ok()?;
+        let page: Arc<str> = reply.await.ok()?.into();
+        *latest = Some((Instant::now(), Arc::clone(&page)));
+        Some(page)
+    }
+}
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+struct Answer {
+    status: &'static str,
+    content_type: &'static str,
+    body: String,
+}
+
+impl Answer {
+    fn error(status: &'static str, sentence: &str) -> Self {
+        Self {
+            status,
+            content_type: "text/plain; charset=utf-8",
+            body: format!("{sentence}\n"),
+        }
+    }
+}
+
+/// Reads a request, and answers it.
+async fn answer(mut connection: Box<dyn Connection>, page: &Page) -> io::Result<()> {
+    let mut head = Vec::with_capacity(1024);
+    let (answer, has_body) = loop {
+        if (&mut connection)
+            .take((HEAD - head.len()) as u64)
+            .read_buf(&mut head)
+            .await?
+            == 0
+        {
+            if head.len() < HEAD {
+                return Ok(());
+            }
+            let status = "431 Request Header Fields Too Large";
+            break (Answer::error(status, "The request is too long."), true);
+        }
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS];
+        let mut request = httparse::Request::new(&mut headers);
+        match request.parse(&head) {
+            Ok(httparse::Status::Partial) => {}
+            Ok(httparse::Status::Complete(_)) => {
+                let has_body = request.method != Some("HEAD");
+                break (respond(&request, page).await, has_body);
+            }
+            Err(error) => {
+                let sentence = format!("This is no HTTP request: {error}.");
+                break (Answer::error("400 Bad Request", &sentence), true);
+            }
+        }
+    };
+    let Answer {
+        status,
+        content_type,
+        body,
+    } = answer;
+    let allow = if status.starts_with("405") {
+        "Allow: GET, HEAD\r\n"
+    } else {
+        ""
+    };
+    let length = body.len();
+    let mut text = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\
+         {allow}Connection: close\r\n\r\n"
+    );
+    if has_body {
+        text.push_str(&body);
+    }
+    connection.write_all(text.as_bytes()).await?;
+    connection.shutdown().await?;
+    // To close with bytes unread would reset the connection, and take the answer with it.
+    tokio::io::copy(&mut connection.take(HEAD as u64), &mut tokio::io::sink()).await?;
+    Ok(())
+}
+
+async fn respond(request: &httparse::Request<'_, '_>, page: &Page) -> Answer {
+    let path = request.path.unwrap_or_default();
+    let path = path.split_once('?').map_or(path, |(path, _)| path);
+    if !matches!(request.method, Some("GET" | "HEAD")) {
+        return Answer::error("405 Method Not Allowed", "Only GET and HEAD are answered.");
+    }
+    if path != "/metrics" {
+        return Answer::error("404 Not Found", "The metrics are at /metrics.");
+    }
+    let wants_open_metrics = request.headers.iter().any(|header| {
+        header.name.eq_ignore_ascii_case("accept")
+            && header
+                .value
+                .windows(28)
+                .any(|part| part.eq_ignore_ascii_case(b"application/openmetrics-text"))
+    });
+    match page.get().await {
+        Some(page) if wants_open_metrics => Answer {
+            status: "200 OK",
+            content_type: OPEN_METRICS,
+            body: page.to_string(),
+        },
+        Some(page) => Answer {
+            status: "200 OK",
+            content_type: TEXT,
+            body: to_text_format(&page),
+        },
+        None => Answer::error("503 Service Unavailable", "The monitor does not answer."),
+    }
+}
+
+#[cfg(test)]
+mod tests;
