@@ -3,6 +3,7 @@
 pub mod csv;
 pub mod cloudwatch;
 pub mod escape;
+pub mod html;
 pub mod json;
 pub mod instance;
 pub mod line;

@@ -1,0 +1,144 @@
+//! Calls over time as SVG paths.
+
+use std::fmt::Write as _;
+
+use crate::report::{
+    model::{ClientReport, Window},
+    words,
+};
+
+/// Bars at most; more are too thin on a phone.
+const BARS: i64 = 60;
+/// Hours that one bar may stand for, of which the smallest that fits is taken; beyond, days.
+const BUCKETS: [i64; 9] = [1, 2, 3, 4, 6, 8, 12, 24, 48];
+const HOUR: i64 = 3600;
+
+/// Width and height of the small chart and of the large one, as in the template.
+const SPARK: (u64, u64) = (120, 28);
+const CHART: (u64, u64) = (600, 119);
+
+/// Bars over the whole window, so that charts of several clients can be compared.
+pub(super) struct Chart {
+    /// What it shows, for who cannot see it.
+    pub(super) label: String,
+    /// Paths.
+    pub(super) spark: String,
+    pub(super) tokenless: String,
+    pub(super) others: String,
+    /// Its ends.
+    pub(super) from: String,
+    pub(super) to: String,
+    /// Calls of the highest bar, and what time a bar stands for.
+    pub(super) highest: String,
+    pub(super) bucket: String,
+}
+
+impl Chart {
+    /// `None` where no time is known.
+    pub(super) fn new(window: &Window, client: &ClientReport) -> Option<Self> {
+        let (first, last) = (client.timeline.first()?, client.timeline.last()?);
+        let (first, last) = (
+            words::seconds(&first.begin)?,
+            words::seconds(&last.begin)?.saturating_add(HOUR),
+        );
+        let of = |time: &Option<String>| time.as_deref().and_then(words::seconds);
+        let begin = of(&window.from).map_or(first, |from| from.min(first));
+        let begin = begin - begin.rem_euclid(HOUR);
+        let end = of(&window.to).map_or(last, |to| to.max(last));
+        let hours = (end.saturating_sub(begin) + HOUR - 1) / HOUR;
+        let bucket = BUCKETS
+            .into_iter()
+            .find(|bucket| bucket.saturating_mul(BARS) >= hours)
+            .unwrap_or_else(|| (hours / BARS / 24 + 1) * 24);
+        let number = usize::try_from((hours + bucket - 1) / bucket).ok()?.max(1);
+        let mut bars = vec![(0_u64, 0_u64); number];
+        for hour in &client.timeline {
+            let since = words::seconds(&hour.begin)?.saturating_sub(begin);
+            let at = usize::try_from(since / HOUR / bucket).ok()?.min(number - 1);
+            bars[at].0 = bars[at].0.saturating_add(hour.tokenless);
+            bars[at].1 = bars[at].1.saturating_add(hour.others);
+        }
+        Some(Self::drawn(&bars, begin, end, bucket))
+    }
+
+    fn drawn(bars: &[(u64, u64)], begin: i64, end: i64, bucket: i64) -> Self {
+        let tokenless = || bars.iter().map(|bar| bar.0);
+        let most_tokenless = tokenless().max().unwrap_or(0);
+        let all = bars.iter().map(|bar| bar.0.saturating_add(bar.1));
+        let most = all.max().unwrap_or(0);
+        let bucket = words::length(u64::try_from(bucket * HOUR).unwrap_or_default());
+        let time = |seconds: i64| {
+            words::minute(&crate::time::rfc3339(seconds.saturating_mul(1_000_000_000)))
+        };
+        let (from, to) = (time(begin), time(end));
+        let sum = tokenless().fold(0, u64::saturating_add);
+        Self {
+            label: format!(
+                "Tokenless calls from {from} to {to} UTC, one bar for each {bucket}: {} in all, \
+                 at most {} in one bar",
+                words::count(sum),
+                words::count(most_tokenless)
+            ),
+            spark: spark(bars),
+            tokenless: path(CHART, most, tokenless().map(|n| (0, n))),
+            others: path(CHART, most, bars.iter().copied()),
+            from,
+            to,
+            highest: words::count(most),
+            bucket,
+        }
+    }
+}
+
+/// The small one has no room for so many bars: one stands for two.
+fn spark(bars: &[(u64, u64)]) -> String {
+    let pairs = bars.chunks(2);
+    let bars: Vec<u64> = pairs
+        .map(|pair| pair.iter().map(|bar| bar.0).fold(0, u64::saturating_add))
+        .collect();
+    let most = bars.iter().copied().max().unwrap_or(0);
+    path(SPARK, most, bars.into_iter().map(|n| (0, n)))
+}
+
+/// Bars from a value below to a value more, side by side.
+fn path(
+    (width, height): (u64, u64),
+    most: u64,
+    bars: impl ExactSizeIterator<Item = (u64, u64)>,
+) -> String {
+    let number = bars.len() as u64;
+    let scaled = |n: u64| {
+        let scaled = u128::from(n) * u128::from(height) / u128::from(most.max(1));
+        // What is there at all must be seen.
+        u64::try_from(scaled)
+            .unwrap_or(height)
+            .max(u64::from(n > 0))
+    };
+    let mut path = String::new();
+    for (i, (below, more)) in (0..).zip(bars).filter(|(_, (_, more))| *more > 0) {
+        let left = i * width / number;
+        let wide = ((i + 1) * width / number - left).max(2) - 1;
+        let base = scaled(below);
+        let high = scaled(more).min(height.saturating_sub(base));
+        let bottom = height.saturating_sub(base);
+        let _ = write!(path, "M{left} {bottom}v-{high}h{wide}v{high}z");
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bars_stand_side_by_side_and_the_smallest_can_be_seen() {
+        let bars = [(0, 100), (0, 0), (50, 50), (0, 1)];
+        assert_eq!(
+            path((40, 10), 100, bars.into_iter()),
+            "M0 10v-10h9v10zM20 5v-5h9v5zM30 10v-1h9v1z"
+        );
+        assert_eq!(path((40, 10), 0, [(0, 0)].into_iter()), "");
+        let most = u64::MAX;
+        assert_eq!(path((9, 9), most, [(0, most)].into_iter()), "M0 9v-9h8v9z");
+    }
+}
