@@ -9,6 +9,7 @@
     reason = "what fails here fails a test"
 )]
 
+pub mod browser;
 pub mod cgroup;
 pub mod contract;
 pub mod neighbour;

@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use imdsmon::report::{escape::is_unsafe, model::Report};
+use proptest::prelude::*;
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 use serde_json::{Map, Value};
 use tests::report::{
@@ -231,6 +232,80 @@ fn csv_of_hostile_strings_has_a_row_for_each_client_and_no_formula() {
             .iter()
             .any(|text| programs.contains(&&*format!("'{text}")))
     );
+}
+
+/// The quiet report with one client that has a say in every string.
+fn named(text: &str) -> Report {
+    let mut report = hostile();
+    report.clients.truncate(1);
+    let client = &mut report.clients[0];
+    text.clone_into(&mut client.client.program);
+    text.clone_into(&mut client.client.workload.name);
+    text.clone_into(&mut client.client.user);
+    client.user_agents = vec![text.to_owned()];
+    client.samples[0].args = vec![text.to_owned()];
+    text.clone_into(&mut client.judgement.remedy.short);
+    client.judgement.remedy.commands = vec![text.to_owned()];
+    report
+}
+
+/// Strings of what markup is made of, and any.
+fn any_text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[-`|\\\\<>&\"'@#*_~:/!\\[\\](){}=+ a\n\r\t\x1b]{0,40}",
+        "\\PC{0,40}",
+        any::<String>(),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn any_string_leaves_each_format_as_it_is(text in any_text()) {
+        let report = named(&text);
+        let markdown = format("md", &report);
+        let mut rows = Vec::new();
+        for event in Parser::new_ext(&markdown, Options::all()) {
+            match event {
+                Event::Start(Tag::TableHead | Tag::TableRow) => rows.push(0),
+                Event::Start(Tag::TableCell) => *rows.last_mut().unwrap() += 1,
+                Event::Html(_) | Event::InlineHtml(_) | Event::Start(Tag::Image { .. }) => {
+                    prop_assert!(false, "{markdown}");
+                }
+                _ => (),
+            }
+        }
+        prop_assert_eq!(rows, [8, 8, 6, 6, 6]);
+        let csv = format("csv", &report);
+        let mut reader = csv::Reader::from_reader(csv.as_bytes());
+        prop_assert_eq!(reader.records().map(Result::unwrap).count(), 1);
+        prop_assert_eq!(csv.lines().count(), 2);
+        let json: Value = serde_json::from_str(&format("json", &report)).unwrap();
+        prop_assert_eq!(&json["clients"][0]["client"]["program"], &text);
+        // Whatever it is, it makes no tag and ends no attribute.
+        let tags = |html: &str| html.matches('<').count();
+        let plain = format("html", &named("x"));
+        let html = format("html", &report);
+        prop_assert!(tags(&html) <= tags(&plain), "{html}");
+        prop_assert!(html.chars().all(|c| c == '\n' || !is_unsafe(c)));
+    }
+}
+
+#[test]
+fn without_javascript_all_rows_are_there_and_no_filter() {
+    let html = format("html", &busy());
+    assert!(html.contains(r#"<div class="filter" id="filter" hidden>"#));
+    assert_eq!(html.matches("<tr data-number=").count(), 11);
+    assert!(!html.contains("<button"));
+}
+
+#[test]
+fn the_sample_of_the_documentation_is_as_the_schema_says() {
+    let schema: Value = serde_json::from_str(SCHEMA).unwrap();
+    let sample = include_str!("../../docs/samples/report.json");
+    let sample: Value = serde_json::from_str(sample).unwrap();
+    assert!(jsonschema::is_valid(&schema, &sample));
 }
 
 #[test]

@@ -15,6 +15,8 @@ const CLIENTS: &[&str] = &["curl", "wget", "python3"];
 
 /// More of them, whose package has another name than what is run.
 const MORE_CLIENTS: &[&str] = &["ruby-aws-sdk-core"];
+/// What the HTML report is looked at with.
+const BROWSER: &[&str] = &["chromium", "chromium-driver"];
 
 /// Run all tests: unit, property, documentation, and end to end on this kernel.
 ///
@@ -40,6 +42,7 @@ pub fn run(args: &Args, installer: &Installer) -> Result<()> {
         installer.try_ensure(CLIENTS, "clients of the end-to-end tests");
         installer.try_ensure(MORE_CLIENTS, "clients of the end-to-end tests");
         clients::install(&sdks, installer);
+        installer.try_ensure(BROWSER, "the browser that the HTML report is tested in");
     }
     for reason in skipped() {
         note(format!("{}: {reason}", yellow("SKIPPED")));
@@ -87,7 +90,7 @@ fn skipped() -> Vec<String> {
     if !Path::new("/proc/sys/kernel/unprivileged_bpf_disabled").exists() {
         reasons.push("the end-to-end tests need BPF; this kernel has no bpf(2)".to_owned());
     }
-    for client in CLIENTS.iter().copied().chain(["java"]) {
+    for client in CLIENTS.iter().copied().chain(["java", "chromedriver"]) {
         if !on_path(client) {
             reasons.push(format!(
                 "what is tested with {client}, which is not installed"

@@ -84,8 +84,10 @@ fn told(story: Story<'_>) -> ClientReport {
     let times: Vec<i64> = (BEGIN + HOUR..NOW)
         .step_by(usize::try_from(story.every * HOUR).unwrap_or(1))
         .collect();
+    let timeline: Vec<Hour> = times.iter().map(|&time| hour(&story, time)).collect();
     let rounds = times.len() as u64;
-    let [tokenless, with_token, tokens] = story.calls.map(|calls| calls * rounds);
+    let tokenless = timeline.iter().map(|hour| hour.tokenless).sum();
+    let [_, with_token, tokens] = story.calls.map(|calls| calls * rounds);
     let is_ok = story.answer.0 == Answer::Ok;
     let is_refused = story.answer.0 == Answer::Unauthorized;
     let (path, class) = story.path;
@@ -122,19 +124,7 @@ fn told(story: Story<'_>) -> ClientReport {
             with_token,
         }],
         more_paths: 0,
-        timeline: times
-            .iter()
-            .map(|&time| Hour {
-                begin: rfc3339(time),
-                tokenless: story.calls[0]
-                    + if story.calls[0] > 2 {
-                        (time / HOUR % 5).unsigned_abs()
-                    } else {
-                        0
-                    },
-                others: story.calls[1] + story.calls[2],
-            })
-            .collect(),
+        timeline,
         samples: if story.verdict == Verdict::Ready {
             vec![]
         } else {
@@ -164,6 +154,21 @@ fn told(story: Story<'_>) -> ClientReport {
             package: story.package.map(str::to_owned),
             host_network: (!story.program.is_empty()).then_some(true),
         },
+    }
+}
+
+/// What calls often calls more by day.
+fn hour(story: &Story<'_>, time: i64) -> Hour {
+    let [tokenless, with_token, tokens] = story.calls;
+    let is_day = (7..19).contains(&(time / HOUR % 24));
+    let more = match (is_day, tokenless) {
+        (true, 3..) => tokenless + (time / HOUR % 7).unsigned_abs(),
+        _ => 0,
+    };
+    Hour {
+        begin: rfc3339(time),
+        tokenless: tokenless + more,
+        others: with_token + tokens,
     }
 }
 

@@ -1,15 +1,16 @@
 //! Each format as a string.
 
-use imdsmon::report::{csv, json, markdown, model::Report, text};
+use imdsmon::report::{csv, html, json, markdown, model::Report, text};
 
 /// What makes a string of a report.
 pub type Format = fn(&Report) -> String;
 
 /// The formats, by the extension of their files.
-pub const FORMATS: [(&str, Format); 4] = [
+pub const FORMATS: [(&str, Format); 5] = [
     ("txt", |report| plain(report, 100)),
     ("json", |report| written(|out| json::write(out, report))),
     ("md", |report| written(|out| markdown::write(out, report))),
+    ("html", |report| written(|out| html::write(out, report))),
     ("csv", |report| written(|out| csv::write(out, report))),
 ];
 
