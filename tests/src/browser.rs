@@ -161,6 +161,15 @@ impl Browser {
         );
     }
 
+    /// The page looks as on paper from now on.
+    ///
+    /// # Panics
+    ///
+    /// If Chromium does not know how.
+    pub fn emulate_paper(&self) {
+        self.devtools("Emulation.setEmulatedMedia", &json!({"media": "print"}));
+    }
+
     /// A picture of what is seen, as PNG.
     ///
     /// # Panics

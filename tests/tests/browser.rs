@@ -184,6 +184,19 @@ fn it_is_dark_in_the_dark() {
 }
 
 #[test]
+fn on_paper_every_block_is_open() {
+    with_page(&busy(), |browser, _| {
+        let inside = "return [...document.querySelectorAll('.inside')].filter((e) =>
+            e.checkVisibility()).length";
+        assert_eq!(browser.run(inside), 7, "those that need action");
+        browser.emulate_paper();
+        assert_eq!(browser.run(inside), 11);
+        let filter = browser.run("return document.getElementById('filter').checkVisibility()");
+        assert_eq!(filter, false);
+    });
+}
+
+#[test]
 fn each_timeline_says_in_words_what_it_shows() {
     with_page(&busy(), |browser, _| {
         let labels = browser.run(

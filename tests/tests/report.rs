@@ -101,7 +101,7 @@ fn the_text_is_no_wider_than_the_terminal_but_for_what_is_pasted() {
             .iter()
             .flat_map(|client| &client.judgement.remedy.commands)
             .chain(report.next_steps.iter().flat_map(|step| &step.commands))
-            .flat_map(|command| command.lines().map(str::to_owned))
+            .cloned()
             .collect();
         for width in [80, 100, 160] {
             for line in plain(&report, width).lines() {
@@ -124,6 +124,19 @@ fn commands_are_whole_and_alone_on_their_line() {
                 assert!(lines.contains(&&**command), "{command}");
             }
         }
+    }
+}
+
+#[test]
+fn a_line_end_in_a_name_does_not_make_a_command_two() {
+    let report = named("x\nrm -rf /\r\nreboot");
+    for extension in ["txt", "md", "html"] {
+        let text = format(extension, &report);
+        let is_own = |line: &str| line.starts_with("rm -rf") || line.starts_with("reboot");
+        assert!(
+            !text.lines().any(|line| is_own(line.trim_start())),
+            "{extension}"
+        );
     }
 }
 

@@ -258,17 +258,16 @@ fn next_steps(out: &mut impl Write, steps: &[NextStep]) -> io::Result<()> {
     Ok(())
 }
 
-/// Commands in a block, whose fence is longer than any in them.
+/// Commands in a block, one line each, whose fence is longer than any in them.
 fn commands(out: &mut impl Write, commands: &[String]) -> io::Result<()> {
-    let lines = || commands.iter().flat_map(|command| command.lines());
-    if lines().next().is_none() {
+    if commands.is_empty() {
         return Ok(());
     }
-    let longest = lines().map(|line| longest_run(line, '`')).max();
-    let fence = "`".repeat(longest.unwrap_or(0).max(2) + 1);
+    let longest = commands.iter().map(|command| longest_run(command, '`'));
+    let fence = "`".repeat(longest.max().unwrap_or(0).max(2) + 1);
     writeln!(out, "\n{fence}sh")?;
-    for line in lines() {
-        writeln!(out, "{}", escaped(line, usize::MAX))?;
+    for command in commands {
+        writeln!(out, "{}", escaped(command, usize::MAX))?;
     }
     writeln!(out, "{fence}")
 }

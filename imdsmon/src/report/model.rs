@@ -201,7 +201,7 @@ pub struct NextStep {
     pub title: String,
     /// Why and when.
     pub text: String,
-    /// As typed.
+    /// As typed, one line each.
     pub commands: Vec<String>,
     /// Page that describes it.
     pub reference: Option<String>,

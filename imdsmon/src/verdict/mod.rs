@@ -148,7 +148,8 @@ pub struct Remedy {
     pub short: String,
     /// What to do, in sentences, in order.
     pub steps: Vec<String>,
-    /// Commands to run or settings to make, as they are typed.
+    /// Commands to run or settings to make, as they are typed: one line each, and what comes from a
+    /// process in them is quoted for a shell.
     pub commands: Vec<String>,
     /// Page that describes it.
     pub reference: Option<String>,

@@ -339,12 +339,9 @@ fn shown(text: &str) -> String {
     escaped(text, MAX).to_string()
 }
 
-/// A command, whole, with its lines.
+/// A command, whole, and one line.
 fn typed(command: &str) -> String {
-    let lines = command
-        .lines()
-        .map(|line| escaped(line, usize::MAX).to_string());
-    lines.collect::<Vec<_>>().join("\n")
+    escaped(command, usize::MAX).to_string()
 }
 
 /// Only what leads to the web is a link.

@@ -79,11 +79,12 @@ impl<'o, W: Write> Page<'o, W> {
         Ok(())
     }
 
-    /// Commands, to be pasted: on lines of their own, never wrapped and never cut.
+    /// Commands, to be pasted: on lines of their own, never wrapped and never cut. Each is one
+    /// line: what a name smuggles in behind a line end must not be a command.
     pub(super) fn commands(&mut self, indent: usize, commands: &[String]) -> io::Result<()> {
-        for line in commands.iter().flat_map(|command| command.lines()) {
-            let line = escaped(line, usize::MAX);
-            writeln!(self.out, "{:indent$}{HEADING}{line}{HEADING:#}", "")?;
+        for command in commands {
+            let command = escaped(command, usize::MAX);
+            writeln!(self.out, "{:indent$}{HEADING}{command}{HEADING:#}", "")?;
         }
         Ok(())
     }
