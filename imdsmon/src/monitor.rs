@@ -14,9 +14,10 @@ use crate::{
         AttachError, Options,
         event::Event,
         live::{self, Live},
-        recording::Writer,
+        recording::{Host, Writer},
     },
     identity::witness::Witness,
+    knowledge::Knowledge,
     pipeline::{Attributed, Pipeline},
 };
 
@@ -49,7 +50,7 @@ pub trait Sink {
 
 impl Monitor {
     /// Attaches to the kernel. From here on, calls are seen. Must run inside a tokio runtime.
-    pub fn start(options: Options) -> Result<Self, AttachError> {
+    pub fn start(options: Options, knowledge: Rc<Knowledge>) -> Result<Self, AttachError> {
         let mut live = Live::start(options)?;
         let mut witness = Witness::new(Rc::clone(live.root()));
         let mut events = vec![Event::Start { time: live::now() }];
@@ -58,7 +59,7 @@ impl Monitor {
         Ok(Self {
             live,
             witness,
-            pipeline: Pipeline::default(),
+            pipeline: Pipeline::new(knowledge),
             recorder: None,
             events,
             next_warning: None,
@@ -66,9 +67,9 @@ impl Monitor {
         })
     }
 
-    /// Writes all events of the run to `file`.
-    pub fn record(&mut self, file: File) -> io::Result<()> {
-        let mut recorder = Writer::new(BufWriter::new(file), live::now())?;
+    /// Writes all events of the run to `file`, as of `host`.
+    pub fn record(&mut self, file: File, host: Host) -> io::Result<()> {
+        let mut recorder = Writer::new(BufWriter::new(file), live::now(), host)?;
         recorder.flush()?;
         self.recorder = Some(recorder);
         Ok(())

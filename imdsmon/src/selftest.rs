@@ -5,12 +5,14 @@ use std::{
     io,
     path::Path,
     process::{Child, Command, Stdio},
+    rc::Rc,
     time::{Duration, Instant},
 };
 
 use crate::{
     capture::{AttachError, Options, Snapshot, event::Totals},
     http::call::{Call, Finding, Outcome, TokenValue, Version},
+    knowledge::Knowledge,
     monitor::{Monitor, Sink},
     pipeline::Attributed,
     sandbox::{ImdsConfig, Sandbox, SandboxError},
@@ -98,7 +100,7 @@ const V6: &[Expected] = &[
 /// Attaches, makes the calls and compares. Must run inside a tokio runtime.
 pub async fn run() -> Result<Report, SelfTestError> {
     let begun = Instant::now();
-    let mut monitor = Monitor::start(Options::default())?;
+    let mut monitor = Monitor::start(Options::default(), Rc::new(Knowledge::builtin()))?;
     let sandbox = Sandbox::start(ImdsConfig::default())?;
     let expected: Vec<_> = V4
         .iter()

@@ -23,6 +23,19 @@ struct Header {
     #[serde(rename = "imdsmon.version")]
     imdsmon: String,
     started: UnixNanos,
+    #[serde(flatten)]
+    host: Host,
+}
+
+/// The host that a recording is of, as far as it is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// Id of the EC2 instance.
+    #[serde(default, rename = "instance.id")]
+    pub instance: Option<String>,
+    /// Host name.
+    #[serde(default, rename = "host.name")]
+    pub name: Option<String>,
 }
 
 /// Why a recording cannot be read.
@@ -62,7 +75,7 @@ pub struct Writer<W: Write> {
 
 impl<W: Write> Writer<W> {
     /// Begins a recording.
-    pub fn new(mut out: W, started: UnixNanos) -> io::Result<Self> {
+    pub fn new(mut out: W, started: UnixNanos, host: Host) -> io::Result<Self> {
         let imdsmon = env!("CARGO_PKG_VERSION").into();
         line(
             &mut out,
@@ -70,6 +83,7 @@ impl<W: Write> Writer<W> {
                 version: VERSION,
                 imdsmon,
                 started,
+                host,
             },
         )?;
         Ok(Self { out })
@@ -94,6 +108,7 @@ fn line(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
 /// Reads events back.
 pub struct Reader<R: BufRead> {
     input: R,
+    host: Host,
     line: u64,
     /// The recording broke off in the middle of a line, which is not an error.
     truncated: bool,
@@ -104,6 +119,7 @@ impl<R: BufRead> Reader<R> {
     pub fn new(input: R) -> Result<Self, RecordingError> {
         let mut reader = Self {
             input,
+            host: Host::default(),
             line: 0,
             truncated: false,
         };
@@ -113,7 +129,14 @@ impl<R: BufRead> Reader<R> {
         if header.version > VERSION {
             return Err(RecordingError::Newer(header.version));
         }
+        reader.host = header.host;
         Ok(reader)
+    }
+
+    /// The host that it is of.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        &self.host
     }
 
     /// The next event; `None` at the end.
@@ -164,7 +187,7 @@ mod tests {
 
     fn recorded(events: &[Event]) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let mut writer = Writer::new(&mut bytes, 1).unwrap();
+        let mut writer = Writer::new(&mut bytes, 1, Host::default()).unwrap();
         for event in events {
             writer.write(event).unwrap();
         }

@@ -6,6 +6,7 @@ use std::{
     os::unix::{fs::DirBuilderExt, process::CommandExt},
     path::PathBuf,
     process::{Child, Command, ExitCode, Stdio},
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -23,8 +24,10 @@ use super::{
 };
 use crate::{
     capture::Options,
+    knowledge::Knowledge,
     monitor::{Monitor, Sink},
     pipeline::Attributed,
+    report::model::Instance,
     sandbox::{ImdsConfig, PutMode, Sandbox, TokenMode},
 };
 
@@ -87,7 +90,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 async fn demo(args: &Args) -> anyhow::Result<ExitCode> {
     let interrupted = stop(None)?;
-    let mut monitor = Monitor::start(Options::default())?;
+    let knowledge = Rc::new(Knowledge::builtin());
+    let mut monitor = Monitor::start(Options::default(), Rc::clone(&knowledge))?;
     let sandbox = Sandbox::start(ImdsConfig {
         tokens: match args.http_tokens {
             HttpTokens::Optional => TokenMode::Optional,
@@ -106,7 +110,7 @@ async fn demo(args: &Args) -> anyhow::Result<ExitCode> {
     let netns = sandbox.netns();
     let mut output = Demo {
         netns,
-        output: Output::new(args.format)?,
+        output: Output::new(args.format, Instance::default(), knowledge)?,
     };
     let (done, all_done) = tokio::sync::oneshot::channel();
     let enough = Arc::new(AtomicBool::new(false));

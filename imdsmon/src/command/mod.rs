@@ -6,6 +6,7 @@ mod demo;
 mod doctor;
 mod output;
 mod replay;
+mod report;
 mod stop;
 mod watch;
 
@@ -30,9 +31,10 @@ struct Cli {
 
 const AFTER_HELP: &str = "\
 Exit status:
-  0  success; for `doctor`: this host can be watched
-  1  an error, described in one sentence on standard error
-  2  wrong usage
+  0  success; for `doctor`: this host can be watched; for `report`: ready
+  1  an error, described in one sentence on standard error, or wrong usage
+  2  for `report`: not ready
+  3  for `report`: inconclusive
 
 Environment:
   IMDSMON_LOG  what to log on standard error, for example `debug` or `imdsmon_ebpf=warn`
@@ -43,6 +45,7 @@ Environment:
 enum Command {
     Watch(watch::Args),
     Replay(replay::Args),
+    Report(report::Args),
     Demo(demo::Args),
     Doctor(doctor::Args),
     Config(config::Args),
@@ -59,11 +62,15 @@ pub fn cli() -> clap::Command {
 /// Runs the command line.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return explain(&error),
+    };
     init_log();
     let result = match cli.command {
         Command::Watch(args) => watch::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Config(args) => config::run(&args),
@@ -80,6 +87,17 @@ pub fn main() -> ExitCode {
             ));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Prints the help or version that was asked for, or what is wrong with the command line: which is
+/// an error like any other, since `report` answers with the status that clap would use.
+fn explain(error: &clap::Error) -> ExitCode {
+    let printed = error.print();
+    if error.use_stderr() || printed.is_err_and(|e| e.kind() != io::ErrorKind::BrokenPipe) {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
     }
 }
 

@@ -1,16 +1,31 @@
-//! Where findings go: lines for people or for machines, and a summary at the end.
+//! Where findings go: lines for people or for machines, and the report at the end.
 
-use std::io::{self, BufWriter, Write};
+use std::{
+    io::{self, BufWriter, Write},
+    rc::Rc,
+    time::Duration,
+};
 
 use anstream::AutoStream;
 
 use crate::{
     export::json,
     http::call::{Finding, Version},
+    knowledge::Knowledge,
+    ledger::{Coverage, Ledger, coverage::Span},
     monitor::Sink,
     pipeline::{Attributed, Pipeline},
-    report::{line, summary::Summary},
+    report::{
+        build::Material,
+        line,
+        model::{Instance, Report},
+        text,
+    },
+    verdict::{self, Policy},
 };
+
+/// Time that must have been watched for an answer; `imdsmon report` takes another.
+const MIN_WINDOW: Duration = Duration::from_secs(24 * 3600);
 
 /// What the findings look like.
 #[derive(clap::Args, Clone, Copy)]
@@ -19,21 +34,23 @@ pub struct Format {
     #[arg(long)]
     pub json: bool,
 
-    /// Print only calls without a token header; the summary still counts all
+    /// Print only calls without a token header; the report still counts all
     #[arg(long)]
     pub v1_only: bool,
 }
 
-/// Standard output, and the counts for the summary.
+/// Standard output, and the counts for the report.
 pub struct Output {
     format: Format,
+    instance: Instance,
     out: BufWriter<Box<dyn Write>>,
-    summary: Summary,
+    knowledge: Rc<Knowledge>,
+    ledger: Ledger,
 }
 
 impl Output {
     /// Begins; in text form with the names of the columns.
-    pub fn new(format: Format) -> io::Result<Self> {
+    pub fn new(format: Format, instance: Instance, knowledge: Rc<Knowledge>) -> io::Result<Self> {
         let stdout = io::stdout().lock();
         let out: Box<dyn Write> = if format.json {
             Box::new(stdout)
@@ -44,8 +61,10 @@ impl Output {
         let out = BufWriter::new(out);
         let mut output = Self {
             format,
+            instance,
             out,
-            summary: Summary::default(),
+            ledger: Ledger::new(Rc::clone(&knowledge)),
+            knowledge,
         };
         if !format.json {
             line::heading(&mut output.out)?;
@@ -54,14 +73,39 @@ impl Output {
         Ok(output)
     }
 
-    /// Ends with the summary: after the lines for a person, beside them for a machine.
+    /// Ends with the report: after the lines for a person, beside them for a machine.
     pub fn finish(mut self, pipeline: &Pipeline) -> io::Result<()> {
+        self.out.flush()?;
+        let report = self.report(pipeline);
         if self.format.json {
-            self.out.flush()?;
-            return self.summary.write(&mut anstream::stderr(), pipeline);
+            return text::write(&mut anstream::stderr(), &report, text::width());
         }
-        self.summary.write(&mut self.out, pipeline)?;
+        writeln!(self.out)?;
+        text::write(&mut self.out, &report, text::width())?;
         self.out.flush()
+    }
+
+    fn report(&self, pipeline: &Pipeline) -> Report {
+        let mut coverage = Coverage::default();
+        let (from, to) = pipeline.window().unwrap_or_default();
+        if to > 0 {
+            let totals = pipeline.totals();
+            coverage.add(Span::new(from, to, totals.as_ref(), &pipeline.counters()));
+        }
+        let policy = Policy {
+            min_window: MIN_WINDOW,
+            now: None,
+        };
+        let entries = self.ledger.entries();
+        Report::new(Material {
+            instance: self.instance.clone(),
+            coverage: &coverage,
+            assessment: verdict::assess(entries, &coverage, &self.knowledge, &policy),
+            min_window: MIN_WINDOW,
+            cloudwatch: None,
+            // Not the time of day: a replay gives the same bytes.
+            now: to,
+        })
     }
 
     fn wants(&self, found: &Attributed) -> bool {
@@ -72,7 +116,7 @@ impl Output {
 
 impl Sink for Output {
     fn found(&mut self, found: &Attributed) -> io::Result<()> {
-        self.summary.add(found);
+        self.ledger.add(found);
         if !self.wants(found) {
             return Ok(());
         }

@@ -5,12 +5,16 @@ use std::{
     io::{BufReader, Write},
     path::PathBuf,
     process::ExitCode,
+    rc::Rc,
 };
 
 use anyhow::Context as _;
 
 use super::output::{Format, Output};
-use crate::{capture::recording::Reader, monitor::Sink as _, pipeline::Pipeline};
+use crate::{
+    capture::recording::Reader, knowledge::Knowledge, monitor::Sink as _, pipeline::Pipeline,
+    report::model::Instance,
+};
 
 /// Show a recording as `watch` showed it.
 ///
@@ -33,8 +37,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let name = || args.file.display().to_string();
     let file = File::open(&args.file).with_context(|| format!("cannot open {}", name()))?;
     let mut reader = Reader::new(BufReader::new(file)).with_context(name)?;
-    let mut pipeline = Pipeline::default();
-    let mut output = Output::new(args.format)?;
+    let knowledge = Rc::new(Knowledge::builtin());
+    let instance = Instance::of(reader.host());
+    let mut pipeline = Pipeline::new(Rc::clone(&knowledge));
+    let mut output = Output::new(args.format, instance, knowledge)?;
     while let Some(event) = reader.read().with_context(name)? {
         pipeline.feed(&event);
         while let Some(found) = pipeline.take() {

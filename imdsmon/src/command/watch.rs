@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::ExitCode,
+    rc::Rc,
     time::Duration,
 };
 
@@ -20,7 +21,9 @@ use crate::{
     capture::{Options, Snapshot, live::Live},
     config::value::{buffer, duration},
     identity::witness::sees_the_hosts_processes,
+    knowledge::Knowledge,
     monitor::Monitor,
+    report::model::Instance,
 };
 
 /// Show calls to the metadata service as they happen.
@@ -29,7 +32,7 @@ use crate::{
 /// made: `v1` without a token, `v2` with one, `token` asks for one, `?` is no HTTP request. The
 /// line below says how the program was started (token values are blanked), in which cgroup, and
 /// from which parent. Ends on Ctrl-C, after --duration, or when the reader of its output goes
-/// away, with a summary per program. Needs root, or the capabilities `CAP_BPF`,
+/// away, with the report of `imdsmon report`. Needs root, or the capabilities `CAP_BPF`,
 /// `CAP_NET_ADMIN` and `CAP_PERFMON` (and `CAP_SYS_PTRACE` to see other users' processes whole).
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -76,15 +79,18 @@ async fn watch(args: &Args) -> anyhow::Result<ExitCode> {
         .map(create)
         .transpose()
         .with_context(cannot)?;
-    let mut monitor = Monitor::start(Options {
+    let knowledge = Rc::new(Knowledge::builtin());
+    let options = Options {
         ring_bytes: args.buffer,
         snapshot: !args.no_snapshot,
-    })?;
+    };
+    let mut monitor = Monitor::start(options, Rc::clone(&knowledge))?;
+    let instance = Instance::local();
     if let Some(file) = file {
-        monitor.record(file).with_context(cannot)?;
+        monitor.record(file, instance.host()).with_context(cannot)?;
     }
     announce(monitor.live())?;
-    let mut output = Output::new(args.format)?;
+    let mut output = Output::new(args.format, instance, knowledge)?;
     monitor.run(stop, &mut output).await?;
     output.finish(monitor.pipeline())?;
     if let Some(error) = monitor.recording_error.take() {

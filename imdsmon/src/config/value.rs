@@ -322,12 +322,23 @@ impl Setting for BufferSize {
     }
 }
 
-/// A positive time with a unit.
+/// A positive time with a unit; days stand first.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is not a time; write for example 30s, 10m or 1h30m");
-    let parsed: jiff::SignedDuration = text.parse().ok().ok_or_else(wrong)?;
-    Duration::try_from(parsed)
-        .ok()
+    const DAY: u64 = 24 * 3600;
+    let wrong = || format!("`{text}` is not a time; write for example 30s, 10m, 1h30m or 14d");
+    let (days, rest) = text.split_once('d').unwrap_or(("0", text));
+    let days: u64 = days.trim().parse().ok().ok_or_else(wrong)?;
+    let rest = if rest.is_empty() && days > 0 {
+        "0s"
+    } else {
+        rest
+    };
+    let rest: jiff::SignedDuration = rest.parse().ok().ok_or_else(wrong)?;
+    days.checked_mul(DAY)
+        .and_then(|days| {
+            let rest = Duration::try_from(rest).ok()?;
+            Duration::from_secs(days).checked_add(rest)
+        })
         .filter(|d| !d.is_zero())
         .ok_or_else(wrong)
 }
@@ -363,7 +374,20 @@ mod tests {
     fn times_have_units_and_are_positive() {
         assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
         assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
-        for wrong in ["", "5", "-5s", "0s", "soon", "99999999999999999999h"] {
+        assert_eq!(duration("14d"), Ok(Duration::from_secs(14 * 86_400)));
+        assert_eq!(duration("1d12h"), Ok(Duration::from_secs(36 * 3600)));
+        for wrong in [
+            "",
+            "5",
+            "d",
+            "0d",
+            "-1d",
+            "999999999999999999d",
+            "-5s",
+            "0s",
+            "soon",
+            "99999999999999999999h",
+        ] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
     }

@@ -3,6 +3,7 @@
 use std::{fs, io::Read as _, path::Path};
 
 use super::model::Instance;
+use crate::{capture::recording::Host, verdict::INSTANCE_ID};
 
 /// Where Nitro instances have their id (EC2 User Guide, "Identify EC2 instances"). What Xen
 /// instances say in `/sys/hypervisor/uuid` and in DMI's `product_uuid` is another number.
@@ -11,13 +12,33 @@ const ASSET_TAG: &str = "sys/devices/virtual/dmi/id/board_asset_tag";
 const HOSTNAME: &str = "proc/sys/kernel/hostname";
 
 /// What stands for an id that is not known.
-pub const PLACEHOLDER: &str = "INSTANCE_ID";
+pub const PLACEHOLDER: &str = INSTANCE_ID;
 
 impl Instance {
     /// Looks at this host.
     #[must_use]
     pub fn local() -> Self {
         Self::below(Path::new("/"))
+    }
+
+    /// What a recording says of its host: untrusted, so that what is no id is none.
+    #[must_use]
+    pub fn of(host: &Host) -> Self {
+        let Host { instance, name } = host.clone();
+        Self {
+            id: instance.filter(|id| is_id(id)),
+            hostname: name,
+        }
+    }
+
+    /// The same for a recording.
+    #[must_use]
+    pub fn host(&self) -> Host {
+        let Self { id, hostname } = self.clone();
+        Host {
+            instance: id,
+            name: hostname,
+        }
     }
 
     /// Looks at the host whose root directory this is.

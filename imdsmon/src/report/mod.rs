@@ -1,15 +1,15 @@
 //! For people.
 
-pub mod csv;
+pub mod build;
 pub mod cloudwatch;
+pub mod csv;
 pub mod escape;
 pub mod html;
-pub mod json;
 pub mod instance;
+pub mod json;
 pub mod line;
 pub mod markdown;
 pub mod model;
 pub mod next_steps;
-pub mod summary;
 pub mod text;
 pub mod words;

@@ -6,7 +6,7 @@ use imdsmon::{
     ledger::{Answer, How, Sample},
     report::model::{ClientReport, Hour, PathReport, Totals},
     time::rfc3339,
-    verdict::{Confidence, Judgement, Remedy, Verdict},
+    verdict::{Confidence, Judgement, Outlook, Remedy, Verdict},
 };
 
 use super::{BEGIN, HOUR, NOW, stories};
@@ -138,6 +138,12 @@ fn told(story: Story<'_>) -> ClientReport {
                 Verdict::Survives | Verdict::NotImds => Confidence::Known,
                 Verdict::EmptyToken => Confidence::Likely,
                 _ => Confidence::Seen,
+            },
+            outlook: match story.verdict {
+                Verdict::Breaks | Verdict::Rejected => Outlook::Nothing,
+                Verdict::Mixed => Outlook::Part,
+                Verdict::FallsBack | Verdict::EmptyToken => Outlook::AllOnceMended,
+                _ => Outlook::All,
             },
             reason: story.reason.into(),
             remedy: Remedy {

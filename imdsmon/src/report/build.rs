@@ -1,0 +1,241 @@
+//! From what the ledger holds and the verdict says to the report that every format shows.
+
+use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
+
+use super::{
+    cloudwatch,
+    model::{
+        Answer, ClientReport, Hour, Instance, NextStep, PathReport, Reconciliation, Report, SCHEMA,
+        Totals, Window,
+    },
+    next_steps::next_steps,
+};
+use crate::{
+    capture::event::UnixNanos,
+    http::call::Version,
+    ledger::{self, Coverage, Entry},
+    time::rfc3339,
+    verdict::{Assessment, INSTANCE_ID, Judged},
+};
+
+const SECOND: i64 = 1_000_000_000;
+const HOUR: i64 = 3600 * SECOND;
+
+/// What a report is made of.
+pub struct Material<'a> {
+    /// Which instance.
+    pub instance: Instance,
+    /// When it was watched.
+    pub coverage: &'a Coverage,
+    /// What was concluded, with the entries that it rests on.
+    pub assessment: Assessment<'a>,
+    /// How long must be watched for an answer.
+    pub min_window: Duration,
+    /// Comparison with CloudWatch.
+    pub cloudwatch: Option<Reconciliation>,
+    /// When the report is made.
+    pub now: UnixNanos,
+}
+
+impl Report {
+    /// Puts it together; the clients keep the order of the assessment, worst first.
+    #[must_use]
+    pub fn new(material: Material<'_>) -> Self {
+        let Material {
+            instance,
+            coverage,
+            assessment,
+            min_window,
+            cloudwatch,
+            now,
+        } = material;
+        let Assessment {
+            verdict,
+            sentence,
+            doubts,
+            clients,
+        } = assessment;
+        let id = instance.id.as_deref();
+        let judgements = clients.iter().map(|judged| &judged.judgement);
+        let mut next_steps = next_steps(verdict, id, judgements);
+        if let (None, Some((from, to))) = (&cloudwatch, coverage.window()) {
+            next_steps.push(compare(id, from, to));
+        }
+        let clients: Vec<_> = clients
+            .into_iter()
+            .map(|judged| client(judged, id))
+            .collect();
+        Self {
+            schema: SCHEMA,
+            generator: concat!("imdsmon ", env!("CARGO_PKG_VERSION")).into(),
+            generated_at: rfc3339(now),
+            answer: Answer {
+                verdict,
+                sentence,
+                doubts,
+            },
+            window: window(coverage, min_window),
+            totals: clients
+                .iter()
+                .fold(Totals::default(), |sum, client| sum.plus(&client.totals)),
+            instance,
+            clients,
+            cloudwatch,
+            next_steps,
+        }
+    }
+}
+
+/// How to find out what share of CloudWatch's count the report explains.
+fn compare(instance: Option<&str>, from: UnixNanos, to: UnixNanos) -> NextStep {
+    let mut commands = cloudwatch::commands(instance, from, to);
+    commands.push("imdsmon report --cloudwatch cloudwatch.json".into());
+    NextStep {
+        title: "Compare with CloudWatch".into(),
+        text: "CloudWatch counts the tokenless calls of the instance and names nobody. Fetch what it \
+               counted while imdsmon watched; the report then says what share of it the clients \
+               above explain."
+            .into(),
+        commands,
+        reference: Some(
+            "https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/viewing_metrics_with_cloudwatch.html"
+                .into(),
+        ),
+    }
+}
+
+fn client(judged: Judged<'_>, instance: Option<&str>) -> ClientReport {
+    let Judged {
+        entry,
+        mut judgement,
+        ..
+    } = judged;
+    if let Some(id) = instance {
+        for command in &mut judgement.remedy.commands {
+            *command = command.replace(INSTANCE_ID, id);
+        }
+    }
+    let Entry {
+        client,
+        first,
+        last,
+        cells: _,
+        evidence,
+    } = entry;
+    let mut paths: Vec<_> = evidence
+        .paths
+        .iter()
+        .map(|(path, seen)| PathReport {
+            path: path.clone(),
+            class: seen.class,
+            tokenless: seen.tokenless,
+            with_token: seen.with_token,
+        })
+        .collect();
+    paths.sort_by(|a, b| (Reverse(a.class), &a.path).cmp(&(Reverse(b.class), &b.path)));
+    let most_sensitive = entry.cells.keys().map(|cell| cell.path).max();
+    ClientReport {
+        name: client.name(),
+        client: client.clone(),
+        judgement,
+        totals: Totals::of(entry),
+        sdks: evidence.sdks.clone(),
+        user_agents: evidence.user_agents.clone(),
+        most_sensitive: most_sensitive.unwrap_or_default(),
+        first_seen: rfc3339(*first),
+        last_seen: rfc3339(*last),
+        paths,
+        more_paths: evidence.more_paths,
+        samples: evidence.samples.clone(),
+        timeline: timeline(entry),
+    }
+}
+
+/// Calls by hour.
+fn timeline(entry: &Entry) -> Vec<Hour> {
+    let mut hours: BTreeMap<i64, (u64, u64)> = BTreeMap::new();
+    for (cell, count) in &entry.cells {
+        let (tokenless, others) = hours.entry(cell.hour).or_default();
+        let count = u64::try_from(*count).unwrap_or(0);
+        match cell.version {
+            Version::V1 => *tokenless += count,
+            Version::V2 | Version::Token => *others += count,
+        }
+    }
+    hours
+        .into_iter()
+        .map(|(hour, (tokenless, others))| Hour {
+            begin: rfc3339(hour.saturating_mul(HOUR)),
+            tokenless,
+            others,
+        })
+        .collect()
+}
+
+impl Totals {
+    /// Calls of one client.
+    #[must_use]
+    pub fn of(entry: &Entry) -> Self {
+        let mut totals = Self {
+            unparsed_bytes: entry.evidence.unparsed_bytes,
+            ..Self::default()
+        };
+        for (cell, count) in &entry.cells {
+            let count = u64::try_from(*count).unwrap_or(0);
+            totals.calls += count;
+            match cell.version {
+                Version::V1 => totals.tokenless += count,
+                Version::V2 => totals.with_token += count,
+                Version::Token => totals.token_requests += count,
+            }
+            match (cell.version, cell.answer) {
+                (Version::V1, ledger::Answer::Ok) => totals.tokenless_successful += count,
+                (Version::V1, ledger::Answer::Unauthorized) => totals.tokenless_rejected += count,
+                _ => {}
+            }
+        }
+        totals
+    }
+
+    fn plus(self, other: &Self) -> Self {
+        let Self {
+            calls,
+            tokenless,
+            tokenless_successful,
+            tokenless_rejected,
+            with_token,
+            token_requests,
+            unparsed_bytes,
+        } = other;
+        Self {
+            calls: self.calls + calls,
+            tokenless: self.tokenless + tokenless,
+            tokenless_successful: self.tokenless_successful + tokenless_successful,
+            tokenless_rejected: self.tokenless_rejected + tokenless_rejected,
+            with_token: self.with_token + with_token,
+            token_requests: self.token_requests + token_requests,
+            unparsed_bytes: self.unparsed_bytes + unparsed_bytes,
+        }
+    }
+}
+
+fn window(coverage: &Coverage, min_window: Duration) -> Window {
+    let spans = &coverage.spans;
+    let (from, to) = match (spans.first(), spans.last()) {
+        (Some(first), Some(last)) => (Some(first.from), Some(last.to)),
+        _ => (None, None),
+    };
+    let seconds = |nanos: i64| u64::try_from(nanos / SECOND).unwrap_or(0);
+    let length = to.unwrap_or(0).saturating_sub(from.unwrap_or(0));
+    let observed = spans.iter().map(|span| span.to.saturating_sub(span.from));
+    Window {
+        from: from.map(rfc3339),
+        to: to.map(rfc3339),
+        length_s: seconds(length),
+        observed_s: seconds(observed.sum()),
+        wanted_s: min_window.as_secs(),
+        lost_records: spans.iter().map(|span| span.lost_records).sum(),
+        gaps: spans.len().saturating_sub(1) as u64,
+        coverage: coverage.clone(),
+    }
+}
