@@ -10,6 +10,7 @@ use std::{
 
 use super::{
     escape::escaped,
+    figures,
     model::{ClientReport, NextStep, Reconciliation, Report},
     words,
 };
@@ -53,7 +54,7 @@ pub fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
         out,
         "\n_Made by imdsmon {} at {} UTC._",
         prose(&report.generator),
-        words::minute(&report.generated_at)
+        figures::minute(&report.generated_at)
     )
 }
 
@@ -81,9 +82,9 @@ fn clients(out: &mut impl Write, report: &Report) -> io::Result<()> {
             cell(&words::workload(client)),
             cell(&client.client.user),
             bold_if(judgement.needs_action, words::verdict(judgement.verdict)),
-            words::count(client.totals.tokenless),
-            words::count(client.totals.calls),
-            prose(&words::minute(&client.last_seen)),
+            figures::count(client.totals.tokenless),
+            figures::count(client.totals.calls),
+            prose(&figures::minute(&client.last_seen)),
             words::class(client.most_sensitive),
             prose(fix),
         )?;
@@ -125,8 +126,8 @@ fn block(out: &mut impl Write, client: &ClientReport) -> io::Result<()> {
     writeln!(
         out,
         "- **Seen**: {} to {} UTC",
-        prose(&words::minute(&client.first_seen)),
-        prose(&words::minute(&client.last_seen))
+        prose(&figures::minute(&client.first_seen)),
+        prose(&figures::minute(&client.last_seen))
     )?;
     let agents = client.user_agents.iter().take(SHOWN).cloned();
     list(out, "User-Agent", agents)?;
@@ -161,7 +162,7 @@ fn sample(out: &mut impl Write, sample: &Sample) -> io::Result<()> {
     write!(
         out,
         "- **Example**: {} UTC, {} to {}: {}",
-        words::second(&crate::time::rfc3339(sample.time)),
+        figures::second(&crate::time::rfc3339(sample.time)),
         code(&format!("{} {}", sample.method, sample.target)),
         code(&sample.address),
         code(&words::reply(sample)),
@@ -201,12 +202,12 @@ fn reconciliation(out: &mut impl Write, cloudwatch: &Reconciliation) -> io::Resu
             out,
             "| {} | {} | {} | {} | {} of {} | {} |",
             cell(&metric.metric),
-            words::sum(metric.cloudwatch),
-            words::count(metric.imdsmon),
-            metric.explained.map_or_else(|| "-".into(), words::share),
-            words::count(metric.compared),
-            words::length(metric.period_s),
-            words::count(metric.left_out),
+            figures::sum(metric.cloudwatch),
+            figures::count(metric.imdsmon),
+            metric.explained.map_or_else(|| "-".into(), figures::share),
+            figures::count(metric.compared),
+            figures::length(metric.period_s),
+            figures::count(metric.left_out),
         )?;
     }
     writeln!(out)?;
@@ -216,9 +217,9 @@ fn reconciliation(out: &mut impl Write, cloudwatch: &Reconciliation) -> io::Resu
                 out,
                 "- {}, {} UTC: CloudWatch {}, imdsmon {}",
                 code(&metric.metric),
-                words::minute(&difference.begin),
-                words::sum(difference.cloudwatch),
-                words::count(difference.imdsmon)
+                figures::minute(&difference.begin),
+                figures::sum(difference.cloudwatch),
+                figures::count(difference.imdsmon)
             )?;
         }
         let more = metric.differences.len().saturating_sub(SHOWN);

@@ -8,6 +8,7 @@ use crate::{
     ledger::Sample,
     report::{
         escape::escaped,
+        figures,
         model::{ClientReport, MetricReport, NextStep, Reconciliation, Report},
         words,
     },
@@ -131,7 +132,7 @@ impl View {
             },
             sentence: shown(&report.answer.sentence),
             instance: escaped(&instance, 100).to_string(),
-            generated_at: words::minute(&report.generated_at),
+            generated_at: figures::minute(&report.generated_at),
             generator: shown(&report.generator),
             facts: facts
                 .map(|(label, text, is_good)| Fact {
@@ -179,12 +180,12 @@ impl Client {
             tokenless: totals.tokenless,
             counts: format!(
                 "{} / {}",
-                words::count(totals.tokenless),
-                words::count(totals.calls)
+                figures::count(totals.tokenless),
+                figures::count(totals.calls)
             ),
             last_seen: shown(&client.last_seen),
-            last: shown(&words::second(&client.last_seen)),
-            ago: shown(&words::ago(&client.last_seen, &report.generated_at)),
+            last: shown(&figures::second(&client.last_seen)),
+            ago: shown(&figures::ago(&client.last_seen, &report.generated_at)),
             fetched: words::class(client.most_sensitive),
             sensitivity: client.most_sensitive as u8,
             reason: shown(&judgement.reason),
@@ -203,13 +204,13 @@ impl Client {
                     let counts = format!(
                         "{}; {} tokenless, {} with a token",
                         words::class(path.class),
-                        words::count(path.tokenless),
-                        words::count(path.with_token)
+                        figures::count(path.tokenless),
+                        figures::count(path.with_token)
                     );
                     (shown(&path.path), counts)
                 })
                 .collect(),
-            more_paths: (client.more_paths > 0).then(|| words::count(client.more_paths)),
+            more_paths: (client.more_paths > 0).then(|| figures::count(client.more_paths)),
             samples: client.samples.iter().map(Call::new).collect(),
         }
     }
@@ -225,11 +226,11 @@ fn pairs(client: &ClientReport) -> Vec<(&'static str, String)> {
     pairs.push(("Calls", words::calls(&client.totals)));
     pairs.push((
         "First seen",
-        format!("{} UTC", words::second(&client.first_seen)),
+        format!("{} UTC", figures::second(&client.first_seen)),
     ));
     pairs.push((
         "Last seen",
-        format!("{} UTC", words::second(&client.last_seen)),
+        format!("{} UTC", figures::second(&client.last_seen)),
     ));
     pairs.retain(|(_, text)| !text.is_empty());
     pairs
@@ -255,7 +256,7 @@ impl Call {
             lines.push(("on a connection opened by", shown(&opener)));
         }
         Self {
-            when: words::second(&crate::time::rfc3339(sample.time)),
+            when: figures::second(&crate::time::rfc3339(sample.time)),
             how: words::how(sample.how),
             request: format!(
                 "{} {} to {}",
@@ -287,9 +288,9 @@ impl Metric {
             .map(|d| {
                 format!(
                     "{} UTC: {} against {}",
-                    words::minute(&d.begin),
-                    words::sum(d.cloudwatch),
-                    words::count(d.imdsmon)
+                    figures::minute(&d.begin),
+                    figures::sum(d.cloudwatch),
+                    figures::count(d.imdsmon)
                 )
             })
             .collect();
@@ -299,19 +300,19 @@ impl Metric {
         }
         let mut periods = format!(
             "{} of {}",
-            words::count(metric.compared),
-            words::length(metric.period_s)
+            figures::count(metric.compared),
+            figures::length(metric.period_s)
         );
         if metric.left_out > 0 {
             periods.push_str(", ");
-            periods.push_str(&words::count(metric.left_out));
+            periods.push_str(&figures::count(metric.left_out));
             periods.push_str(" left out: not watched whole");
         }
         Self {
             name: shown(&metric.metric),
-            cloudwatch: words::sum(metric.cloudwatch),
-            imdsmon: words::count(metric.imdsmon),
-            explained: metric.explained.map_or_else(|| "-".into(), words::share),
+            cloudwatch: figures::sum(metric.cloudwatch),
+            imdsmon: figures::count(metric.imdsmon),
+            explained: metric.explained.map_or_else(|| "-".into(), figures::share),
             periods,
             differences,
         }

@@ -8,6 +8,7 @@ use super::{DIM, PLAIN, Page, padded, page::HEADING, shortened, style};
 use crate::{
     ledger::Sample,
     report::{
+        figures,
         model::{ClientReport, PathReport},
         words,
     },
@@ -67,9 +68,9 @@ fn calls(page: &mut Page<'_, impl Write>, client: &ClientReport, now: &str) -> i
     page.field("Calls", &words::calls(&client.totals), PLAIN)?;
     let text = format!(
         "{} to {} UTC, last {}",
-        words::minute(&client.first_seen),
-        words::minute(&client.last_seen),
-        words::ago(&client.last_seen, now)
+        figures::minute(&client.first_seen),
+        figures::minute(&client.last_seen),
+        figures::ago(&client.last_seen, now)
     );
     page.field("Seen", &text, PLAIN)?;
     let mut label = "User-Agent";
@@ -85,7 +86,7 @@ fn calls(page: &mut Page<'_, impl Write>, client: &ClientReport, now: &str) -> i
     let listed = client.paths.len().saturating_sub(PATHS) as u64;
     let more = client.more_paths.saturating_add(listed);
     if more > 0 {
-        page.field("", &format!("and {} more", words::count(more)), DIM)?;
+        page.field("", &format!("and {} more", figures::count(more)), DIM)?;
     }
     Ok(())
 }
@@ -100,8 +101,8 @@ fn path_line(path: &PathReport) -> String {
     format!(
         "{path} ({}; {} tokenless, {} with a token)",
         words::class(*class),
-        words::count(*tokenless),
-        words::count(*with_token)
+        figures::count(*tokenless),
+        figures::count(*with_token)
     )
 }
 
@@ -109,7 +110,7 @@ fn sample(page: &mut Page<'_, impl Write>, sample: &Sample) -> io::Result<()> {
     let how = words::how(sample.how);
     let text = format!(
         "{} UTC  {} {} to {} → {}{}{how}",
-        words::second(&crate::time::rfc3339(sample.time)),
+        figures::second(&crate::time::rfc3339(sample.time)),
         sample.method,
         sample.target,
         sample.address,

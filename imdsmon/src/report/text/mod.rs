@@ -12,6 +12,7 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 use self::page::{DIM, HEADING, PLAIN, Page, padded};
 use super::{
     escape::escaped,
+    figures,
     model::{ClientReport, MetricReport, NextStep, Reconciliation, Report},
     words,
 };
@@ -94,7 +95,7 @@ fn facts(page: &mut Page<'_, impl Write>, report: &Report) -> io::Result<()> {
 fn clients(page: &mut Page<'_, impl Write>, report: &Report) -> io::Result<()> {
     page.heading(&format!(
         "CLIENTS ({}, worst first)",
-        words::count(report.clients.len() as u64)
+        figures::count(report.clients.len() as u64)
     ))?;
     if report.clients.is_empty() {
         return page.text(2, "No call to the metadata service was seen.", PLAIN);
@@ -147,10 +148,10 @@ fn cells(report: &Report, client: &ClientReport) -> [String; 4] {
         words::verdict(client.judgement.verdict).to_owned(),
         format!(
             "{}/{}",
-            words::count(totals.tokenless),
-            words::count(totals.calls)
+            figures::count(totals.tokenless),
+            figures::count(totals.calls)
         ),
-        escaped(&words::ago(&client.last_seen, &report.generated_at), 16).to_string(),
+        escaped(&figures::ago(&client.last_seen, &report.generated_at), 16).to_string(),
         words::class(client.most_sensitive).to_owned(),
     ]
 }
@@ -216,7 +217,7 @@ fn reconciliation(page: &mut Page<'_, impl Write>, cloudwatch: &Reconciliation) 
 }
 
 fn metric_row(page: &mut Page<'_, impl Write>, metric: &MetricReport) -> io::Result<()> {
-    let explained = metric.explained.map_or_else(|| "-".into(), words::share);
+    let explained = metric.explained.map_or_else(|| "-".into(), figures::share);
     let style = match metric.explained {
         Some(share) if share < 0.95 => WARN,
         _ => PLAIN,
@@ -225,24 +226,24 @@ fn metric_row(page: &mut Page<'_, impl Write>, metric: &MetricReport) -> io::Res
         page.out,
         "  {}  {:>12}  {:>12}  {style}{explained:>9}{style:#}  {} of {}",
         padded(&escaped(&metric.metric, 23).to_string(), 23),
-        words::sum(metric.cloudwatch),
-        words::count(metric.imdsmon),
-        words::count(metric.compared),
-        words::length(metric.period_s),
+        figures::sum(metric.cloudwatch),
+        figures::count(metric.imdsmon),
+        figures::count(metric.compared),
+        figures::length(metric.period_s),
     )?;
     if metric.left_out > 0 {
         let text = format!(
             "{} periods left out: they were not watched whole",
-            words::count(metric.left_out)
+            figures::count(metric.left_out)
         );
         page.text(4, &text, DIM)?;
     }
     for difference in metric.differences.iter().take(DIFFERENCES) {
         let text = format!(
             "{} UTC: CloudWatch {}, imdsmon {}",
-            words::minute(&difference.begin),
-            words::sum(difference.cloudwatch),
-            words::count(difference.imdsmon)
+            figures::minute(&difference.begin),
+            figures::sum(difference.cloudwatch),
+            figures::count(difference.imdsmon)
         );
         page.text(4, &text, PLAIN)?;
     }
