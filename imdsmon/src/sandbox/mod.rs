@@ -83,7 +83,7 @@ const THREAD: &str = "imds-sandbox";
 pub enum SandboxError {
     /// `unshare` was refused.
     #[error(
-        "a private network namespace needs CAP_SYS_ADMIN: run as root, in a container with --privileged"
+        "a private network namespace needs CAP_SYS_ADMIN: run as root, in a container with --privileged or --network none"
     )]
     Privilege(#[source] io::Error),
     /// `unshare` is not known.
