@@ -65,10 +65,12 @@ const FILES: &[(&str, &str, u32)] = &[
     ),
 ];
 
-/// Units of [`FILES`] that the machine starts by itself, and what pulls them in.
+/// Units that the machine starts beside the service, and what pulls them in.
 const ENABLED: &[(&str, &str)] = &[
     ("sysinit.target", "cloud-init-local.service"),
     ("multi-user.target", "imdsmon-check.service"),
+    // The administrator's choice that adds to the order at boot.
+    ("sockets.target", "imdsmon-metrics.socket"),
 ];
 
 /// Makes the disk, boots it, and reads the verdict.
@@ -116,6 +118,7 @@ fn make(
     for (target, unit) in ENABLED {
         let wants = system.join(format!("etc/systemd/system/{target}.wants"));
         fs::create_dir_all(&wants).with_context(|| format!("create {}", wants.display()))?;
+        // systemd goes by the name; where the link leads to is for people.
         symlink(format!("../{unit}"), wants.join(unit))
             .with_context(|| format!("enable {unit}"))?;
     }
