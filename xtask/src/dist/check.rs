@@ -94,12 +94,7 @@ fn deb(
     let mut lintian = process::foreign("lintian");
     lintian
         .args(["--fail-on=error", "--allow-root", "--tag-display-limit=0"])
-        // A static program is the point; no bug of Debian's asks for this package.
-        .args(["--suppress-tags", "statically-linked-binary"])
-        .args([
-            "--suppress-tags",
-            "initial-upload-closes-no-bugs,no-changelog",
-        ])
+        .args(["--suppress-tags", SUPPRESSED])
         .arg(&packages.deb);
     note(process::output(&mut lintian, FETCH)?);
     if !runs(packages.arch) {

@@ -126,7 +126,7 @@ fn host(release: &Release, binary: &Path, manual: &Path, zsh: &str) -> Result<Ve
         if path.is_dir() {
             for name in names(&path)? {
                 // Screenshots and the like are for the repository's readers.
-                if path.join(&name).is_file() && !name.ends_with(".png") {
+                if path.join(&name).is_file() && !is_picture(&name) {
                     let content = release.source(&format!("{from}/{name}"))?;
                     files.push(plain(format!("{to}/{name}"), content));
                 }
@@ -146,6 +146,12 @@ fn host(release: &Release, binary: &Path, manual: &Path, zsh: &str) -> Result<Ve
         });
     }
     Ok(files)
+}
+
+fn is_picture(name: &str) -> bool {
+    Path::new(name)
+        .extension()
+        .is_some_and(|extension| extension == "png")
 }
 
 fn program(binary: &Path) -> Result<File> {

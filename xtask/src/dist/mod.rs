@@ -115,7 +115,7 @@ pub fn run(args: &Args, installer: &Installer) -> Result<()> {
     for named in archs {
         let arch = named.arch();
         let binary = build(&release, arch, &vm_home, &archive, installer)?;
-        made.push(pack(&release, arch, binary, &manual)?);
+        made.push(pack(&release, arch, &binary, &manual)?);
     }
     sums(&release)?;
     if args.check {
@@ -224,15 +224,15 @@ fn build(
         .join("imdsmon"))
 }
 
-fn pack(release: &Release, arch: Arch, built: PathBuf, manual: &Path) -> Result<Packages> {
+fn pack(release: &Release, arch: Arch, built: &Path, manual: &Path) -> Result<Packages> {
     let out = release.out();
     fs::create_dir_all(&out).with_context(|| format!("create {}", out.display()))?;
     step(&format!("pack for {}", arch.name()), || {
         let binary = out.join(format!("imdsmon-{}-linux-{}", release.version, arch.name()));
-        fs::copy(&built, &binary).with_context(|| format!("copy {}", built.display()))?;
-        let debian = contents::debian(release, &built, manual)?;
-        let redhat = contents::redhat(release, &built, manual)?;
-        let container = contents::container(release, &built)?;
+        fs::copy(built, &binary).with_context(|| format!("copy {}", built.display()))?;
+        let debian = contents::debian(release, built, manual)?;
+        let redhat = contents::redhat(release, built, manual)?;
+        let container = contents::container(release, built)?;
         Ok(Packages {
             arch,
             binary,

@@ -40,6 +40,10 @@ const SUMMARY: &str = "imdsmon-vm: ";
 /// target/vm/NAME.log. Needs qemu, and for arm64 a cross compiler; both are installed as root
 /// on Debian (see --no-install).
 #[derive(clap::Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line, and clap sees to those that exclude each other"
+)]
 pub struct Args {
     /// Only this kernel; may be given several times (see --list).
     #[arg(long = "kernel", value_name = "NAME")]
