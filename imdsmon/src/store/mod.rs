@@ -24,6 +24,7 @@ mod write;
 mod tests;
 
 use std::{
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -45,10 +46,14 @@ const PAGE: u64 = 4096;
 /// How long a checkpoint waits for readers; the monitor waits with it.
 const PATIENCE: Duration = Duration::from_millis(100);
 
+/// Hours that a clock goes on between two commits. One that jumps, as it may at boot, is no reason
+/// to take everything for old: if it is right, then so it is an hour later.
+const STEP: RangeInclusive<i64> = 1..=2;
+
 /// How much is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Days.
+    /// Days. What is older goes when an hour begins while the service runs.
     pub days: u32,
     /// MiB on disk, with the log; at least [`Limits::MIN_MIB`]. Only while a commit is written
     /// may it be more, by what the commit takes.
@@ -88,7 +93,7 @@ pub struct Store {
     limits: Limits,
     /// This start of the service, once something of it is stored.
     run: Option<i64>,
-    /// The hour in which old data was last looked for.
+    /// The hour of the last commit.
     tidied: Option<i64>,
     set_aside: Option<SetAside>,
 }
@@ -199,9 +204,10 @@ impl Store {
         self.run = Some(written.map_err(|error| self.error(error))?);
         // The delta is safe: what goes wrong from here on must not make anybody add it twice.
         let hour = write::hour(now);
-        let is_new_hour = self.tidied.replace(hour) != Some(hour);
-        if let Err(error) = tidy::tidy(&mut self.connection, self.limits, now, is_new_hour) {
-            self.tidied = None;
+        let last = self.tidied.replace(hour);
+        let is_due = last.is_some_and(|last| STEP.contains(&hour.saturating_sub(last)));
+        if let Err(error) = tidy::tidy(&mut self.connection, self.limits, now, is_due) {
+            self.tidied = last;
             tracing::warn!(%error, "old data stays in the store for now");
         }
         Ok(())

@@ -25,15 +25,15 @@ pub const KEPT_SINCE: &str = "kept_since";
 /// Name of the number of clients that were dropped though they are new.
 pub const DROPPED: &str = "dropped_clients";
 
-/// Removes what is too old, if `is_new_hour`, and what is too much.
+/// Removes what is too old, if that `is_due`, and what is too much.
 pub fn tidy(
     connection: &mut Connection,
     limits: Limits,
     now: UnixNanos,
-    is_new_hour: bool,
+    is_due: bool,
 ) -> rusqlite::Result<()> {
     let pages = limits.pages();
-    if is_new_hour {
+    if is_due {
         forget_old(connection, limits, now)?;
     }
     if used(connection)? > pages / 8 * 7 {

@@ -99,23 +99,35 @@ fn what_is_too_old_goes_with_its_client_and_its_coverage() {
     let directory = tempfile::tempdir().unwrap();
     let limits = Limits { days: 2, mib: 256 };
     let mut store = Store::open(directory.path(), limits).unwrap();
-    let times = (0..5).map(|days| NOW + days * 24 * HOUR);
-    for (day, time) in times.enumerate() {
+    for day in 0..5 {
+        let time = NOW + day * 24 * HOUR;
         let delta = [
             entry(&format!("day-{day}"), time, 1),
             entry("always", time, 1),
         ];
         store.commit(&delta, &watched(NOW, time), time).unwrap();
     }
+    assert_eq!(store.load(0).unwrap().0.len(), 6, "an hour has to begin");
+    let time = NOW + (4 * 24 + 1) * HOUR;
+    store.commit(&[], &watched(NOW, time), time).unwrap();
     let (entries, coverage) = store.load(0).unwrap();
-    let names: Vec<_> = entries
-        .iter()
-        .map(|entry| &entry.client.program[..])
-        .collect();
-    assert_eq!(names, ["always", "day-2", "day-3", "day-4"]);
-    assert_eq!(entries[0].cells.len(), 3);
-    let begin = write::begin(write::hour(NOW + 48 * HOUR));
+    let names = entries.iter().map(|entry| &entry.client.program[..]);
+    assert_eq!(names.collect::<Vec<_>>(), ["always", "day-3", "day-4"]);
+    assert_eq!(entries[0].cells.len(), 2);
+    let begin = write::begin(write::hour(time - 48 * HOUR));
     assert_eq!((coverage.spans.len(), coverage.spans[0].from), (1, begin));
+}
+
+#[test]
+fn a_clock_that_jumps_and_comes_back_makes_nothing_old() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open(directory.path());
+    let year = 365 * 24 * HOUR;
+    for time in [NOW, NOW + HOUR, NOW + year, NOW + 2 * HOUR, NOW + 3 * HOUR] {
+        let delta = [entry("app", time, 1)];
+        store.commit(&delta, &watched(NOW, time), time).unwrap();
+    }
+    assert_eq!(calls(&store.load(0).unwrap().0), 5);
 }
 
 #[test]
@@ -260,9 +272,8 @@ fn a_user_who_may_only_read_can_read_and_one_who_may_not_is_told() {
         .close(&[entry("app", NOW, 1)], &watched(NOW, NOW), NOW)
         .unwrap();
     let path = store.path().to_owned();
-    drop(store);
-    let as_nobody = || {
-        let path = path.clone();
+    let as_nobody = |path: &Path| {
+        let path = path.to_owned();
         // A thread has its own file system identity, and its rights end with it.
         let thread = std::thread::spawn(move || {
             // SAFETY: changes this thread's identity for file access alone; it takes numbers and
@@ -275,10 +286,36 @@ fn a_user_who_may_only_read_can_read_and_one_who_may_not_is_told() {
         });
         thread.join().unwrap()
     };
+    let open_up = |directory: &Path| {
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
+        for file in fs::read_dir(directory).unwrap() {
+            let path = file.unwrap().path();
+            fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
+        }
+    };
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let error = as_nobody().unwrap_err();
+    let error = as_nobody(&path).unwrap_err();
     assert!(matches!(error, StoreError::Denied(_)), "{error}");
     assert!(error.to_string().contains("root"), "{error}");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-    assert_eq!(calls(&as_nobody().unwrap().0), 1);
+    open_up(directory.path());
+    assert_eq!(
+        calls(&as_nobody(&path).unwrap().0),
+        1,
+        "while the service runs"
+    );
+    // As a kill leaves it: the log is not in the database yet.
+    let killed = tempfile::tempdir().unwrap();
+    for file in fs::read_dir(directory.path()).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), killed.path().join(file.file_name())).unwrap();
+    }
+    assert!(killed.path().join(format!("{DATABASE}-wal")).exists());
+    open_up(killed.path());
+    assert_eq!(
+        calls(&as_nobody(killed.path()).unwrap().0),
+        1,
+        "after a kill"
+    );
+    drop(store);
+    assert_eq!(calls(&as_nobody(&path).unwrap().0), 1, "after the end");
 }
