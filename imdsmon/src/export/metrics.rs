@@ -19,6 +19,7 @@ use crate::{
     http::call::Version,
     identity::client::Client,
     ledger::{Coverage, Entry},
+    report::escape::is_unsafe,
     verdict::{HostVerdict, Verdict},
     word::word,
 };
@@ -308,10 +309,10 @@ fn seconds(nanos: UnixNanos) -> f64 {
     std::time::Duration::from_nanos(nanos.max(0).cast_unsigned()).as_secs_f64()
 }
 
-/// Untrusted text as a label: bounded, and without what moves a terminal's cursor. Prometheus
-/// itself takes any UTF-8.
+/// Untrusted text as a label: bounded, and without what harms a terminal. Prometheus itself takes
+/// any UTF-8.
 fn label(text: &str) -> String {
-    let visible = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    let visible = |c: char| if is_unsafe(c) { '\u{fffd}' } else { c };
     text.chars().take(LABEL).map(visible).collect()
 }
 
@@ -393,7 +394,7 @@ mod tests {
         metrics.count(&[
             entry("curl", Version::V1, &[(How::Plain, 3)]),
             entry(
-                "\"\\\n\u{1b}[31m} 7\nforged 1",
+                "\"\\\n\u{1b}[31m\u{202e}} 7\nforged 1",
                 Version::V2,
                 &[(How::Plain, 1)],
             ),
@@ -451,7 +452,7 @@ mod tests {
         }
         assert!(page.ends_with("# EOF\n"));
         assert!(
-            !page.contains('\u{1b}') && !page.contains("\nforged"),
+            !page.contains(['\u{1b}', '\u{202e}']) && !page.contains("\nforged"),
             "{page}"
         );
         assert!(page.lines().all(|line| line.len() < 1000), "{page}");

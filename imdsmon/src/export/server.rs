@@ -16,7 +16,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    net::{TcpListener, UnixListener},
+    net::{TcpListener, UnixListener, UnixStream},
     sync::{Mutex, mpsc, oneshot},
     task::JoinSet,
     time::{sleep, timeout},
@@ -66,7 +66,7 @@ impl Server {
         let listener = match listen {
             Listen::Tcp(address) => Listener::Tcp(TcpListener::bind(address).await?),
             Listen::Unix(path) => {
-                remove_stale(path)?;
+                remove_stale(path).await?;
                 let listener = UnixListener::bind(path)?;
                 let file = SocketFile(path.clone());
                 // Its directory and its group say who else may ask.
@@ -131,13 +131,16 @@ impl Listener {
 }
 
 /// A socket that nobody listens on was left by a kill. Anything else is not ours to remove.
-fn remove_stale(path: &Path) -> io::Result<()> {
+async fn remove_stale(path: &Path) -> io::Result<()> {
     let Ok(metadata) = fs::symlink_metadata(path) else {
         return Ok(());
     };
+    // Whoever listens and is too busy to answer listens, too.
     let is_stale = metadata.file_type().is_socket()
-        && std::os::unix::net::UnixStream::connect(path)
-            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+        && matches!(
+            timeout(DEADLINE, UnixStream::connect(path)).await,
+            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused
+        );
     if is_stale {
         fs::remove_file(path)
     } else {
