@@ -22,7 +22,7 @@ use crate::{
     capture::event::UnixNanos,
     identity::client::Client,
     ledger::{
-        Coverage, Entry,
+        Cell, Coverage, Entry,
         coverage::{Doubt, SelfTest, Span},
     },
 };
@@ -181,33 +181,51 @@ fn entries(transaction: &Transaction<'_>, first_hour: i64) -> rusqlite::Result<V
     Ok(entries)
 }
 
-type Cells = BTreeMap<crate::ledger::Cell, i64>;
+type Cells = BTreeMap<Cell, i64>;
 
 /// Counts by client. One that is not positive took back what is no longer stored.
 fn cells(transaction: &Transaction<'_>, first_hour: i64) -> rusqlite::Result<HashMap<i64, Cells>> {
-    let mut rollups = transaction.prepare(
-        "SELECT client, hour, count, version, token, answer, path, how
-         FROM rollup JOIN kind ON kind.id = rollup.kind WHERE hour >= ?1 AND count > 0",
-    )?;
+    let kinds = kinds(transaction)?;
+    let mut rollups = transaction
+        .prepare("SELECT client, kind, hour, count FROM rollup WHERE hour >= ?1 AND count > 0")?;
     let mut rows = rollups.query([first_hour])?;
     let mut all: HashMap<i64, Cells> = HashMap::new();
     while let Some(row) = rows.next()? {
+        if let Some(kind) = kinds.get(&row.get(1)?) {
+            let cell = Cell {
+                hour: row.get(2)?,
+                ..*kind
+            };
+            all.entry(row.get(0)?)
+                .or_default()
+                .insert(cell, row.get(3)?);
+        }
+    }
+    Ok(all)
+}
+
+/// What calls have in common, by number; the hour is that of none.
+fn kinds(transaction: &Transaction<'_>) -> rusqlite::Result<HashMap<i64, Cell>> {
+    let mut stored =
+        transaction.prepare("SELECT id, version, token, answer, path, how FROM kind")?;
+    let mut rows = stored.query([])?;
+    let mut kinds = HashMap::new();
+    while let Some(row) = rows.next()? {
         let words = [
+            row.get(1)?,
+            row.get(2)?,
             row.get(3)?,
             row.get(4)?,
             row.get(5)?,
-            row.get(6)?,
-            row.get(7)?,
         ];
-        let Some(cell) = cell(row.get(1)?, words) else {
-            tracing::warn!("the store has a kind of call that this version does not know");
-            continue;
-        };
-        all.entry(row.get(0)?)
-            .or_default()
-            .insert(cell, row.get(2)?);
+        match cell(0, words) {
+            Some(kind) => drop(kinds.insert(row.get(0)?, kind)),
+            None => {
+                tracing::warn!("the store has a kind of call that this version does not know");
+            }
+        }
     }
-    Ok(all)
+    Ok(kinds)
 }
 
 /// Times of watching since `from`, in order and without overlap.
