@@ -7,6 +7,10 @@
 //! (for people and for machines). [`pipeline`] joins the first three, [`knowledge`] is what they
 //! look up, [`sandbox`] stands beside them: a private network with a simulated IMDS. [`command`]
 //! is the command line.
+//! → [`report`] and [`export`] (for people and for machines). [`pipeline`] joins them, [`store`]
+//! keeps what was counted for as long as the service runs and longer. [`sandbox`] stands beside
+//! them: a private network with a simulated IMDS. [`command`] is the command line, [`config`] the
+//! service's set-up.
 
 pub mod capture;
 pub mod command;

@@ -17,6 +17,8 @@ const CLIENTS: &[&str] = &["curl", "wget", "python3"];
 const MORE_CLIENTS: &[&str] = &["ruby-aws-sdk-core"];
 /// What the HTML report is looked at with.
 const BROWSER: &[&str] = &["chromium", "chromium-driver"];
+/// Packages of other programs that tests run, each with the program.
+const TOOLS: &[(&str, &str)] = &[("prometheus", "promtool")];
 
 /// Run all tests: unit, property, documentation, and end to end on this kernel.
 ///
@@ -43,6 +45,8 @@ pub fn run(args: &Args, installer: &Installer) -> Result<()> {
         installer.try_ensure(MORE_CLIENTS, "clients of the end-to-end tests");
         clients::install(&sdks, installer);
         installer.try_ensure(BROWSER, "the browser that the HTML report is tested in");
+        let tools: Vec<&str> = TOOLS.iter().map(|(package, _)| *package).collect();
+        installer.try_ensure(&tools, "programs that check the output");
     }
     for reason in skipped() {
         note(format!("{}: {reason}", yellow("SKIPPED")));
@@ -92,8 +96,11 @@ fn skipped() -> Vec<String> {
     }
     for client in CLIENTS.iter().copied().chain(["java", "chromedriver"]) {
         if !on_path(client) {
+    let tools = TOOLS.iter().map(|(_, program)| *program);
+    for program in CLIENTS.iter().copied().chain(["java"]).chain(tools) {
+        if !on_path(program) {
             reasons.push(format!(
-                "what is tested with {client}, which is not installed"
+                "what is tested with {program}, which is not installed"
             ));
         }
     }

@@ -100,6 +100,32 @@ fn an_empty_file_and_no_file_mean_the_defaults() {
 }
 
 #[test]
+fn the_documentation_has_every_key_with_its_default_and_its_meaning() {
+    let rows: Vec<Vec<&str>> = include_str!("../../../docs/configuration.md")
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| {
+            line.split(" | ")
+                .map(|cell| cell.trim_matches(['|', ' ']))
+                .collect()
+        })
+        .collect();
+    let config = Config::default();
+    let expected = config.show().into_iter().map(|shown| {
+        let default = match &shown.value {
+            serde_json::Value::Array(_) => "none".to_owned(),
+            serde_json::Value::String(text) => format!("`{text}`"),
+            value => format!("`{value}`"),
+        };
+        (format!("`{}`", shown.key), default, shown.about.to_owned())
+    });
+    let documented = rows
+        .iter()
+        .map(|row| (row[0].to_owned(), row[1].to_owned(), row[3].to_owned()));
+    assert_eq!(documented.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+}
+
+#[test]
 fn flags_go_over_the_environment_and_that_over_the_file() {
     let file = "[store]\nretention_days = 1\nmax_mib = 10\ndir = '/file'\n";
     let environment = [

@@ -1,4 +1,7 @@
 //! For machines.
+//!
+//! [`log`] takes findings as they come. [`metrics`] and [`emf`] take what the ledger counted since
+//! the last time, the same deltas as the store; neither has a clock or wakes up by itself.
 
 pub mod emf;
 pub mod json;

@@ -1,0 +1,215 @@
+//! What the page says, whatever the clients are called.
+
+use std::{
+    io::Write as _,
+    process::{Command, Stdio},
+};
+
+use super::*;
+use crate::{
+    identity::workload::{Workload, WorkloadKind},
+    knowledge::PathClass,
+    ledger::{
+        Answer, Cell, How,
+        coverage::{SelfTest, Span},
+    },
+};
+
+fn entry(program: &str, version: Version, counts: &[(How, i64)]) -> Entry {
+    let cells = counts.iter().map(|(how, count)| {
+        let cell = Cell {
+            hour: 0,
+            version,
+            token: None,
+            answer: Answer::Ok,
+            path: PathClass::Description,
+            how: *how,
+        };
+        (cell, *count)
+    });
+    Entry {
+        client: Client {
+            program: program.into(),
+            workload: Workload {
+                kind: WorkloadKind::Unit,
+                name: "app.service".into(),
+                ..Workload::default()
+            },
+            user: "root".into(),
+            ..Client::default()
+        },
+        cells: cells.collect(),
+        ..Entry::default()
+    }
+}
+
+fn full() -> Metrics {
+    let mut metrics = Metrics::default();
+    metrics.count(&[
+        entry("curl", Version::V1, &[(How::Plain, 3)]),
+        entry(
+            "\"\\\n\u{1b}[31m\u{202e}} 7\nforged 1",
+            Version::V2,
+            &[(How::Plain, 1)],
+        ),
+        entry(&"é".repeat(1000), Version::Token, &[(How::Plain, 1)]),
+    ]);
+    metrics.conclude(HostVerdict::NotReady, [Verdict::Breaks, Verdict::Ready]);
+    metrics.cover(&Coverage {
+        spans: vec![Span {
+            from: 0,
+            to: 90_500_000_000,
+            segments: 7,
+            lost_records: 2,
+            ..Span::default()
+        }],
+        self_test: Some(SelfTest {
+            time: 1_700_000_000_000_000_000,
+            result: Ok(()),
+        }),
+    });
+    metrics.store(true);
+    metrics
+}
+
+fn value(page: &str, name: &str) -> Option<f64> {
+    let line = page.lines().find(|line| line.starts_with(name))?;
+    line.rsplit(' ').next()?.parse().ok()
+}
+
+#[test]
+fn the_page_says_what_is_known() {
+    let page = full().page();
+    for (name, expected) in [
+        ("imdsmon_build_info{version=", 1.0),
+        (
+            "imdsmon_calls_total{version=\"v1\",outcome=\"ok\",workload_kind=\"unit\",\
+             workload=\"app.service\",client=\"curl\",user=\"root\"}",
+            3.0,
+        ),
+        ("imdsmon_clients{verdict=\"breaks\"}", 1.0),
+        ("imdsmon_clients{verdict=\"falls-back\"}", 0.0),
+        ("imdsmon_verdict{verdict=\"not-ready\"}", 1.0),
+        ("imdsmon_verdict{verdict=\"inconclusive\"}", 0.0),
+        ("imdsmon_ready ", 0.0),
+        ("imdsmon_segments_total ", 7.0),
+        ("imdsmon_lost_records_total ", 2.0),
+        ("imdsmon_watched_seconds ", 90.5),
+        ("imdsmon_canary_success{} ", 1.0),
+        (
+            "imdsmon_canary_last_run_timestamp_seconds{} ",
+            1_700_000_000.0,
+        ),
+        ("imdsmon_store_success{} ", 1.0),
+    ] {
+        assert_eq!(value(&page, name), Some(expected), "{name}\n{page}");
+    }
+    assert!(page.ends_with("# EOF\n"));
+    assert!(
+        !page.contains(['\u{1b}', '\u{202e}']) && !page.contains("\nforged"),
+        "{page}"
+    );
+    assert!(page.lines().all(|line| line.len() < 1000), "{page}");
+}
+
+#[test]
+fn the_documentation_has_every_metric_and_no_other() {
+    let text = to_text_format(&full().page());
+    let exported = text.lines().filter_map(|line| {
+        let (name, help) = line.strip_prefix("# HELP ")?.split_once(' ')?;
+        Some((name, help))
+    });
+    let documented = include_str!("../../../../docs/metrics.md")
+        .lines()
+        .filter_map(|line| {
+            let mut cells = line.strip_prefix("| `imdsmon_")?.split(" | ");
+            let name = cells.next()?.trim_matches('`');
+            Some((name, cells.last()?.trim_matches(['|', ' '])))
+        });
+    let documented: Vec<_> = documented.collect();
+    let exported: Vec<_> = exported
+        .map(|(name, help)| (name.trim_start_matches("imdsmon_"), help))
+        .collect();
+    assert_eq!(documented, exported);
+}
+
+#[test]
+fn what_is_not_known_yet_is_not_there() {
+    let page = Metrics::default().page();
+    assert!(
+        !page.contains("canary") && !page.contains("store_success"),
+        "{page}"
+    );
+    assert_eq!(value(&page, "imdsmon_lost_records_total "), Some(0.0));
+}
+
+#[test]
+fn a_call_in_another_light_is_no_new_call_and_counters_never_fall() {
+    let mut metrics = full();
+    let again = [(How::Plain, -3), (How::AfterNoAnswer, 3)];
+    metrics.count(&[entry("curl", Version::V1, &again)]);
+    metrics.cover(&Coverage::default());
+    let page = metrics.page();
+    assert_eq!(
+        value(&page, "imdsmon_calls_total{version=\"v1\""),
+        Some(3.0)
+    );
+    assert_eq!(value(&page, "imdsmon_lost_records_total "), Some(2.0));
+}
+
+#[test]
+fn very_many_clients_are_counted_together_and_those_with_tokens_push_nobody_out() {
+    let mut metrics = Metrics::default();
+    for number in 0..1000 {
+        let name = format!("good-{number}");
+        metrics.count(&[entry(&name, Version::V2, &[(How::Plain, 1)])]);
+    }
+    for number in 0..1000 {
+        let name = format!("bad-{number}");
+        metrics.count(&[entry(&name, Version::V1, &[(How::Plain, 1)])]);
+    }
+    let page = metrics.page();
+    let series = |version: &str| {
+        let start = format!("imdsmon_calls_total{{version=\"{version}\"");
+        page.lines()
+            .filter(|line| line.starts_with(&start))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (series("v1").len(), series("v2").len()),
+        (TOKENLESS + 1, WITH_TOKEN + 1)
+    );
+    let others = series("v1")
+        .into_iter()
+        .find(|line| line.contains(OTHERS))
+        .unwrap();
+    assert!(others.ends_with(" 900"), "{others}");
+}
+
+#[test]
+fn promtool_finds_nothing_to_say() {
+    let text = to_text_format(&full().page());
+    assert_eq!(value(&text, "# TYPE imdsmon_calls_total counter"), None);
+    assert!(
+        text.contains("\n# TYPE imdsmon_calls_total counter\n"),
+        "{text}"
+    );
+    assert!(!text.contains("# EOF"), "{text}");
+    let promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut promtool) = promtool else {
+        println!("SKIPPED: promtool is not installed (Debian: prometheus)");
+        return;
+    };
+    let mut stdin = promtool.stdin.take().unwrap();
+    stdin.write_all(text.as_bytes()).unwrap();
+    drop(stdin);
+    let output = promtool.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(output.status.success() && said.is_empty(), "{said}\n{text}");
+}
