@@ -89,6 +89,8 @@ impl Limits {
 pub struct Store {
     place: Place,
     path: PathBuf,
+    /// Which file it is, whatever its name.
+    file: (u64, u64),
     connection: Connection,
     limits: Limits,
     /// This start of the service, once something of it is stored.
@@ -115,9 +117,11 @@ impl Store {
             }
             Err(error) => return Err(error),
         };
+        let file = place::file_id(&path).ok_or_else(|| StoreError::Missing(path.clone()))?;
         Ok(Self {
             place,
             path,
+            file,
             connection,
             limits,
             run: None,
@@ -184,6 +188,7 @@ impl Store {
         now: UnixNanos,
         is_last: bool,
     ) -> Result<(), StoreError> {
+        self.check_name()?;
         self.bound_the_log()?;
         let run = self.run;
         let mut written = write::commit(&mut self.connection, run, delta, coverage, is_last);
@@ -211,6 +216,17 @@ impl Store {
             tracing::warn!(%error, "old data stays in the store for now");
         }
         Ok(())
+    }
+
+    /// A database that was removed or replaced takes commits that nobody will ever find.
+    fn check_name(&self) -> Result<(), StoreError> {
+        if place::file_id(&self.path) == Some(self.file) {
+            return Ok(());
+        }
+        Err(StoreError::Corrupt {
+            path: self.path.clone(),
+            what: "it was removed or replaced while the service runs".into(),
+        })
     }
 
     /// The log shrinks only when nobody reads from it: a reader that never ends must not fill the

@@ -156,6 +156,12 @@ impl Place {
     }
 }
 
+/// Device and inode of what a name stands for now.
+pub fn file_id(path: &Path) -> Option<(u64, u64)> {
+    let metadata = fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
 /// A file that belongs to the database.
 pub fn beside(database: &Path, suffix: &str) -> PathBuf {
     let mut name = database.as_os_str().to_owned();

@@ -261,3 +261,30 @@ fn damage_under_a_running_service_is_told_and_a_new_store_takes_the_same_delta()
     store.commit(&delta, &Coverage::default(), NOW).unwrap();
     assert_eq!(calls(&store.load(0).unwrap().0), 1);
 }
+
+#[test]
+fn a_database_that_is_removed_under_a_running_service_is_noticed() {
+    let directory = tempfile::tempdir().unwrap();
+    let delta = [entry("app", NOW, 1)];
+    for remove_all in [false, true] {
+        let path = filled(directory.path());
+        let mut store = open(directory.path());
+        store.commit(&[], &watched(NOW, NOW), NOW).unwrap();
+        fs::remove_file(&path).unwrap();
+        if remove_all {
+            for file in fs::read_dir(directory.path()).unwrap() {
+                fs::remove_file(file.unwrap().path()).unwrap();
+            }
+        }
+        let error = store.commit(&delta, &Coverage::default(), NOW).unwrap_err();
+        assert!(
+            error.is_damage() && error.to_string().contains("removed"),
+            "{error}"
+        );
+        drop(store);
+        let mut store = open(directory.path());
+        store.commit(&delta, &Coverage::default(), NOW).unwrap();
+        drop(store);
+        assert_eq!(stored_calls(directory.path()), 1);
+    }
+}
