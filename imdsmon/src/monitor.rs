@@ -5,6 +5,7 @@ use std::{
     fs::File,
     future::Future,
     io::{self, BufWriter},
+    path::Path,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -50,9 +51,16 @@ pub trait Sink {
 
 impl Monitor {
     /// Attaches to the kernel. From here on, calls are seen. Must run inside a tokio runtime.
-    pub fn start(options: Options, knowledge: Rc<Knowledge>) -> Result<Self, AttachError> {
+    ///
+    /// `host` is where the host's root directory is mounted: there are its files, such as the
+    /// state of container runtimes.
+    pub fn start(
+        options: Options,
+        host: &Path,
+        knowledge: Rc<Knowledge>,
+    ) -> Result<Self, AttachError> {
         let mut live = Live::start(options)?;
-        let mut witness = Witness::new(Rc::clone(live.root()));
+        let mut witness = Witness::new(Rc::clone(live.root()), host);
         let mut events = vec![Event::Start { time: live::now() }];
         // Now, and not when the first event is read: who holds a connection may soon be gone.
         live.find_holders(&mut |event| events.push(witness.complete(event)));

@@ -100,7 +100,11 @@ const V6: &[Expected] = &[
 /// Attaches, makes the calls and compares. Must run inside a tokio runtime.
 pub async fn run() -> Result<Report, SelfTestError> {
     let begun = Instant::now();
-    let mut monitor = Monitor::start(Options::default(), Rc::new(Knowledge::builtin()))?;
+    let mut monitor = Monitor::start(
+        Options::default(),
+        Path::new("/"),
+        Rc::new(Knowledge::builtin()),
+    )?;
     let sandbox = Sandbox::start(ImdsConfig::default())?;
     let expected: Vec<_> = V4
         .iter()

@@ -119,6 +119,7 @@ impl Run {
             ancestors: vec![Ancestor {
                 pid: 900,
                 name: bytes("bash"),
+                argv: Vec::new(),
             }],
             ..Task::default()
         }))

@@ -17,8 +17,8 @@ const CLIENTS: &[&str] = &["curl", "wget", "python3"];
 const MORE_CLIENTS: &[&str] = &["ruby-aws-sdk-core"];
 /// What the HTML report is looked at with.
 const BROWSER: &[&str] = &["chromium", "chromium-driver"];
-/// Packages of other programs that tests run, each with the program.
-const TOOLS: &[(&str, &str)] = &[("prometheus", "promtool")];
+/// What scrapes the metrics, and `promtool`, which checks them.
+const PROMETHEUS: &[&str] = &["prometheus"];
 
 /// Run all tests: unit, property, documentation, and end to end on this kernel.
 ///
@@ -45,8 +45,7 @@ pub fn run(args: &Args, installer: &Installer) -> Result<()> {
         installer.try_ensure(MORE_CLIENTS, "clients of the end-to-end tests");
         clients::install(&sdks, installer);
         installer.try_ensure(BROWSER, "the browser that the HTML report is tested in");
-        let tools: Vec<&str> = TOOLS.iter().map(|(package, _)| *package).collect();
-        installer.try_ensure(&tools, "programs that check the output");
+        installer.try_ensure(PROMETHEUS, "what the metrics are checked with");
     }
     for reason in skipped() {
         note(format!("{}: {reason}", yellow("SKIPPED")));
@@ -94,10 +93,8 @@ fn skipped() -> Vec<String> {
     if !Path::new("/proc/sys/kernel/unprivileged_bpf_disabled").exists() {
         reasons.push("the end-to-end tests need BPF; this kernel has no bpf(2)".to_owned());
     }
-    for client in CLIENTS.iter().copied().chain(["java", "chromedriver"]) {
-        if !on_path(client) {
-    let tools = TOOLS.iter().map(|(_, program)| *program);
-    for program in CLIENTS.iter().copied().chain(["java"]).chain(tools) {
+    let others = ["java", "chromedriver", "promtool"];
+    for program in CLIENTS.iter().copied().chain(others) {
         if !on_path(program) {
             reasons.push(format!(
                 "what is tested with {program}, which is not installed"

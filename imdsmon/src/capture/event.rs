@@ -214,6 +214,53 @@ pub struct Task {
     pub cgroup: Option<Bytes>,
     /// What `/proc` said when the event was read, if the same process was still there.
     pub proc: Option<ProcFacts>,
+    /// Name of the user in whose slice the cgroup is (`user-1000.slice`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slice_user: Option<String>,
+    /// The container that the cgroup belongs to, as its runtime's state on disk has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<ContainerFacts>,
+    /// The package that owns the executable, and its version: `curl 7.88.1-10`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package: Option<String>,
+    /// Whether the network namespace is that of the host's pid 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_network: Option<bool>,
+}
+
+/// What a container runtime's state on disk says of a container. Untrusted: who may start a
+/// container chooses nearly all of it. Each text has at most 256 bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerFacts {
+    /// Its id.
+    pub id: String,
+    /// `docker`, `containerd`, `cri-o` or `podman`.
+    pub runtime: Option<String>,
+    /// Its name.
+    pub name: Option<String>,
+    /// Name of its image.
+    pub image: Option<String>,
+    /// The Kubernetes pod that it is part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodFacts>,
+    /// Family of the Amazon ECS task definition, and the container's name in it:
+    /// `family/container`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ecs: Option<String>,
+    /// The service that it is part of: `project/service` with Compose, `service` with Swarm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+}
+
+/// A Kubernetes pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodFacts {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The container's name in it; `None` for the one that holds its namespaces open.
+    pub container: Option<String>,
 }
 
 /// A file, whatever its name.
@@ -226,12 +273,16 @@ pub struct FileId {
 }
 
 /// A process above a [`Task`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ancestor {
     /// Process id in the initial pid namespace.
     pub pid: u32,
     /// Its name.
     pub name: Bytes,
+    /// Arguments of one of the nearest (up to 256 bytes in all), token values blanked; empty if
+    /// unknown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub argv: Vec<Bytes>,
 }
 
 /// What `/proc/PID` said of a process.
@@ -253,9 +304,33 @@ pub struct ProcFacts {
     pub uid: Option<u32>,
     /// Name of the process (its main thread).
     pub comm: Option<Bytes>,
+    /// Start of the process in nanoseconds since boot, a multiple of 10 ms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<u64>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn is_false(b: &bool) -> bool {
     !*b
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_of_an_older_recording_reads() {
+        let line = r#"{"event":"task","time":1,"connection":1,"task":1,"role":"connector","pid":7,
+            "tid":7,"uid":0,"gid":0,"comm":"curl","cgroup_id":1,"start":5,"netns":9,
+            "exe_name":"curl","exe_file":null,"exe":null,"argv":["curl"],
+            "ancestors":[{"pid":1,"name":"init"}],"user":"root","cgroup":"/","proc":{"exe":null,
+            "argv":[],"parent":1,"ancestors":[{"pid":1,"name":"init"}],"cgroup":null,"netns":9,
+            "uid":0,"comm":"curl"}}"#;
+        let Event::Task(task) = serde_json::from_str(line).unwrap() else {
+            panic!("it is a task");
+        };
+        assert_eq!((task.pid, task.container, task.package), (7, None, None));
+        assert!(task.ancestors[0].argv.is_empty());
+        assert_eq!(task.proc.unwrap().started, None);
+    }
 }

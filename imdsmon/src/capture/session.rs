@@ -305,11 +305,16 @@ fn from_kernel(
             .map(|a| Ancestor {
                 pid: a.pid,
                 name: until_nul(&a.comm),
+                argv: Vec::new(),
             })
             .collect(),
         user: None,
         cgroup: None,
         proc: None,
+        slice_user: None,
+        container: None,
+        package: None,
+        host_network: None,
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{self, Write},
     os::unix::{fs::DirBuilderExt, process::CommandExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Stdio},
     rc::Rc,
     sync::{
@@ -91,7 +91,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 async fn demo(args: &Args) -> anyhow::Result<ExitCode> {
     let interrupted = stop(None)?;
     let knowledge = Rc::new(Knowledge::builtin());
-    let mut monitor = Monitor::start(Options::default(), Rc::clone(&knowledge))?;
+    let mut monitor = Monitor::start(Options::default(), Path::new("/"), Rc::clone(&knowledge))?;
     let sandbox = Sandbox::start(ImdsConfig {
         tokens: match args.http_tokens {
             HttpTokens::Optional => TokenMode::Optional,

@@ -62,6 +62,11 @@ pub struct Args {
     /// without BTF. One that ends at once may then stay unnamed
     #[arg(long)]
     no_snapshot: bool,
+
+    /// Where the host's root directory is mounted, if imdsmon runs in a container: names of
+    /// users, containers and packages are read below it
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    host_root: PathBuf,
 }
 
 /// Runs the subcommand.
@@ -79,12 +84,12 @@ async fn watch(args: &Args) -> anyhow::Result<ExitCode> {
         .map(create)
         .transpose()
         .with_context(cannot)?;
-    let knowledge = Rc::new(Knowledge::builtin());
     let options = Options {
         ring_bytes: args.buffer,
         snapshot: !args.no_snapshot,
     };
-    let mut monitor = Monitor::start(options, Rc::clone(&knowledge))?;
+    let knowledge = Rc::new(Knowledge::builtin());
+    let mut monitor = Monitor::start(options, &args.host_root, Rc::clone(&knowledge))?;
     let instance = Instance::local();
     if let Some(file) = file {
         monitor.record(file, instance.host()).with_context(cannot)?;

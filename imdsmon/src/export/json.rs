@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::{
     capture::bytes::Bytes,
     http::call::{Call, Finding, Outcome, TokenValue, Unparsed, Version},
-    identity::Process,
+    identity::{Process, client::Client},
     knowledge::Sdk,
     pipeline::Attributed,
     time::rfc3339,
@@ -178,6 +178,24 @@ struct CallerFields {
     ancestors: Option<Vec<AncestorFields>>,
     #[serde(rename = "linux.netns")]
     netns: Option<u32>,
+    #[serde(rename = "container.id")]
+    container_id: Option<String>,
+    #[serde(rename = "container.name")]
+    container_name: Option<String>,
+    #[serde(rename = "container.image.name")]
+    container_image: Option<String>,
+    #[serde(rename = "k8s.namespace.name")]
+    k8s_namespace: Option<String>,
+    #[serde(rename = "k8s.pod.name")]
+    k8s_pod: Option<String>,
+    #[serde(rename = "k8s.container.name")]
+    k8s_container: Option<String>,
+    #[serde(rename = "imds.workload.kind")]
+    workload_kind: Option<&'static str>,
+    #[serde(rename = "imds.workload.name")]
+    workload_name: Option<String>,
+    #[serde(rename = "imds.client")]
+    client: Option<String>,
     #[serde(rename = "imds.connector.pid")]
     connector_pid: Option<u32>,
     #[serde(rename = "imds.connector.executable.name")]
@@ -196,6 +214,9 @@ impl CallerFields {
     fn new(found: &Attributed) -> Self {
         let process = found.caller.process.as_deref();
         let connector = found.caller.connector.as_deref();
+        let workload = process.map(|p| &p.workload);
+        let container = workload.and_then(|w| w.container.as_ref());
+        let pod = workload.and_then(|w| w.pod.as_ref());
         Self {
             pid: process.map(|p| p.pid),
             parent: process.and_then(|p| p.parent),
@@ -215,6 +236,17 @@ impl CallerFields {
                     .collect()
             }),
             netns: process.and_then(|p| p.netns),
+            container_id: container.map(|c| c.id.clone()),
+            container_name: container.and_then(|c| c.name.clone()),
+            container_image: container.and_then(|c| c.image.clone()),
+            k8s_namespace: pod.map(|p| p.namespace.clone()),
+            k8s_pod: pod.map(|p| p.name.clone()),
+            k8s_container: pod.and_then(|p| p.container.clone()),
+            workload_kind: workload.map(|w| w.kind.word()),
+            workload_name: workload
+                .map(|w| w.name.clone())
+                .filter(|name| !name.is_empty()),
+            client: process.map(|p| Client::of(p).name()),
             connector_pid: connector.map(|p| p.pid),
             connector_name: connector.and_then(|p| text(&p.name)),
             connector_args: connector.and_then(arguments),
@@ -239,7 +271,13 @@ pub(crate) mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{capture::event::Endpoint, identity::Caller};
+    use crate::{
+        capture::event::Endpoint,
+        identity::{
+            Caller,
+            workload::{Container, Pod, Workload, WorkloadKind},
+        },
+    };
 
     fn bytes(text: &str) -> Bytes {
         text.as_bytes().into()
@@ -278,8 +316,26 @@ pub(crate) mod tests {
             user: Some("nobody".into()),
             cgroup: Some(bytes("/system.slice/cron.service")),
             ancestors: vec![(7, bytes("sh")), (1, bytes("init"))],
+            ancestor_args: Vec::new(),
             netns: Some(4_026_531_840),
-            started: None,
+            host_network: Some(false),
+            started: Some(10_000_000),
+            workload: Workload {
+                kind: WorkloadKind::Pod,
+                name: "shop/web-*/app".into(),
+                container: Some(Container {
+                    id: "6a82".into(),
+                    runtime: Some("containerd".into()),
+                    name: Some("app".into()),
+                    image: Some("shop:1.4".into()),
+                }),
+                pod: Some(Pod {
+                    namespace: "shop".into(),
+                    name: "web-64df67bd8b-xmzhv".into(),
+                    container: Some("app".into()),
+                }),
+            },
+            package: None,
         };
         let connector = Process {
             pid: 7,
@@ -348,6 +404,15 @@ pub(crate) mod tests {
             "process.linux.cgroup": "/system.slice/cron.service",
             "process.ancestors": [{"pid": 7, "name": "sh"}, {"pid": 1, "name": "init"}],
             "linux.netns": 4_026_531_840_u32,
+            "container.id": "6a82",
+            "container.name": "app",
+            "container.image.name": "shop:1.4",
+            "k8s.namespace.name": "shop",
+            "k8s.pod.name": "web-64df67bd8b-xmzhv",
+            "k8s.container.name": "app",
+            "imds.workload.kind": "pod",
+            "imds.workload.name": "shop/web-*/app",
+            "imds.client": "pod shop/web-*/app: curl (65534)",
             "imds.connector.pid": 7,
             "imds.connector.executable.name": "socat",
             "imds.connector.command_args": ["socat", "-"],

@@ -1,17 +1,32 @@
 //! A client: what an owner recognises, and what stays the same over restarts and pids.
 
+use std::{
+    cmp::Ordering,
+    hash::{Hash, Hasher},
+};
+
 use serde::{Deserialize, Serialize};
 
-use super::{process::Process, workload::Workload};
+use super::{
+    process::Process,
+    program::program,
+    text::clip,
+    workload::{Workload, WorkloadKind},
+};
 
-/// Who calls, without anything that a restart changes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// Who calls.
+///
+/// Two clients are the same if program, kind and name of the workload, and user are: what
+/// [`Self::name`] says. The other fields are facts about it that an update or a restart changes
+/// (the container's id, the package's version); they do not count in comparisons.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Client {
-    /// What runs: the script, not only its interpreter.
+    /// What runs: the script, not only its interpreter. At most 256 bytes.
     pub program: String,
     /// What it runs as.
     pub workload: Workload,
-    /// The user's name, or its number; empty if unknown.
+    /// The user's name, or its number; empty if unknown. In a container always the number but for
+    /// root: the host's names are not the container's.
     pub user: String,
     /// The package that owns the executable, with its version, if the database could be read.
     pub package: Option<String>,
@@ -23,22 +38,177 @@ impl Client {
     /// The client that a process is.
     #[must_use]
     pub fn of(process: &Process) -> Self {
-        let program = process.exe.as_ref().unwrap_or(&process.name).to_text();
-        let user = process.user.clone();
+        let in_container = process.workload.container.is_some();
+        let user = match &process.user {
+            // Nothing was found out about it, so its uid of 0 means nothing.
+            _ if process.name.is_empty() => String::new(),
+            _ if in_container && process.uid == 0 => "root".into(),
+            Some(user) if !in_container => clip(user),
+            _ => process.uid.to_string(),
+        };
         Self {
-            program,
-            user: user.unwrap_or_else(|| process.uid.to_string()),
-            ..Self::default()
+            program: program(process),
+            workload: process.workload.clone(),
+            user,
+            package: process.package.clone(),
+            host_network: process.host_network,
         }
     }
 
-    /// Its stable name: program and user.
+    /// The stable name, as in `imds.client`: `workload: program (user)`, at most 800 bytes. No
+    /// two clients share one.
     #[must_use]
     pub fn name(&self) -> String {
-        let Self { program, user, .. } = self;
-        if user.is_empty() {
-            return program.clone();
+        // ": " ends the workload; in its name, which a container chooses, it must not occur.
+        let name = self.workload.name.replace(": ", ":\u{a0}");
+        let before = match self.workload.kind {
+            WorkloadKind::Unit => "",
+            WorkloadKind::UserUnit => "user unit ",
+            WorkloadKind::Session => "session of ",
+            WorkloadKind::Cron => "cron job ",
+            WorkloadKind::Container => "container ",
+            WorkloadKind::EcsTask => "ECS task ",
+            WorkloadKind::Pod => "pod ",
+            WorkloadKind::Cgroup => "cgroup ",
+            WorkloadKind::Unknown => "unknown",
+        };
+        format!("{before}{name}: {} ({})", self.program, self.user)
+    }
+
+    /// What makes it this client.
+    fn key(&self) -> (WorkloadKind, &str, &str, &str) {
+        let Self {
+            program,
+            workload:
+                Workload {
+                    kind,
+                    name,
+                    container: _,
+                    pod: _,
+                },
+            user,
+            package: _,
+            host_network: _,
+        } = self;
+        (*kind, name, program, user)
+    }
+}
+
+impl PartialEq for Client {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Client {}
+
+impl PartialOrd for Client {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Client {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key().cmp(&other.key())
+    }
+}
+
+impl Hash for Client {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key().hash(state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::event::{ContainerFacts, ProcFacts, Task};
+
+    fn task(cgroup: &str) -> Task {
+        Task {
+            exe_name: Some("python3.11".into()),
+            argv: Some(vec!["python3".into(), "/opt/app/worker.py".into()]),
+            uid: 1000,
+            user: Some("app".into()),
+            cgroup: Some(cgroup.into()),
+            ..Task::default()
         }
-        format!("{program} ({user})")
+    }
+
+    fn client(task: &Task) -> Client {
+        Client::of(&Process::new(task))
+    }
+
+    #[test]
+    fn a_restart_does_not_change_who_it_is() {
+        let before = Task {
+            pid: 7,
+            start: Some(70_000_000),
+            package: Some("python3.11 3.11.2-6".into()),
+            ..task("/system.slice/app.service")
+        };
+        let after = Task {
+            pid: 99,
+            start: Some(990_000_000),
+            package: Some("python3.11 3.11.2-7".into()),
+            proc: Some(ProcFacts {
+                parent: 1,
+                ..ProcFacts::default()
+            }),
+            ..before.clone()
+        };
+        assert_eq!(client(&before), client(&after));
+        assert_eq!(
+            client(&before).name(),
+            "app.service: python3 /opt/app/worker.py (app)"
+        );
+        assert_eq!(Process::new(&before).started, Some(70_000_000));
+    }
+
+    #[test]
+    fn a_container_is_the_same_with_another_id() {
+        let with_id = |digit: &str| {
+            let id = digit.repeat(64);
+            let mut task = task(&format!("/docker/{id}"));
+            task.container = Some(ContainerFacts {
+                id,
+                name: Some("web".into()),
+                ..ContainerFacts::default()
+            });
+            client(&task)
+        };
+        let (one, other) = (with_id("a"), with_id("b"));
+        assert_eq!(one, other);
+        assert_ne!(one.workload.container, other.workload.container);
+        assert_eq!(
+            one.name(),
+            "container web: python3 /opt/app/worker.py (1000)",
+            "the host's name of user 1000 is not the container's"
+        );
+    }
+
+    #[test]
+    fn a_name_cannot_be_mistaken_for_another() {
+        let named = |name: &str, program: &str| Client {
+            program: program.into(),
+            workload: Workload {
+                kind: WorkloadKind::Container,
+                name: name.into(),
+                ..Workload::default()
+            },
+            ..Client::default()
+        };
+        assert_ne!(named("a: b", "c").name(), named("a", "b: c").name());
+        let unknown = Client {
+            program: "curl".into(),
+            user: "root".into(),
+            ..Client::default()
+        };
+        assert_eq!(unknown.name(), "unknown: curl (root)");
+        assert_ne!(
+            client(&task("/system.slice/a.service")),
+            client(&task("/system.slice/b.service"))
+        );
     }
 }

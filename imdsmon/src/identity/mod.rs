@@ -1,13 +1,26 @@
 //! From pids to processes that a person recognises.
 //!
-//! [`witness`] looks at `/proc` the moment an event arrives and adds what it finds to the event;
-//! [`process`] weighs that against the kernel's snapshot; [`People`] remembers who uses which
-//! connection, so that a call can be attributed when it is complete. Knows nothing of HTTP.
+//! [`witness`] looks at `/proc` and at the files of container runtimes and of the package manager
+//! the moment an event arrives and adds what it finds to the event; all else is derived from the
+//! event, so that a recording says the same everywhere: [`process`] weighs what was found against
+//! the kernel's snapshot, [`workload`] says what it runs as, [`client`] gives it a name that
+//! stays. [`People`] remembers who uses which connection, so that a call can be attributed when
+//! it is complete. Knows nothing of HTTP.
 
 pub mod client;
+mod container;
+mod cron;
 mod executable;
+mod generated;
+mod host;
+mod interpreter;
 mod passwd;
+pub mod placement;
+mod proc;
 pub mod process;
+mod program;
+mod text;
+mod varying;
 pub mod witness;
 pub mod workload;
 

@@ -1,48 +1,71 @@
-//! Names of users, from the host's `/etc/passwd`.
+//! Names and homes of users, from the host's `/etc/passwd`.
 //!
 //! Not from NSS: a static binary cannot load its modules, and a lookup must never leave the host.
 
-use std::{collections::HashMap, fs, time::SystemTime};
+use std::{collections::HashMap, path::Path, rc::Rc};
+
+use super::{host::Host, text::clip};
 
 const PASSWD: &str = "/etc/passwd";
 /// Bytes of the file that are read at most.
 const MAX: u64 = 16 << 20;
 
-/// User names by id, read anew when the file changes.
-#[derive(Default)]
+/// Users by id, read anew when the file changes.
 pub struct Passwd {
-    names: HashMap<u32, String>,
-    changed: Option<SystemTime>,
+    host: Rc<Host>,
+    users: HashMap<u32, User>,
+    changed: Option<i128>,
+}
+
+/// A user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// Name.
+    pub name: String,
+    /// Home directory.
+    pub home: String,
 }
 
 impl Passwd {
-    /// The name of a user, if it has one here.
-    pub fn name(&mut self, uid: u32) -> Option<String> {
-        let metadata = fs::metadata(PASSWD).ok()?;
-        let changed = metadata.modified().ok();
-        if self.changed != changed && metadata.len() <= MAX {
-            self.names = parse(&fs::read(PASSWD).ok()?);
+    /// Nobody is known yet.
+    pub fn new(host: Rc<Host>) -> Self {
+        Self {
+            host,
+            users: HashMap::new(),
+            changed: None,
+        }
+    }
+
+    /// A user, if it has a name here.
+    pub fn user(&mut self, uid: u32) -> Option<&User> {
+        let changed = Some(self.host.changed(Path::new(PASSWD))?);
+        if self.changed != changed
+            && let Some(passwd) = self.host.read(Path::new(PASSWD), MAX)
+        {
+            self.users = parse(&passwd);
             self.changed = changed;
         }
-        self.names.get(&uid).cloned()
+        self.users.get(&uid)
     }
 }
 
 /// Of several names of one id the first counts, as in getpwuid(3).
-fn parse(passwd: &[u8]) -> HashMap<u32, String> {
-    let mut names = HashMap::new();
+fn parse(passwd: &[u8]) -> HashMap<u32, User> {
+    let mut users = HashMap::new();
     for line in passwd.split(|&b| b == b'\n') {
         let mut fields = line.split(|&b| b == b':');
-        let (Some(name), Some(uid)) = (fields.next(), fields.nth(1)) else {
+        let (Some(name), Some(uid), home) = (fields.next(), fields.nth(1), fields.nth(2)) else {
             continue;
         };
         if let Ok(Ok(uid)) = std::str::from_utf8(uid).map(str::parse) {
-            names
-                .entry(uid)
-                .or_insert_with(|| String::from_utf8_lossy(name).into_owned());
+            let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
+            users.entry(uid).or_insert_with(|| User {
+                name: clip(&text(name)),
+                home: text(home.unwrap_or_default()),
+            });
         }
     }
-    names
+    users
 }
 
 #[cfg(test)]
@@ -51,11 +74,12 @@ mod tests {
 
     #[test]
     fn the_first_name_of_an_id_counts_and_broken_lines_do_not() {
-        let names = parse(
+        let users = parse(
             b"root:x:0:0:root:/root:/bin/sh\ntoor:x:0:0::/:\nbad\nx:x:minus:1\n\xff:x:7:7::/:\n",
         );
-        assert_eq!(names[&0], "root");
-        assert_eq!(names[&7], "\u{fffd}");
-        assert_eq!(names.len(), 2);
+        assert_eq!(users[&0].name, "root");
+        assert_eq!(users[&0].home, "/root");
+        assert_eq!(users[&7].name, "\u{fffd}");
+        assert_eq!(users.len(), 2);
     }
 }

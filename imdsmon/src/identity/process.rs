@@ -2,10 +2,18 @@
 
 use imdsmon_common::ARGV_LEN;
 
+use super::{
+    cron,
+    placement::Placement,
+    workload::{Signs, Workload},
+};
 use crate::capture::{
     bytes::Bytes,
-    event::{ProcFacts, Task},
+    event::{Ancestor, ProcFacts, Task},
 };
+
+/// The kernel's clock ticks, in which `/proc` counts a start, in nanoseconds.
+const TICK: u64 = 10_000_000;
 
 /// A process that uses IMDS. Untrusted throughout: a process chooses its own name and arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,10 +36,19 @@ pub struct Process {
     pub cgroup: Option<Bytes>,
     /// Parent, its parent, and so on, up to pid 1: process id and name.
     pub ancestors: Vec<(u32, Bytes)>,
+    /// Arguments of the nearest of them, in that order, token values blanked; empty where unknown.
+    pub ancestor_args: Vec<Vec<Bytes>>,
     /// Inode number of the network namespace.
     pub netns: Option<u32>,
-    /// When it started, `CLOCK_BOOTTIME` nanoseconds: with the pid it names a process for good.
+    /// Whether that is the host's; `None` if unknown.
+    pub host_network: Option<bool>,
+    /// Start of the process in nanoseconds since boot, a multiple of 10 ms: tells it from another
+    /// that gets the same pid later.
     pub started: Option<u64>,
+    /// What it runs as.
+    pub workload: Workload,
+    /// The package that owns the executable, and its version.
+    pub package: Option<String>,
 }
 
 impl Process {
@@ -59,7 +76,7 @@ impl Process {
         } else {
             &proc.ancestors
         };
-        Self {
+        let mut process = Self {
             pid: task.pid,
             parent: task
                 .ancestors
@@ -73,9 +90,23 @@ impl Process {
             user: task.user.clone(),
             cgroup: cgroup(task, proc),
             ancestors: ancestors.iter().map(|a| (a.pid, a.name.clone())).collect(),
+            ancestor_args: known_arguments(ancestors),
             netns: task.netns.or(proc.netns),
-            started: task.start,
-        }
+            host_network: task.host_network,
+            started: task
+                .start
+                .map(|start| start - start % TICK)
+                .or(proc.started),
+            workload: Workload::default(),
+            package: task.package.clone(),
+        };
+        process.workload = Workload::of(&Signs {
+            cgroup: process.cgroup.as_deref(),
+            container: task.container.as_ref(),
+            slice_user: task.slice_user.as_deref(),
+            cron_job: cron::job(&process).as_deref(),
+        });
+        process
     }
 
     /// Whether this is the same process running the same program.
@@ -106,12 +137,24 @@ fn arguments(snapshot: Option<&[Bytes]>, proc: &[Bytes]) -> Vec<Bytes> {
     }
 }
 
-/// On a hybrid host all of cgroup v2 is its root, and only `/proc` knows systemd's hierarchy.
-fn cgroup(task: &Task, proc: &ProcFacts) -> Option<Bytes> {
-    let root = |path: &&Bytes| &path[..] == b"/";
+fn known_arguments(ancestors: &[Ancestor]) -> Vec<Vec<Bytes>> {
+    let known = ancestors
+        .iter()
+        .rposition(|a| !a.argv.is_empty())
+        .map_or(0, |last| last + 1);
+    ancestors[..known].iter().map(|a| a.argv.clone()).collect()
+}
+
+/// On a hybrid host all of cgroup v2 is its root, or has only what systemd put there, and `/proc`
+/// knows the other hierarchies: what names a container says more than what does not.
+pub(super) fn cgroup(task: &Task, proc: &ProcFacts) -> Option<Bytes> {
+    let root = |path: &&Bytes| path[..] == *b"/";
     let kernel = task.cgroup.as_ref();
+    let in_container = |path: &&Bytes| Placement::of(path).container().is_some();
     kernel
-        .filter(|path| !root(path))
+        .filter(in_container)
+        .or(proc.cgroup.as_ref().filter(in_container))
+        .or(kernel.filter(|path| !root(path)))
         .or(proc.cgroup.as_ref())
         .or(kernel)
         .cloned()

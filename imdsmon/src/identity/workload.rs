@@ -1,14 +1,33 @@
 //! What a process runs as: the thing that an owner recognises and can change.
+//!
+//! From the cgroup's path and what was found of it on disk; without any I/O, so that a recording
+//! says the same everywhere.
 
 use serde::{Deserialize, Serialize};
+
+use super::{generated, placement::Placement, text::clip, varying::stable};
+use crate::capture::event::ContainerFacts;
+
+/// Hexadecimal digits of a container's id that people use.
+const SHORT_ID: usize = 12;
+/// Units whose processes are other people's jobs: cron of Debian and Red Hat, and others.
+const CRON: [&str; 5] = [
+    "cron.service",
+    "crond.service",
+    "cronie.service",
+    "anacron.service",
+    "fcron.service",
+];
 
 /// What a process belongs to. Untrusted where a container's own state is its source.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Workload {
     /// Of which kind it is.
     pub kind: WorkloadKind,
-    /// Its name within the kind: `nginx.service`, a container's name, `namespace/pod`; empty if
-    /// it has none.
+    /// Its name within the kind, without what changes from run to run; at most 256 bytes, empty if
+    /// it has none: `nginx.service`, the user of a session, the script or command of a cron job, a
+    /// container's name (its image if docker or podman made the name up), `family/container`,
+    /// `namespace/owner-*/container`, a path.
     pub name: String,
     /// The container, if it runs in one.
     pub container: Option<Container>,
@@ -46,7 +65,8 @@ pub enum WorkloadKind {
 /// A container, as far as its runtime's state tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Container {
-    /// Its id: 64 hexadecimal digits for most runtimes.
+    /// Its id: 64 hexadecimal digits for most runtimes. Of containers in containers the innermost
+    /// that a runtime of the host knows, or that the path names.
     pub id: String,
     /// `docker`, `containerd`, `cri-o`, `podman`, if known.
     pub runtime: Option<String>,
@@ -61,8 +81,209 @@ pub struct Container {
 pub struct Pod {
     /// Namespace.
     pub namespace: String,
-    /// Name.
+    /// Name, with what was made up for this one pod.
     pub name: String,
     /// The container's name in the pod.
     pub container: Option<String>,
 }
+
+/// What a workload is told by.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Signs<'s> {
+    /// Path of the cgroup.
+    pub cgroup: Option<&'s [u8]>,
+    /// What the runtime's state says of the container.
+    pub container: Option<&'s ContainerFacts>,
+    /// The user in whose slice the cgroup is.
+    pub slice_user: Option<&'s str>,
+    /// The cron job that it is part of.
+    pub cron_job: Option<&'s str>,
+}
+
+impl Workload {
+    /// What a process with these signs runs as.
+    #[must_use]
+    pub fn of(signs: &Signs<'_>) -> Self {
+        let placement = signs.cgroup.map(Placement::of).unwrap_or_default();
+        if let Some(container) = container(signs.container, &placement) {
+            return Self::of_container(container, signs.container, &placement);
+        }
+        let path = signs.cgroup.map(String::from_utf8_lossy);
+        let is_cron = |unit: &&str| CRON.contains(unit);
+        let (kind, name) = if let Some(job) = signs.cron_job {
+            // Where all who could tell are gone, it is some job.
+            let job = Some(job).filter(|job| !job.is_empty());
+            let unit = placement.unit.as_deref().filter(is_cron);
+            (WorkloadKind::Cron, job.or(unit).unwrap_or("unknown").into())
+        } else if let Some(unit) = &placement.user_unit {
+            (WorkloadKind::UserUnit, stable_unit(unit))
+        } else if placement.is_session {
+            let uid = || placement.slice_uid.map(|uid| uid.to_string());
+            let user = signs.slice_user.map(String::from).or_else(uid);
+            (WorkloadKind::Session, user.unwrap_or_default())
+        } else if let Some(unit) = placement.unit.as_deref().filter(is_cron) {
+            (WorkloadKind::Cron, unit.into())
+        } else if let Some(unit) = &placement.unit {
+            (WorkloadKind::Unit, stable_unit(unit))
+        } else if let Some(path) = path.filter(|path| path != "/") {
+            (WorkloadKind::Cgroup, stable(&path))
+        } else {
+            (WorkloadKind::Unknown, String::new())
+        };
+        Self {
+            kind,
+            name: clip(&name),
+            container: None,
+            pod: None,
+        }
+    }
+
+    fn of_container(
+        container: Container,
+        facts: Option<&ContainerFacts>,
+        placement: &Placement,
+    ) -> Self {
+        let pod = facts.and_then(|facts| facts.pod.as_ref()).map(|pod| Pod {
+            namespace: pod.namespace.clone(),
+            name: pod.name.clone(),
+            container: pod.container.clone(),
+        });
+        let short: String = container.id.chars().take(SHORT_ID).collect();
+        let (kind, name) = if let Some(pod) = &pod {
+            let owner = generated::pod_owner(&pod.name);
+            let name = [Some(&pod.namespace), Some(&owner), pod.container.as_ref()];
+            let name: Vec<&str> = name.into_iter().flatten().map(String::as_str).collect();
+            (WorkloadKind::Pod, name.join("/"))
+        } else if let Some(uid) = &placement.pod_uid {
+            (WorkloadKind::Pod, format!("{uid}/{short}"))
+        } else if let Some(ecs) = facts.and_then(|facts| facts.ecs.clone()) {
+            (WorkloadKind::EcsTask, ecs)
+        } else {
+            let kind = if placement.is_ecs {
+                WorkloadKind::EcsTask
+            } else {
+                WorkloadKind::Container
+            };
+            let service = facts.and_then(|facts| facts.service.clone());
+            (
+                kind,
+                service.unwrap_or_else(|| container_name(&container, short)),
+            )
+        };
+        Self {
+            kind,
+            name: clip(&name),
+            container: Some(container),
+            pod,
+        }
+    }
+}
+
+/// The facts are of one of the containers that the path names; they say more.
+fn container(facts: Option<&ContainerFacts>, placement: &Placement) -> Option<Container> {
+    let named = placement.container();
+    let of_path = |id: &str| {
+        placement
+            .containers
+            .iter()
+            .find(|container| container.id == id)
+    };
+    match facts {
+        Some(facts) => Some(Container {
+            id: facts.id.clone(),
+            runtime: facts
+                .runtime
+                .clone()
+                .or_else(|| of_path(&facts.id)?.runtime.map(String::from)),
+            name: facts.name.clone(),
+            image: facts.image.clone(),
+        }),
+        None => named.map(|named| Container {
+            id: named.id.clone(),
+            runtime: named.runtime.map(String::from),
+            name: None,
+            image: None,
+        }),
+    }
+}
+
+/// A name that was made up is another one after a restart: then the image says what it is.
+fn container_name(container: &Container, short: String) -> String {
+    let Container { name, image, .. } = container;
+    match (name, image) {
+        (Some(name), Some(image)) if generated::is_container_name(name) => image.clone(),
+        (Some(name), _) => stable(name),
+        (None, Some(image)) => image.clone(),
+        (None, None) => short,
+    }
+}
+
+/// A unit's name without what changes: of a service that a socket starts per connection
+/// (`sshd@3-10.0.0.1:22-10.0.0.2:55.service`), of what systemd-run names itself
+/// (`run-u123.service`), and of scopes, which are made at run time.
+fn stable_unit(unit: &str) -> String {
+    if let Some((template, rest)) = unit.split_once('@')
+        && let Some((instance, suffix)) = rest.rsplit_once('.')
+        && is_connection(instance)
+    {
+        return format!("{template}@*.{suffix}");
+    }
+    if let Some((run, suffix)) = unit.rsplit_once('.')
+        && let Some(number) = run.strip_prefix("run-")
+        && is_run(number)
+    {
+        return format!("run-*.{suffix}");
+    }
+    match unit.strip_suffix(".scope") {
+        Some(scope) => {
+            let parts = stable(scope);
+            let all_digits =
+                |part: &str| part.len() > 1 && part.bytes().all(|b| b.is_ascii_digit());
+            let parts = parts
+                .split('-')
+                .map(|part| if all_digits(part) { "*" } else { part });
+            format!("{}.scope", parts.collect::<Vec<_>>().join("-"))
+        }
+        None => unit.into(),
+    }
+}
+
+/// systemd.socket(5): a number, and the addresses, or pid and uid, of both ends.
+fn is_connection(instance: &str) -> bool {
+    let mut parts = instance.split('-');
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    parts.next().is_some_and(is_number)
+        && parts.clone().count() >= 2
+        && (instance.contains(':') || parts.all(is_number))
+}
+
+/// `u123`, `r0123456789abcdef…`, `p123-i456`: systemd-run(1) over the years.
+fn is_run(number: &str) -> bool {
+    let digits = number.trim_start_matches(['u', 'r', 'p', 'i']);
+    digits.contains(|c: char| c.is_ascii_digit())
+        && digits
+            .chars()
+            .all(|c| c.is_ascii_hexdigit() || c == '-' || c == 'i')
+}
+
+impl WorkloadKind {
+    /// Its word in JSON.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Unit => "unit",
+            Self::UserUnit => "user-unit",
+            Self::Session => "session",
+            Self::Cron => "cron",
+            Self::Container => "container",
+            Self::EcsTask => "ecs-task",
+            Self::Pod => "pod",
+            Self::Cgroup => "cgroup",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "workload_tests.rs"]
+mod tests;

@@ -6,7 +6,7 @@ use super::Ledger;
 use crate::{
     capture::event::Endpoint,
     http::call::{Call, Finding, Outcome, TokenValue, Version},
-    identity::{Caller, Process},
+    identity::{Caller, Process, workload::Workload},
     knowledge::Knowledge,
     pipeline::Attributed,
 };
@@ -33,7 +33,11 @@ pub(crate) fn process(pid: u32, args: &[&str]) -> Rc<Process> {
         user: Some("app".into()),
         cgroup: None,
         ancestors: vec![(50, "bash".into()), (1, "init".into())],
+        ancestor_args: Vec::new(),
         netns: None,
+        host_network: None,
+        workload: Workload::default(),
+        package: None,
         started: Some(u64::from(pid)),
     })
 }

@@ -1,0 +1,201 @@
+//! What its owner calls a program: the script, not only its interpreter; for a bare tool also
+//! who started it; nothing that varies from run to run.
+
+use super::{
+    interpreter::{Script, interpreter, script},
+    process::{Process, file_name},
+    text::{clip, clip_to},
+    varying::stable,
+};
+use crate::capture::bytes::Bytes;
+
+/// Characters of code on a command line that are kept: enough to recognise it.
+const CODE: usize = 48;
+/// Bytes of a word of `aws` at most: services and operations are shorter.
+const AWS_WORD: usize = 64;
+
+/// Tools that do what others tell them: who did is part of what they are.
+const TOOLS: [&str; 18] = [
+    "curl", "wget", "aws", "http", "https", "xh", "aria2c", "lynx", "links", "w3m", "nc", "ncat",
+    "netcat", "socat", "telnet", "openssl", "busybox", "GET",
+];
+
+/// Names of processes that begin something new: what is above them did not run the tool. The
+/// kernel cuts a name to 15 bytes.
+const BOUNDARIES: [&[u8]; 9] = [
+    b"containerd-shim",
+    b"conmon",
+    b"dockerd",
+    b"systemd",
+    b"init",
+    b"sshd",
+    b"cron",
+    b"CRON",
+    b"crond",
+];
+
+/// Options of `aws` before the service that take no value (`aws help`).
+const AWS_FLAGS: [&str; 11] = [
+    "--debug",
+    "--no-verify-ssl",
+    "--no-paginate",
+    "--no-sign-request",
+    "--no-cli-pager",
+    "--cli-auto-prompt",
+    "--no-cli-auto-prompt",
+    "--no-color",
+    "--no-cli-pager",
+    "--version",
+    "--v2-debug",
+];
+
+/// The program of a process: `nginx`, `python3 /opt/app/worker.py`, `java -jar app.jar`,
+/// `aws s3 ls`, `curl from /etc/cron.daily/backup`, `bash -c …`.
+pub fn program(process: &Process) -> String {
+    let name = process.name.to_text();
+    let (what, is_tool) = what(&name, &process.args);
+    if is_tool && let Some(origin) = origin(process) {
+        return clip(&format!("{what} from {origin}"));
+    }
+    clip(&what)
+}
+
+/// The script that a command line runs, as its owner calls it: its path, or the interpreter with
+/// what it was told. `None` if it is no script.
+pub fn script_of(args: &[Bytes]) -> Option<String> {
+    let name = file_name(args.first()?);
+    let name = String::from_utf8_lossy(name.strip_prefix(b"-").unwrap_or(name));
+    let interpreter = interpreter(&name)?;
+    match script(interpreter, args)? {
+        Script::File(path) => Some(stable(&path)),
+        Script::Named(name) => Some(format!("{interpreter} {}", stable(&name))),
+        Script::Code(..) => None,
+    }
+}
+
+/// The code that a command line gives to a shell, cut.
+pub fn shell_code(args: &[Bytes]) -> Option<String> {
+    let name = String::from_utf8_lossy(file_name(args.first()?)).into_owned();
+    match script(
+        interpreter(&name).filter(|name| name.ends_with("sh"))?,
+        args,
+    )? {
+        Script::Code(_, code) => Some(cut(&code)),
+        _ => None,
+    }
+}
+
+/// What runs, and whether it only does what another tells it.
+fn what(name: &str, args: &[Bytes]) -> (String, bool) {
+    let Some(interpreter) = interpreter(name) else {
+        return bare(name, args);
+    };
+    match script(interpreter, args) {
+        Some(Script::File(path)) if file_name(path.as_bytes()) == b"aws" => {
+            let at = args.iter().position(|arg| arg[..] == *path.as_bytes());
+            (aws(args, at.unwrap_or(0)), true)
+        }
+        Some(Script::File(path)) => (format!("{interpreter} {}", stable(&path)), false),
+        Some(Script::Named(name)) => (format!("{interpreter} {}", stable(&name)), false),
+        Some(Script::Code(option, code)) => {
+            (format!("{interpreter} {option} {}", cut(&code)), true)
+        }
+        None => (title(interpreter, args), false),
+    }
+}
+
+fn bare(name: &str, args: &[Bytes]) -> (String, bool) {
+    let name = match name {
+        "busybox" => {
+            let first = args.first().map(|arg| file_name(arg));
+            let applet = match first {
+                Some(b"busybox") => args.get(1).map(|arg| &arg[..]),
+                first => first,
+            };
+            applet.map_or_else(|| name.into(), |applet| format!("busybox {}", word(applet)))
+        }
+        "aws" => return (aws(args, 0), true),
+        _ => name.into(),
+    };
+    let is_tool = TOOLS.contains(&&*name) || name.starts_with("busybox");
+    (name, is_tool)
+}
+
+/// `aws` with service and operation: one executable that behaves in many ways.
+fn aws(args: &[Bytes], at: usize) -> String {
+    let mut words = args.iter().skip(at + 1).map(Bytes::to_text);
+    let mut program = String::from("aws");
+    let mut found = 0;
+    while let Some(word) = words.next() {
+        if word.starts_with('-') {
+            if !word.contains('=') && !AWS_FLAGS.contains(&&*word) {
+                words.next();
+            }
+            continue;
+        }
+        let is_name = word
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        if !is_name || word.len() > AWS_WORD {
+            break;
+        }
+        program = format!("{program} {word}");
+        found += 1;
+        if found == 2 {
+            break;
+        }
+    }
+    program
+}
+
+/// An interpreter without a script may have given itself a title, such as
+/// `gunicorn: worker [app]` or `puma 5.6.5 (tcp://0.0.0.0:9292)`: its first word stays the same.
+fn title(interpreter: &str, args: &[Bytes]) -> String {
+    let Some(title) = args
+        .first()
+        .filter(|_| args.iter().skip(1).all(|arg| arg.is_empty()))
+    else {
+        return interpreter.into();
+    };
+    let title = word(title);
+    let plain = title.trim_start_matches('-');
+    // Its own path, or a shell's at login, says nothing new.
+    let is_itself = super::interpreter::interpreter(plain).is_some() || title.starts_with('-');
+    if plain.is_empty()
+        || is_itself
+        || title.contains('/')
+        || !args[0].contains(&b' ') && !args[0].contains(&b':')
+    {
+        return interpreter.into();
+    }
+    format!("{interpreter} {title}")
+}
+
+/// The first word, as far as it is one.
+fn word(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    let end =
+        text.find(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '[' | '/')));
+    clip_to(&text[..end.unwrap_or(text.len())], AWS_WORD)
+}
+
+/// The nearest script above a process, within its container, session or job.
+fn origin(process: &Process) -> Option<String> {
+    let ancestors = process.ancestors.iter().zip(&process.ancestor_args);
+    ancestors
+        .take_while(|((_, name), _)| !BOUNDARIES.contains(&&name[..]))
+        .find_map(|(_, args)| script_of(args))
+}
+
+fn cut(code: &str) -> String {
+    let code = stable(&clip(code));
+    if code.chars().count() <= CODE {
+        return code;
+    }
+    let short: String = code.chars().take(CODE - 1).collect();
+    format!("{short}…")
+}
+
+#[cfg(test)]
+#[path = "program_tests.rs"]
+mod tests;
