@@ -14,10 +14,12 @@ use std::{
 /// Inode number of the hierarchy's root.
 const ROOT: u64 = 1;
 
-/// A cgroup directly below the cgroup v2 root, removed when dropped.
+/// A cgroup below the cgroup v2 root, removed when dropped.
 #[derive(Debug)]
 pub struct Cgroup {
     directory: PathBuf,
+    /// What was made for it, outermost first.
+    made: Vec<PathBuf>,
     /// As `/proc/PID/cgroup` shows it.
     pub path: String,
 }
@@ -26,22 +28,45 @@ impl Cgroup {
     /// A new one; `None`, with a word, if there is no place for it here.
     #[must_use]
     pub fn new() -> Option<Self> {
+        Self::below("")
+    }
+
+    /// The same with this path below it, so that tests do not meet.
+    #[must_use]
+    pub fn below(path: &str) -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        Self::at(&format!(
+            "/imdsmon-test-{}-{count}{path}",
+            std::process::id()
+        ))
+    }
+
+    /// The one with this path, made as far as it is not there; `None`, with a word, if there is no
+    /// place for it here.
+    #[must_use]
+    pub fn at(path: &str) -> Option<Self> {
         let Some(root) = root() else {
             eprintln!("SKIPPED: the root of cgroup v2 is not mounted here");
             return None;
         };
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("imdsmon-test-{}-{count}", std::process::id());
-        let directory = root.join(&name);
-        if let Err(error) = fs::create_dir(&directory) {
-            eprintln!("SKIPPED: no cgroup can be made here: {error}");
-            return None;
+        let mut cgroup = Self {
+            directory: root,
+            made: Vec::new(),
+            path: path.into(),
+        };
+        for part in path.split('/').skip(1) {
+            cgroup.directory.push(part);
+            match fs::create_dir(&cgroup.directory) {
+                Ok(()) => cgroup.made.push(cgroup.directory.clone()),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => {
+                    eprintln!("SKIPPED: no cgroup can be made here: {error}");
+                    return None;
+                }
+            }
         }
-        Some(Self {
-            directory,
-            path: format!("/{name}"),
-        })
+        Some(cgroup)
     }
 
     /// Lets the child that `command` will spawn run in it.
@@ -72,14 +97,20 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        // Who was in it may need a moment to be gone.
-        for _ in 0..100 {
-            if fs::remove_dir(&self.directory).is_ok() {
+        for directory in self.made.iter().rev() {
+            // Who was in it may need a moment to be gone; who else is in it keeps it.
+            let gone = (0..100).any(|_| {
+                let removed = fs::remove_dir(directory).is_ok();
+                if !removed {
+                    thread::sleep(Duration::from_millis(10));
+                }
+                removed
+            });
+            if !gone {
+                eprintln!("{} is left behind", directory.display());
                 return;
             }
-            thread::sleep(Duration::from_millis(10));
         }
-        eprintln!("{} is left behind", self.directory.display());
     }
 }
 

@@ -1,0 +1,477 @@
+//! What a client runs as: in real cgroups of each shape, beside the state that each runtime
+//! leaves on disk.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test may fail, outside of its test functions as well"
+)]
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use serde_json::{Value, json};
+use tests::{Cgroup, Scene, contract, optional, program, skipped, watch::is_installed};
+
+/// The root directory of a host with containers; its README says which runtime made what.
+const STATE: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../imdsmon/tests/fixtures/state"
+);
+const DOCKER: &str = "6fe714283b7f512415786a33b7c33280cb03f70cc30a27d8b79738045221b8e5";
+const NAMELESS: &str = "fb3705ad6e7bb67489c8c0565c1e78aed2994a5c7da425137f66545bff2970ed";
+const CONTAINERD: &str = "6a825448c5ef07ac0c3b99532b18bdec0e1d0bb1eb41b4672d570634a1409a85";
+const CRIO: &str = "e72fce5766ead840d848faae8843678ff84e779443c6776e941421a6617acdbd";
+const PODMAN: &str = "3232bcac6132231f48c0b14ff1460d2aaa54e80c1970f4f95ba6d52bd066d3bc";
+const POD: &str = "3f2504e0-4f89-11d3-9a0c-0305e82c3301";
+
+const URL: &str = "http://169.254.169.254/latest/meta-data/instance-id";
+
+/// A stage whose monitor takes `root` for the host's root directory.
+fn stage(root: &Path) -> Scene {
+    let mut scene = Scene::without_monitor(optional());
+    scene.start_monitor(&["--buffer", "16M", "--host-root", root.to_str().unwrap()]);
+    scene
+}
+
+/// Plays `wire-client` in a cgroup, once seen and once gone before the monitor looks, and gives
+/// both calls.
+fn calls_in(root: &Path, cgroup: &Cgroup, more: &[&str]) -> [Value; 2] {
+    let mut scene = stage(root);
+    let mut command = scene.command(program("wire-client"));
+    cgroup.enter(command.args(["send", "--request", "v1"]).args(more));
+    let _ = scene.client(&mut command);
+    let _ = scene.unseen(|| scene.client(&mut command));
+    let seen = scene.finish();
+    seen.iter().for_each(contract::check);
+    seen.try_into().unwrap()
+}
+
+/// A host's root directory of its own, with the state of all runtimes and these files.
+fn host(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    let copied = Command::new("cp")
+        .arg("-rT")
+        .arg(STATE)
+        .arg(root.path())
+        .status();
+    assert!(copied.unwrap().success());
+    for (path, text) in files {
+        let path = root.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    root
+}
+
+/// What a container's call says.
+fn container(call: &Value) -> Value {
+    json!({
+        "id": call["container.id"],
+        "name": call["container.name"],
+        "image": call["container.image.name"],
+        "namespace": call["k8s.namespace.name"],
+        "pod": call["k8s.pod.name"],
+        "container": call["k8s.container.name"],
+        "kind": call["imds.workload.kind"],
+        "workload": call["imds.workload.name"],
+        "client": call["imds.client"],
+    })
+}
+
+#[test]
+fn containers_of_every_runtime_are_known_by_name() {
+    if skipped() {
+        return;
+    }
+    let flat = POD.replace('-', "_");
+    let orders = json!({
+        "id": DOCKER, "name": "orders", "image": "registry.example.com/orders:2.0",
+        "namespace": null, "pod": null, "container": null,
+        "kind": "ecs-task", "workload": "orders/app",
+        "client": "ECS task orders/app: wire-client (root)",
+    });
+    let shop = json!({
+        "id": CONTAINERD, "name": "app", "image": "registry.example.com/shop:1.4",
+        "namespace": "shop", "pod": "web-64df67bd8b-xmzhv", "container": "app",
+        "kind": "pod", "workload": "shop/web-*/app",
+        "client": "pod shop/web-*/app: wire-client (root)",
+    });
+    let ingest = json!({
+        "id": CRIO, "name": "serve", "image": "quay.io/example/ingest:3",
+        "namespace": "data", "pod": "ingest-x7k2p", "container": "serve",
+        "kind": "pod", "workload": "data/ingest-*/serve",
+        "client": "pod data/ingest-*/serve: wire-client (root)",
+    });
+    let plain = |id: &str, name: &str, image: Value, workload: &str| {
+        json!({
+            "id": id, "name": name, "image": image,
+            "namespace": null, "pod": null, "container": null,
+            "kind": "container", "workload": workload,
+            "client": format!("container {workload}: wire-client (root)"),
+        })
+    };
+    let web = plain(
+        PODMAN,
+        "web-shop",
+        json!("docker.io/library/shop:1.4"),
+        "web-shop",
+    );
+    let image = "registry.example.com/orders:2.0";
+    let nameless = plain(NAMELESS, "funny_carson", json!(image), image);
+    let batch = plain("batch-1", "batch-1", Value::Null, "batch-1");
+    for (path, expected) in [
+        (format!("/docker/{DOCKER}"), &orders),
+        (
+            format!("/ecs/0123456789abcdef0123456789abcdef/{DOCKER}"),
+            &orders,
+        ),
+        (
+            format!(
+                "/ecstasks.slice/ecstasks-0123456789abcdef0123456789abcdef.slice/docker-{DOCKER}.scope"
+            ),
+            &orders,
+        ),
+        (format!("/system.slice/docker-{NAMELESS}.scope"), &nameless),
+        (format!("/kubepods/burstable/pod{POD}/{CONTAINERD}"), &shop),
+        (
+            format!(
+                "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{flat}.slice/cri-containerd-{CONTAINERD}.scope"
+            ),
+            &shop,
+        ),
+        (
+            format!(
+                "/system.slice/containerd.service/kubepods-pod{flat}.slice:cri-containerd:{CONTAINERD}"
+            ),
+            &shop,
+        ),
+        (
+            format!("/kubepods.slice/kubepods-pod{flat}.slice/crio-{CRIO}.scope/container"),
+            &ingest,
+        ),
+        (
+            format!("/machine.slice/libpod-{PODMAN}.scope/container"),
+            &web,
+        ),
+        (format!("/libpod_parent/libpod-{PODMAN}"), &web),
+        (
+            format!("/system.slice/shop.service/libpod-payload-{PODMAN}"),
+            &web,
+        ),
+        ("/default/batch-1".into(), &batch),
+    ] {
+        let Some(cgroup) = Cgroup::at(&path) else {
+            return;
+        };
+        for call in calls_in(Path::new(STATE), &cgroup, &[]) {
+            assert_eq!(call["process.linux.cgroup"], path);
+            assert_eq!(&container(&call), expected, "{path}");
+        }
+    }
+}
+
+#[test]
+fn a_container_of_an_unknown_runtime_still_has_its_id() {
+    if skipped() {
+        return;
+    }
+    let id = "0123456789abcdef".repeat(4);
+    let Some(cgroup) = Cgroup::below(&format!("/actions_job/{id}")) else {
+        return;
+    };
+    for call in calls_in(Path::new(STATE), &cgroup, &[]) {
+        assert_eq!(call["container.id"], id);
+        assert_eq!(call["container.name"], Value::Null);
+        assert_eq!(
+            call["imds.client"],
+            "container 0123456789ab: wire-client (root)"
+        );
+    }
+}
+
+#[test]
+fn a_users_podman_keeps_its_state_at_home() {
+    if skipped() {
+        return;
+    }
+    let index = "var/lib/containers/storage/overlay-containers/containers.json";
+    let index = fs::read_to_string(Path::new(STATE).join(index)).unwrap();
+    let home = "home/alice/.local/share/containers/storage/overlay-containers/containers.json";
+    let root = host(&[
+        (home, &index),
+        ("etc/passwd", "alice:x:54321:54321::/home/alice:/bin/sh\n"),
+    ]);
+    fs::remove_dir_all(root.path().join("var/lib/containers")).unwrap();
+    let slice = "/user.slice/user-54321.slice/user@54321.service/user.slice";
+    let Some(cgroup) = Cgroup::below(&format!("{slice}/libpod-{PODMAN}.scope/container")) else {
+        return;
+    };
+    for call in calls_in(root.path(), &cgroup, &[]) {
+        assert_eq!(
+            call["container.name"],
+            Value::Null,
+            "root's file at alice's home is not hers"
+        );
+    }
+    std::os::unix::fs::chown(root.path().join(home), Some(54321), None).unwrap();
+    for call in calls_in(root.path(), &cgroup, &[]) {
+        assert_eq!(call["container.name"], "web-shop");
+        assert_eq!(call["imds.workload.name"], "web-shop");
+    }
+}
+
+#[test]
+fn units_sessions_and_users_are_told_apart() {
+    if skipped() {
+        return;
+    }
+    let root = host(&[(
+        "etc/passwd",
+        "root:x:0:0::/root:/bin/sh\nalice:x:54321:54321::/home/alice:/bin/sh\n",
+    )]);
+    let alice = "/user.slice/user-54321.slice";
+    for (path, kind, name, client) in [
+        (
+            "/system.slice/imdsmon-test.service",
+            "unit",
+            "imdsmon-test.service",
+            "imdsmon-test.service",
+        ),
+        (
+            "/system.slice/imdsmon-test@a.service",
+            "unit",
+            "imdsmon-test@a.service",
+            "imdsmon-test@a.service",
+        ),
+        (
+            "/system.slice/imdsmon@5-10.0.0.1:22-10.0.0.2:9.service",
+            "unit",
+            "imdsmon@*.service",
+            "imdsmon@*.service",
+        ),
+        (
+            &format!("{alice}/session-987654.scope"),
+            "session",
+            "alice",
+            "session of alice",
+        ),
+        (
+            &format!("{alice}/user@54321.service/app.slice/sync.service"),
+            "user-unit",
+            "sync.service",
+            "user unit sync.service",
+        ),
+    ] {
+        let Some(cgroup) = Cgroup::below(path) else {
+            return;
+        };
+        for call in calls_in(root.path(), &cgroup, &[]) {
+            assert_eq!(call["imds.workload.kind"], kind, "{path}");
+            assert_eq!(call["imds.workload.name"], name, "{path}");
+            assert_eq!(call["imds.client"], format!("{client}: wire-client (root)"));
+            assert_eq!(call["container.id"], Value::Null);
+        }
+    }
+}
+
+#[test]
+fn a_hostile_container_cannot_leave_its_place() {
+    if skipped() {
+        return;
+    }
+    let id = "f".repeat(64);
+    let hostile = json!({
+        "Name": format!("/\u{1b}[2J\n{}: curl (root)\u{202e}", "<script>".repeat(10_000)),
+        "Config": {"Image": "\u{0}\"},{", "Labels": {"io.kubernetes.pod.name": "../../x\r\n\u{7}"}},
+    });
+    let root = host(&[(
+        &format!("var/lib/docker/containers/{id}/config.v2.json"),
+        &hostile.to_string(),
+    )]);
+    let Some(cgroup) = Cgroup::below(&format!("/docker/{id}")) else {
+        return;
+    };
+    for call in calls_in(root.path(), &cgroup, &[]) {
+        for field in [
+            "container.name",
+            "container.image.name",
+            "k8s.pod.name",
+            "imds.client",
+        ] {
+            let text = call[field].as_str().unwrap();
+            assert!(
+                text.len() <= 800 && !text.contains(char::is_control),
+                "{field}: {text}"
+            );
+        }
+    }
+}
+
+/// A script below a directory of its own.
+fn script(directory: &Path, name: &str, text: &str) -> PathBuf {
+    let path = directory.join(name);
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+/// Runs commands on one stage, in one cgroup, and gives their clients' names.
+fn names_of(cgroup: &Cgroup, commands: &[Vec<&str>]) -> Vec<String> {
+    let mut scene = stage(Path::new("/"));
+    for words in commands {
+        let mut command = scene.command(words[0]);
+        cgroup.enter(command.args(&words[1..]));
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        assert!(command.status().unwrap().success(), "{words:?}");
+    }
+    let seen = scene.finish();
+    seen.iter()
+        .map(|call| call["imds.client"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn the_script_is_the_program_and_its_arguments_are_not() {
+    if skipped() {
+        return;
+    }
+    for tool in ["curl", "bash", "python3"] {
+        if !is_installed(tool) {
+            eprintln!("SKIPPED: {tool} is not installed");
+            return;
+        }
+    }
+    let directory = tempfile::Builder::new()
+        .prefix("imdsmon-test-")
+        .rand_bytes(4)
+        .tempdir_in("/var/tmp")
+        .unwrap();
+    let get = format!("import urllib.request as u; u.urlopen('{URL}').read()");
+    let python = script(directory.path(), "worker.py", &get);
+    let curl = format!("#!/bin/bash\ncurl -s {URL}?$1 > /dev/null\nsleep 0.3\n");
+    let bash = script(directory.path(), "backup.sh", &curl);
+    let (python, bash) = (python.to_str().unwrap(), bash.to_str().unwrap());
+    let Some(cgroup) = Cgroup::below("/system.slice/imdsmon-test-scripts.service") else {
+        return;
+    };
+    let inner = format!("{bash} 9; true");
+    let names = names_of(
+        &cgroup,
+        &[
+            vec!["python3", "-u", python, "--port", "80"],
+            vec!["python3", python, "--port", "81"],
+            vec![bash, "1"],
+            vec!["bash", bash, "2"],
+            vec!["sh", "-c", &inner],
+            vec!["curl", "-s", URL],
+            vec!["python3", "-c", &get],
+        ],
+    );
+    let unit = "imdsmon-test-scripts.service";
+    let expected = [
+        format!("{unit}: python3 {python} (root)"),
+        format!("{unit}: python3 {python} (root)"),
+        format!("{unit}: curl from {bash} (root)"),
+        format!("{unit}: curl from {bash} (root)"),
+        format!("{unit}: curl from {bash} (root)"),
+    ];
+    assert_eq!(names[..5], expected);
+    // Nothing above these is a script of ours; the suite itself may be run by one.
+    assert!(
+        names[5].starts_with(&format!("{unit}: curl")),
+        "{}",
+        names[5]
+    );
+    assert!(
+        names[6].starts_with(&format!("{unit}: python3 -c import urllib.request as u;")),
+        "{}",
+        names[6]
+    );
+}
+
+#[test]
+fn a_cron_job_is_what_the_crontab_says() {
+    if skipped() {
+        return;
+    }
+    for tool in ["curl", "bash"] {
+        if !is_installed(tool) {
+            eprintln!("SKIPPED: {tool} is not installed");
+            return;
+        }
+    }
+    let directory = tempfile::Builder::new()
+        .prefix("imdsmon-test-")
+        .rand_bytes(4)
+        .tempdir_in("/var/tmp")
+        .unwrap();
+    let sh = fs::canonicalize("/bin/bash").unwrap();
+    // What cron does: a daemon of this name starts a shell with the crontab's line.
+    fs::copy(sh, directory.path().join("cron")).unwrap();
+    let cron = directory.path().join("cron");
+    let cron = cron.to_str().unwrap();
+    let curl = format!("#!/bin/bash\ncurl -s {URL} > /dev/null\nsleep 0.3\n");
+    let job = script(directory.path(), "job", &curl);
+    let job = job.to_str().unwrap();
+    let with_script = format!("/bin/sh -c '{job}; true'; true");
+    let with_command = format!("/bin/sh -c 'curl -s {URL} >/dev/null; sleep 0.3'; true");
+    let Some(cgroup) = Cgroup::below("/user.slice/user-0.slice/session-987655.scope") else {
+        return;
+    };
+    let names = names_of(
+        &cgroup,
+        &[
+            vec![cron, "-c", &with_script],
+            vec![cron, "-c", &with_command],
+        ],
+    );
+    assert_eq!(names[0], format!("cron job {job}: curl from {job} (root)"));
+    assert!(
+        names[1].starts_with("cron job curl -s http:/"),
+        "{}",
+        names[1]
+    );
+}
+
+#[test]
+fn a_recording_names_clients_as_the_live_run_did() {
+    if skipped() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let recording = directory.path().join("calls.imdsmon");
+    let recording = recording.to_str().unwrap();
+    let Some(cgroup) = Cgroup::below(&format!("/docker/{DOCKER}")) else {
+        return;
+    };
+    let mut scene = Scene::without_monitor(optional());
+    scene.start_monitor(&["--host-root", STATE, "--record", recording]);
+    let mut command = scene.command(program("wire-client"));
+    cgroup.enter(command.args(["send", "--request", "v1"]));
+    let _ = scene.client(&mut command);
+    let live = scene.finish();
+    drop(cgroup);
+    let replay = Command::new(program("imdsmon"))
+        .args(["replay", "--json", recording])
+        .output()
+        .unwrap();
+    let netns = &live[0]["linux.netns"];
+    let replayed: Vec<Value> = String::from_utf8(replay.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .filter(|line: &Value| line["linux.netns"] == *netns)
+        .collect();
+    assert_eq!(replayed, live);
+    assert_eq!(
+        live[0]["imds.client"],
+        "ECS task orders/app: wire-client (root)"
+    );
+}
