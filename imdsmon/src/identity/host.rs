@@ -1,7 +1,12 @@
 //! Files of the host, read as a root process may read what others can write: bounded, never
 //! waiting, never out of the host's root.
 
-use std::{fs::File, io::Read as _, os::unix::fs::MetadataExt as _, path::Path};
+use std::{
+    fs::File,
+    io::Read as _,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
 
 use rustix::{
     fd::OwnedFd,
@@ -14,6 +19,7 @@ const ENTRIES: usize = 64;
 /// The host's root directory.
 #[derive(Debug)]
 pub struct Host {
+    root: PathBuf,
     directory: Option<OwnedFd>,
 }
 
@@ -29,8 +35,15 @@ impl Host {
     pub fn at(root: &Path) -> Self {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Self {
+            root: root.into(),
             directory: rustix::fs::open(root, flags, Mode::empty()).ok(),
         }
+    }
+
+    /// Where an absolute path of the host is, seen from here.
+    #[must_use]
+    pub fn path(&self, path: &Path) -> PathBuf {
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
 
     /// A regular file of at most `max` bytes, whose directories are the system's.

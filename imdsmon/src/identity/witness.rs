@@ -1,13 +1,21 @@
 //! Looks at `/proc` the moment an event arrives, while the caller is nearly always still there:
 //! `connect` runs before the handshake.
 
-use std::{num::NonZeroUsize, os::unix::ffi::OsStrExt, path::Path, rc::Rc};
+use std::{
+    ffi::OsStr,
+    fs::Metadata,
+    num::NonZeroUsize,
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    path::Path,
+    rc::Rc,
+};
 
 pub use super::proc::sees_the_hosts_processes;
 use super::{
     container::{Containers, Owner},
     executable::Executables,
     host::Host,
+    package::Packages,
     passwd::Passwd,
     placement::Placement,
     proc::{look, name_ancestors, netns},
@@ -25,8 +33,10 @@ const KNOWN: NonZeroUsize = NonZeroUsize::new(128).unwrap();
 
 /// Adds to each task what `/proc` and the host's files say about it.
 pub struct Witness {
+    host: Rc<Host>,
     passwd: Passwd,
     executables: Executables,
+    packages: Packages,
     containers: Containers,
     root: Rc<Root>,
     /// Network namespace of the host's pid 1.
@@ -57,7 +67,9 @@ impl Witness {
         Self {
             passwd: Passwd::new(Rc::clone(&host)),
             executables: Executables::default(),
-            containers: Containers::new(host),
+            packages: Packages::new(&host),
+            containers: Containers::new(Rc::clone(&host)),
+            host,
             root,
             netns: sees_the_hosts_processes().then(|| netns(1)).flatten(),
             known: LruCache::new(KNOWN),
@@ -95,16 +107,18 @@ impl Witness {
             .netns
             .or(task.proc.as_ref().and_then(|proc| proc.netns));
         task.host_network = netns.zip(self.netns).map(|(its, hosts)| its == hosts);
-        self.find_container(task);
+        let in_container = self.find_container(task);
+        task.package = self.package(task, in_container);
     }
 
-    /// Adds what its cgroup leads to.
-    fn find_container(&mut self, task: &mut Task) {
+    /// Adds what its cgroup leads to, and says whether it is in a container.
+    fn find_container(&mut self, task: &mut Task) -> bool {
         let none = ProcFacts::default();
         let Some(path) = cgroup(task, task.proc.as_ref().unwrap_or(&none)) else {
-            return;
+            return false;
         };
-        let uid = Placement::of(&path).slice_uid;
+        let placement = Placement::of(&path);
+        let uid = placement.slice_uid;
         let user = uid.and_then(|uid| self.passwd.user(uid));
         task.slice_user = user.map(|user| user.name.clone());
         let owner = uid.zip(user).map(|(uid, user)| Owner {
@@ -112,6 +126,27 @@ impl Witness {
             home: &user.home,
         });
         task.container = self.containers.find(&path, owner);
+        task.container.is_some() || placement.container().is_some()
+    }
+
+    /// The package of an executable that is one of the host's, not of a container's image: that
+    /// would be another file, and its path must not make us look at places that it chose.
+    fn package(&mut self, task: &Task, in_container: bool) -> Option<String> {
+        if in_container {
+            return None;
+        }
+        let exe = task.proc.as_ref().and_then(|proc| proc.exe.as_ref());
+        let exe = exe.or(task.exe.as_ref())?;
+        let path = self.host.path(Path::new(OsStr::from_bytes(exe)));
+        let on_host = file_id(&std::fs::metadata(path).ok()?);
+        let running = task.exe_file.or_else(|| {
+            let path = format!("/proc/{}/exe", task.pid);
+            Some(file_id(&std::fs::metadata(path).ok()?))
+        });
+        if running? != on_host {
+            return None;
+        }
+        self.packages.owner(on_host, exe)
     }
 
     fn facts(&mut self, task: &Task) -> Option<ProcFacts> {
@@ -135,5 +170,12 @@ impl Witness {
         let facts = look(task)?;
         self.known.put(program, facts.clone());
         Some(facts)
+    }
+}
+
+fn file_id(metadata: &Metadata) -> FileId {
+    FileId {
+        device: metadata.dev(),
+        inode: metadata.ino(),
     }
 }
