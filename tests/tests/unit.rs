@@ -1,7 +1,13 @@
 //! What systemd leaves the service of its rights is enough: the capabilities of the packaged unit,
 //! a user that is not root, and a network of its own instead of `CAP_SYS_ADMIN`.
 
-use std::process::{Command, Output};
+#![expect(clippy::unwrap_used, reason = "these are tests")]
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
+    process::{Command, Output},
+};
 
 use tests::{program, skipped};
 
@@ -12,13 +18,18 @@ const NOBODY: &str = "65534";
 /// Runs the self-test with the service's rights, behind `before`.
 fn doctor(before: &[&str]) -> Output {
     let setting = "\nAmbientCapabilities=";
-    let (_, line) = UNIT.split_once(setting).expect("the unit has capabilities");
-    let line = line.lines().next().expect("a line");
-    let capabilities = line
-        .split(' ')
-        .map(|name| format!(",+{}", name.trim_start_matches("CAP_").to_lowercase()))
-        .collect::<String>();
-    let only = format!("-all{capabilities}");
+    let (_, line) = UNIT.split_once(setting).unwrap();
+    let mut only = "-all".to_owned();
+    for name in line.lines().next().unwrap().split(' ') {
+        only += ",+";
+        only += &name.trim_start_matches("CAP_").to_lowercase();
+    }
+    // Where every user may run it.
+    let place = tempfile::tempdir().unwrap();
+    fs::set_permissions(place.path(), Permissions::from_mode(0o755)).unwrap();
+    let imdsmon = place.path().join("imdsmon");
+    fs::copy(program("imdsmon"), &imdsmon).unwrap();
+    fs::set_permissions(&imdsmon, Permissions::from_mode(0o755)).unwrap();
     let setpriv = [
         "setpriv",
         "--reuid",
@@ -37,10 +48,10 @@ fn doctor(before: &[&str]) -> Output {
     let words = [before, &setpriv].concat();
     Command::new(words[0])
         .args(&words[1..])
-        .arg(program("imdsmon"))
+        .arg(imdsmon)
         .arg("doctor")
         .output()
-        .expect("setpriv and unshare are parts of util-linux")
+        .unwrap()
 }
 
 #[test]
