@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::{
     Watch, program, repetitions,
-    watch::{Ended, signal_to},
+    watch::{Ended, lost, signal_to},
 };
 
 /// How long after a client has ended its last event may still come.
@@ -338,7 +338,7 @@ impl Scene {
             .expect("a monitor was started")
             .interrupt();
         assert!(ended.status.success(), "{ended:?}");
-        assert!(ended.err.contains("records lost 0"), "{}", ended.err);
+        assert_eq!(lost(&ended.err), 0, "{}", ended.err);
         ended
     }
 }

@@ -186,6 +186,27 @@ impl Ended {
     }
 }
 
+/// Records that were lost, as a report in text form says.
+///
+/// # Panics
+///
+/// If it does not say.
+#[must_use]
+pub fn lost(report: &str) -> u64 {
+    let mut lines = report
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Lost "));
+    let Some(said) = lines.next().map(str::trim) else {
+        panic!("nothing is said of losses: {report}")
+    };
+    let digits: String = said.chars().filter(char::is_ascii_digit).collect();
+    if said == "nothing" {
+        0
+    } else {
+        digits.parse().unwrap()
+    }
+}
+
 /// Sends a signal to a process that this test started.
 ///
 /// # Panics

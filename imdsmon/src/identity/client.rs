@@ -55,12 +55,13 @@ impl Client {
         }
     }
 
-    /// The stable name, as in `imds.client`: `workload: program (user)`, at most 800 bytes. No
-    /// two clients share one.
+    /// The stable name, as in `imds.client`: `workload: program (user)`, or `program (user)` where
+    /// no workload is known; at most 800 bytes. No two clients share one.
     #[must_use]
     pub fn name(&self) -> String {
         // ": " ends the workload; in its name, which a container chooses, it must not occur.
-        let name = self.workload.name.replace(": ", ":\u{a0}");
+        let whole = |text: &str| text.replace(": ", ":\u{a0}");
+        let name = whole(&self.workload.name);
         let before = match self.workload.kind {
             WorkloadKind::Unit => "",
             WorkloadKind::UserUnit => "user unit ",
@@ -70,7 +71,7 @@ impl Client {
             WorkloadKind::EcsTask => "ECS task ",
             WorkloadKind::Pod => "pod ",
             WorkloadKind::Cgroup => "cgroup ",
-            WorkloadKind::Unknown => "unknown",
+            WorkloadKind::Unknown => return format!("{} ({})", whole(&self.program), self.user),
         };
         format!("{before}{name}: {} ({})", self.program, self.user)
     }
@@ -205,7 +206,7 @@ mod tests {
             user: "root".into(),
             ..Client::default()
         };
-        assert_eq!(unknown.name(), "unknown: curl (root)");
+        assert_eq!(unknown.name(), "curl (root)");
         assert_ne!(
             client(&task("/system.slice/a.service")),
             client(&task("/system.slice/b.service"))

@@ -67,6 +67,8 @@ pub fn script_of(args: &[Bytes]) -> Option<String> {
     let name = String::from_utf8_lossy(name.strip_prefix(b"-").unwrap_or(name));
     let interpreter = interpreter(&name)?;
     match script(interpreter, args)? {
+        // A descriptor says nothing of what came through it.
+        Script::File(path) if path.starts_with("/dev/") || path.starts_with("/proc/") => None,
         Script::File(path) => Some(stable(&path)),
         Script::Named(name) => Some(format!("{interpreter} {}", stable(&name))),
         Script::Code(..) => None,

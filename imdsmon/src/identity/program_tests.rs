@@ -17,6 +17,12 @@ fn process(name: &str, args: &str, above: &[&str]) -> Process {
 }
 
 #[test]
+fn a_descriptor_is_no_script_that_anybody_knows() {
+    let curl = process("curl", "curl|http://h/", &["bash|/dev/fd/63"]);
+    assert_eq!(program(&curl), "curl");
+}
+
+#[test]
 fn a_program_is_what_its_owner_calls_it() {
     for (name, args, expected) in [
         ("nginx", "nginx: worker process", "nginx"),
