@@ -79,16 +79,16 @@ pub fn sdk(name: &str) -> Option<PathBuf> {
     None
 }
 
-/// A copy of `wire-client` that every user can run, and whose path nobody else's client has.
+/// A copy of `wire-client` that every user can run, under a name that no other client has.
 ///
 /// # Panics
 ///
 /// If it cannot be made.
 #[must_use]
-pub fn own_client() -> OwnClient {
+pub fn own_client(name: &str) -> OwnClient {
     let directory = tempfile::tempdir().unwrap();
     fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
-    let path = directory.path().join("wire-client");
+    let path = directory.path().join(name);
     fs::copy(program("wire-client"), &path).unwrap();
     fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
     OwnClient {

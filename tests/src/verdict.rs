@@ -5,6 +5,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use imdsmon::sandbox::ImdsConfig;
@@ -21,7 +22,7 @@ pub struct Recorded {
     /// The stage.
     pub scene: Scene,
     directory: TempDir,
-    tag: String,
+    tag: &'static str,
 }
 
 /// Version and status of each call, in order.
@@ -47,10 +48,12 @@ impl Recorded {
         let mut scene = Scene::without_monitor(config);
         let recording = directory.path().join(RECORDING);
         scene.start_monitor(&["--buffer", "16M", "--record", recording.to_str().unwrap()]);
-        let tag = directory.path().file_name().unwrap().to_string_lossy();
+        // No number and no random letters: names that vary from run to run make no client.
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let tag = TAGS[NEXT.fetch_add(1, Ordering::Relaxed)];
         Some(Self {
             scene,
-            tag: tag.trim_start_matches('.').to_owned(),
+            tag,
             directory,
         })
     }
@@ -121,13 +124,21 @@ impl Recorded {
         let report: Value = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|error| panic!("no report, {error}: {output:?}"));
         let mut clients = report["clients"].as_array().cloned().unwrap_or_default();
-        clients.retain(|client| client["client"]["program"].to_string().contains(&self.tag));
+        clients.retain(|client| client["client"]["program"].to_string().contains(self.tag));
         assert_eq!(clients.len(), 1, "clients named {}: {report:#}", self.tag);
         Verdict(clients.remove(0))
     }
 }
 
 const RECORDING: &str = "recording";
+
+/// One for each stage of a run of tests.
+const TAGS: [&str; 32] = [
+    "amber", "birch", "cedar", "daisy", "elder", "fern", "grape", "hazel", "iris", "jasmine",
+    "kiwi", "lemon", "maple", "nutmeg", "olive", "peach", "quince", "rose", "sage", "thyme",
+    "umber", "violet", "willow", "yarrow", "zinnia", "acorn", "basil", "clover", "dill", "ebony",
+    "flax", "ginger",
+];
 
 /// What the report says of a client.
 #[derive(Debug)]

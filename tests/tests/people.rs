@@ -158,7 +158,7 @@ fn a_client_of_another_user_is_that_users() {
     if skipped() {
         return;
     }
-    let client = own_client();
+    let client = own_client("wire-client");
     for uid in [65534, 54_321] {
         for more in [&[][..], &["--exit-at-once"], &["--by", "fork"]] {
             let mut scene = Scene::new(optional());
