@@ -47,6 +47,9 @@ pub trait Sink {
 
     /// There is nothing more for now: what was written should be seen.
     fn flush(&mut self) -> io::Result<()>;
+
+    /// Events came, with findings or without; `live` and `pipeline` tell how the run goes.
+    fn progress(&mut self, _live: &Live, _pipeline: &Pipeline) {}
 }
 
 impl Monitor {
@@ -175,6 +178,7 @@ impl Monitor {
             sink.found(&found)?;
             any = true;
         }
+        sink.progress(&self.live, &self.pipeline);
         if any { sink.flush() } else { Ok(()) }
     }
 

@@ -76,6 +76,27 @@ pub struct Totals {
     pub unknown: u64,
 }
 
+impl Totals {
+    /// What went through since `base`, an earlier reading.
+    #[must_use]
+    pub fn since(&self, base: &Self) -> Self {
+        let Self {
+            segments,
+            captured,
+            lost,
+            cut,
+            unknown,
+        } = self;
+        Self {
+            segments: segments.saturating_sub(base.segments),
+            captured: captured.saturating_sub(base.captured),
+            lost: lost.saturating_sub(base.lost),
+            cut: cut.saturating_sub(base.cut),
+            unknown: unknown.saturating_sub(base.unknown),
+        }
+    }
+}
+
 /// IMDS by IPv4 or IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Endpoint {

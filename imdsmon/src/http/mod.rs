@@ -100,6 +100,39 @@ pub struct Counters {
     pub lost_records: u64,
 }
 
+impl Counters {
+    /// What happened since `base`, an earlier reading.
+    #[must_use]
+    pub fn since(&self, base: &Self) -> Self {
+        let Self {
+            calls,
+            unparsed,
+            unparsed_bytes,
+            gaps,
+            gap_bytes,
+            retransmitted_bytes,
+            unmatched_responses,
+            late_responses,
+            doubtful_answers,
+            evicted_flows,
+            lost_records,
+        } = self;
+        Self {
+            calls: calls.saturating_sub(base.calls),
+            unparsed: unparsed.saturating_sub(base.unparsed),
+            unparsed_bytes: unparsed_bytes.saturating_sub(base.unparsed_bytes),
+            gaps: gaps.saturating_sub(base.gaps),
+            gap_bytes: gap_bytes.saturating_sub(base.gap_bytes),
+            retransmitted_bytes: retransmitted_bytes.saturating_sub(base.retransmitted_bytes),
+            unmatched_responses: unmatched_responses.saturating_sub(base.unmatched_responses),
+            late_responses: late_responses.saturating_sub(base.late_responses),
+            doubtful_answers: doubtful_answers.saturating_sub(base.doubtful_answers),
+            evicted_flows: evicted_flows.saturating_sub(base.evicted_flows),
+            lost_records: lost_records.saturating_sub(base.lost_records),
+        }
+    }
+}
+
 /// All connections to IMDS, and what is known of their requests.
 #[derive(Debug)]
 pub struct Http {

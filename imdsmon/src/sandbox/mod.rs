@@ -247,6 +247,34 @@ impl Sandbox {
     }
 }
 
+impl Sandbox {
+    /// Starts a thread that lives inside the sandbox for as long as `task` runs. When this
+    /// returns, it is inside: from then on it needs no privilege to be there.
+    pub fn inhabit(
+        &self,
+        name: &str,
+        task: impl FnOnce() + Send + 'static,
+    ) -> Result<thread::JoinHandle<()>, SandboxError> {
+        let namespace = self.namespace.clone();
+        let (report, arrived) = mpsc::sync_channel(1);
+        let inhabitant = thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                let entered = namespace.join();
+                let is_inside = entered.is_ok();
+                if report.send(entered).is_ok() && is_inside {
+                    task();
+                }
+            })
+            .map_err(SandboxError::Thread)?;
+        match arrived.recv() {
+            Ok(Ok(())) => Ok(inhabitant),
+            Ok(Err(error)) => Err(SandboxError::Enter(error)),
+            Err(_) => Err(SandboxError::Panicked("it ended before it began".into())),
+        }
+    }
+}
+
 impl AsFd for Sandbox {
     /// The network namespace, for `setns(2)` or to move a link into it.
     fn as_fd(&self) -> BorrowedFd<'_> {
