@@ -25,6 +25,7 @@ pub mod pipeline;
 pub mod report;
 pub mod sandbox;
 pub mod selftest;
+pub mod service;
 pub mod store;
 pub mod time;
 pub mod verdict;

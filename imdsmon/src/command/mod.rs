@@ -1,12 +1,14 @@
 //! The command line: one file per subcommand, each wires the boxes and holds no logic.
 
 mod client;
+mod clients;
 mod config;
 mod demo;
 mod doctor;
 mod output;
 mod replay;
 mod report;
+mod run;
 mod stop;
 mod watch;
 
@@ -16,6 +18,7 @@ use std::{
 };
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 /// Finds who on this EC2 instance still calls the metadata service (IMDS) without a token.
 ///
@@ -46,6 +49,9 @@ enum Command {
     Watch(watch::Args),
     Replay(replay::Args),
     Report(report::Args),
+    Clients(clients::Args),
+    Calls(clients::CallsArgs),
+    Run(run::Args),
     Demo(demo::Args),
     Doctor(doctor::Args),
     Config(config::Args),
@@ -66,11 +72,14 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return explain(&error),
     };
-    init_log();
+    init_log(matches!(cli.command, Command::Run(_)));
     let result = match cli.command {
         Command::Watch(args) => watch::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Clients(args) => clients::run(&args),
+        Command::Calls(args) => clients::run_calls(&args),
+        Command::Run(args) => run::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Config(args) => config::run(&args),
@@ -106,17 +115,43 @@ const LOG: &str = "IMDSMON_LOG";
 /// The filter if nobody says otherwise. The kernel programs' diagnostics are compiled out by the
 /// verifier as long as no filter lets them through.
 const LOG_DEFAULT: &str = "warn,imdsmon_ebpf=off";
+const LOG_DEFAULT_SERVICE: &str = "info,imdsmon_ebpf=off";
 
-fn init_log() {
-    let filter = std::env::var(LOG).unwrap_or_else(|_unset| LOG_DEFAULT.into());
-    let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(filter);
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(false)
-        .without_time()
-        .with_target(false)
+/// A service tells more of itself, and to the journal with all fields, if that listens.
+fn init_log(is_service: bool) {
+    let default = if is_service {
+        LOG_DEFAULT_SERVICE
+    } else {
+        LOG_DEFAULT
+    };
+    let filter = std::env::var(LOG).unwrap_or_else(|_unset| default.into());
+    let filter = EnvFilter::builder().parse_lossy(filter);
+    let journal = is_service
+        .then(journal)
+        .flatten()
+        .map(|journal| journal.with_field_prefix(Some("IMDSMON".into())));
+    let text = journal.is_none().then(|| {
+        tracing_subscriber::fmt::layer()
+            .with_writer(io::stderr)
+            .with_ansi(false)
+            .without_time()
+            .with_target(false)
+    });
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(journal)
+        .with(text)
         .init();
+}
+
+/// The journal, if standard error leads there (systemd.exec(5), `$JOURNAL_STREAM`).
+fn journal() -> Option<tracing_journald::Layer> {
+    let stream = std::env::var("JOURNAL_STREAM").ok()?;
+    let stderr = rustix::fs::fstat(io::stderr()).ok()?;
+    if stream != format!("{}:{}", stderr.st_dev, stderr.st_ino) {
+        return None;
+    }
+    tracing_journald::layer().ok()
 }
 
 /// The error and its causes, each once: many errors quote their cause.

@@ -172,6 +172,11 @@ fn write(report: &Report, format: Format) -> io::Result<()> {
 }
 
 impl Question {
+    /// Time that must have been watched.
+    pub fn min_window(&self) -> Duration {
+        self.min_window
+    }
+
     /// What is known, and what the user knows beside it.
     pub fn knowledge(&self) -> anyhow::Result<Knowledge> {
         knowledge(&self.knowledge)

@@ -29,6 +29,18 @@ pub fn stop(after: Option<Duration>) -> io::Result<impl Future<Output = ()>> {
     })
 }
 
+/// Done on SIGINT or SIGTERM, for a service: SIGHUP means something else there.
+pub fn end() -> io::Result<impl Future<Output = ()>> {
+    let mut interrupt = wanted(SignalKind::interrupt())?;
+    let mut terminate = wanted(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            () = received(&mut interrupt) => {}
+            () = received(&mut terminate) => {}
+        }
+    })
+}
+
 /// A signal, unless whoever started us wants it ignored, as `nohup` does.
 fn wanted(kind: SignalKind) -> io::Result<Option<Signal>> {
     // SAFETY: all-zero is a valid `sigaction`, and a null new action only reads the old one.

@@ -8,6 +8,7 @@
 use std::{
     collections::VecDeque,
     fs, io,
+    os::fd::FromRawFd as _,
     os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
@@ -75,6 +76,22 @@ impl Server {
             }
         };
         Ok(Self { listener })
+    }
+
+    /// The socket that the service manager opened and passed on, if it did (`sd_listen_fds(3)`); TCP
+    /// only. Must be called inside a tokio runtime, and at most once.
+    pub fn inherited() -> io::Result<Option<Self>> {
+        let Some(descriptor) = sd_notify::listen_fds()?.next() else {
+            return Ok(None);
+        };
+        // SAFETY: the service manager passes it to this process alone (`$LISTEN_PID` says so), and
+        // nobody else takes it from here.
+        let socket = unsafe { std::net::TcpListener::from_raw_fd(descriptor) };
+        // Fails unless it is a TCP socket.
+        socket.local_addr()?;
+        socket.set_nonblocking(true)?;
+        let listener = Listener::Tcp(TcpListener::from_std(socket)?);
+        Ok(Some(Self { listener }))
     }
 
     /// Where it listens; the port is the one that the system chose, if that was 0.

@@ -1,0 +1,202 @@
+//! `imdsmon clients` and `imdsmon calls`: what the service has counted, to look into.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use anstyle::Style;
+use serde_json::json;
+
+use super::report::{Question, Stored};
+use crate::{
+    capture::live,
+    http::call::Version,
+    ledger::Entry,
+    report::{escape::escaped, words},
+    time::rfc3339,
+    verdict::{self, Policy},
+};
+
+const HEADING: Style = Style::new().bold();
+/// Characters of a name that are shown.
+const NAME: usize = 200;
+const HOUR: i64 = 3600 * 1_000_000_000;
+
+/// List the clients that the service has seen, worst first.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  imdsmon clients                            all of the last 14 days
+  imdsmon clients --since 24h --json         for a program, one JSON object a line")]
+pub struct Args {
+    #[command(flatten)]
+    stored: Stored,
+
+    #[command(flatten)]
+    question: Question,
+
+    /// Print one JSON object per line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Show what the service has counted of a client's calls, hour by hour, and examples of them.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  imdsmon calls --client backup.sh --since 24h
+  imdsmon calls --json                       for a program, one JSON object a line")]
+pub struct CallsArgs {
+    /// Only clients whose name, as `imdsmon clients` shows it, contains this
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    client: String,
+
+    #[command(flatten)]
+    stored: Stored,
+
+    /// Print one JSON object per line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs `imdsmon clients`.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let knowledge = args.question.knowledge()?;
+    let now = live::now();
+    let (entries, coverage) = args.stored.load(now)?;
+    let policy = Policy {
+        min_window: args.question.min_window(),
+        now: Some(now),
+    };
+    let assessment = verdict::assess(&entries, &coverage, &knowledge, &policy);
+    let mut out = anstream::stdout().lock();
+    if !args.json {
+        writeln!(
+            out,
+            "{HEADING}{:<12} {:>9} {:>9}  {:<20}  CLIENT{HEADING:#}",
+            "VERDICT", "TOKENLESS", "ALL", "LAST SEEN (UTC)"
+        )?;
+    }
+    for judged in &assessment.clients {
+        let (tokenless, all) = calls(judged.entry);
+        let name = judged.entry.client.name();
+        let verdict = words::verdict(judged.judgement.verdict);
+        let last = rfc3339(judged.entry.last);
+        if args.json {
+            let line = json!({
+                "imds.client": name,
+                "verdict": judged.judgement.verdict,
+                "rule": judged.judgement.rule,
+                "needs_action": judged.judgement.needs_action,
+                "tokenless": tokenless,
+                "calls": all,
+                "first_seen": rfc3339(judged.entry.first),
+                "last_seen": last,
+            });
+            writeln!(out, "{line}")?;
+        } else {
+            writeln!(
+                out,
+                "{verdict:<12} {tokenless:>9} {all:>9}  {:<20}  {}",
+                last.get(..19).unwrap_or(&last).replace('T', " "),
+                escaped(&name, NAME)
+            )?;
+        }
+    }
+    if assessment.clients.is_empty() && !args.json {
+        writeln!(out, "No call to the metadata service was seen.")?;
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs `imdsmon calls`.
+pub fn run_calls(args: &CallsArgs) -> anyhow::Result<ExitCode> {
+    let (entries, _) = args.stored.load(live::now())?;
+    let chosen: Vec<_> = entries
+        .iter()
+        .map(|entry| (entry.client.name(), entry))
+        .filter(|(name, _)| name.contains(&args.client))
+        .collect();
+    let mut out = anstream::stdout().lock();
+    for (name, entry) in &chosen {
+        if args.json {
+            as_json(&mut out, name, entry)?;
+        } else {
+            as_text(&mut out, name, entry)?;
+        }
+    }
+    if chosen.is_empty() && !args.json {
+        writeln!(
+            out,
+            "No such call was seen; `imdsmon clients` lists who called."
+        )?;
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn as_json(out: &mut impl Write, name: &str, entry: &Entry) -> io::Result<()> {
+    for (cell, count) in &entry.cells {
+        let line = json!({
+            "imds.client": name,
+            "hour": rfc3339(cell.hour.saturating_mul(HOUR)),
+            "imds.version": cell.version,
+            "imds.token": cell.token,
+            "answer": cell.answer,
+            "path_class": cell.path,
+            "how": cell.how,
+            "calls": count,
+        });
+        writeln!(out, "{line}")?;
+    }
+    Ok(())
+}
+
+fn as_text(out: &mut impl Write, name: &str, entry: &Entry) -> io::Result<()> {
+    writeln!(out, "{HEADING}{}{HEADING:#}", escaped(name, NAME))?;
+    let mut hours: BTreeMap<i64, BTreeMap<(Version, &str), i64>> = BTreeMap::new();
+    for (cell, count) in &entry.cells {
+        let kinds = hours.entry(cell.hour).or_default();
+        *kinds
+            .entry((cell.version, words::class(cell.path)))
+            .or_default() += count;
+    }
+    for (hour, kinds) in hours {
+        let begin = rfc3339(hour.saturating_mul(HOUR));
+        let begin = begin.get(..16).unwrap_or(&begin).replace('T', " ");
+        for ((version, class), count) in kinds {
+            let how = match version {
+                Version::V1 => "without a token",
+                Version::V2 => "with a token",
+                Version::Token => "for a token",
+            };
+            writeln!(out, "  {begin} UTC  {count:>9} {how:<15}  {class}")?;
+        }
+    }
+    for sample in &entry.evidence.samples {
+        writeln!(
+            out,
+            "  for example {} {} {}: {}",
+            rfc3339(sample.time),
+            escaped(&sample.method, NAME),
+            escaped(&sample.target, NAME),
+            escaped(&words::reply(sample), NAME)
+        )?;
+    }
+    writeln!(out)
+}
+
+/// Tokenless calls, and all.
+fn calls(entry: &Entry) -> (i64, i64) {
+    let of = |tokenless: bool| {
+        let cells = entry.cells.iter();
+        cells
+            .filter(|(cell, _)| !tokenless || cell.version == Version::V1)
+            .map(|(_, count)| count)
+            .sum()
+    };
+    (of(true), of(false))
+}
