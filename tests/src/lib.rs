@@ -14,6 +14,7 @@ pub mod cgroup;
 pub mod contract;
 pub mod neighbour;
 pub mod report;
+pub mod service;
 pub mod story;
 pub mod time;
 pub mod verdict;

@@ -49,12 +49,11 @@ impl Recorded {
         let recording = directory.path().join(RECORDING);
         scene.start_monitor(&["--buffer", "16M", "--record", recording.to_str().unwrap()]);
         // No number and no random letters: names that vary from run to run make no client.
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
         let tag = TAGS[NEXT.fetch_add(1, Ordering::Relaxed)];
         Some(Self {
             scene,
-            tag,
             directory,
+            tag,
         })
     }
 
@@ -131,6 +130,9 @@ impl Recorded {
 }
 
 const RECORDING: &str = "recording";
+
+/// Which of the tags comes next.
+static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 /// One for each stage of a run of tests.
 const TAGS: [&str; 32] = [

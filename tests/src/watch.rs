@@ -217,6 +217,7 @@ pub fn signal_to(pid: u32, signal: &str) {
         "-INT" => libc::SIGINT,
         "-TERM" => libc::SIGTERM,
         "-KILL" => libc::SIGKILL,
+        "-HUP" => libc::SIGHUP,
         "-STOP" => libc::SIGSTOP,
         "-CONT" => libc::SIGCONT,
         other => panic!("unknown signal {other}"),

@@ -66,7 +66,12 @@ pub(crate) fn run(load: &Load) -> anyhow::Result<()> {
 fn work(load: &Load, target: SocketAddr, token: Option<&str>) -> Result<Counts, ClientError> {
     let mut counts = Counts::new();
     let mut kept = None;
-    for _ in 0..load.count {
+    let began = Instant::now();
+    for round in 0..load.count {
+        if let Some(rate) = load.rate {
+            let due = began + Duration::from_secs_f64(f64::from(round) / f64::from(rate));
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
         match load.pattern {
             Pattern::V1 | Pattern::V2 => get(load, target, &mut kept, token, &mut counts)?,
             Pattern::Sdk => {

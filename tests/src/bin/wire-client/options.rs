@@ -224,6 +224,9 @@ pub(crate) struct Load {
     /// Rounds per connection
     #[arg(long, default_value_t = 1)]
     pub(crate) count: u32,
+    /// Rounds per second and connection; as many as possible unless given
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) rate: Option<u32>,
     /// A new connection for each request
     #[arg(long)]
     pub(crate) new_connections: bool,
