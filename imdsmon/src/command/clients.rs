@@ -9,7 +9,7 @@ use std::{
 use anstyle::Style;
 use serde_json::json;
 
-use super::report::{Question, Stored};
+use super::report::{Question, Stored, config};
 use crate::{
     capture::live,
     http::call::Version,
@@ -63,11 +63,12 @@ pub struct CallsArgs {
 
 /// Runs `imdsmon clients`.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let knowledge = args.question.knowledge()?;
+    let config = config()?;
+    let knowledge = args.question.knowledge(&config)?;
     let now = live::now();
-    let (entries, coverage) = args.stored.load(now)?;
+    let (entries, coverage) = args.stored.load(&config, now)?;
     let policy = Policy {
-        min_window: args.question.min_window(),
+        min_window: args.question.min_window(&config),
         now: Some(now),
     };
     let assessment = verdict::assess(&entries, &coverage, &knowledge, &policy);
@@ -114,7 +115,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// Runs `imdsmon calls`.
 pub fn run_calls(args: &CallsArgs) -> anyhow::Result<ExitCode> {
-    let (entries, _) = args.stored.load(live::now())?;
+    let (entries, _) = args.stored.load(&config()?, live::now())?;
     let chosen: Vec<_> = entries
         .iter()
         .map(|entry| (entry.client.name(), entry))

@@ -1,6 +1,7 @@
 //! `imdsmon report`: may this instance be flipped, who must change what, and how sure is that?
 
 use std::{
+    env,
     fs::File,
     io::{self, BufReader, BufWriter, Write},
     path::{Path, PathBuf},
@@ -18,7 +19,7 @@ use crate::{
         live,
         recording::{self, Reader},
     },
-    config::value::duration,
+    config::{Config, value::duration},
     knowledge::Knowledge,
     ledger::{Coverage, Entry, Ledger, coverage::Span},
     pipeline::Pipeline,
@@ -75,9 +76,9 @@ pub struct Args {
 /// What is asked of a store.
 #[derive(clap::Args)]
 pub struct Stored {
-    /// Directory of the service's store
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/imdsmon")]
-    store: PathBuf,
+    /// Directory of the service's store [default: `store.dir` of the service's configuration]
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
 
     /// How far back to look, for example 12h, 14d, or `all`
     #[arg(long, value_name = "TIME", default_value = "14d", value_parser = since)]
@@ -87,11 +88,13 @@ pub struct Stored {
 /// What makes the answer.
 #[derive(clap::Args)]
 pub struct Question {
-    /// Time that must have been watched for an answer, for example 1h or 7d
-    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration)]
-    min_window: Duration,
+    /// Time that must have been watched for an answer, for example 1h or 7d [default:
+    /// `report.min_window` of the service's configuration, 24h]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    min_window: Option<Duration>,
 
-    /// More knowledge of SDKs, programs and paths, in the form of docs/knowledge.md
+    /// More knowledge of SDKs, programs and paths, beside what the service's configuration names;
+    /// docs/knowledge.md has the form
     #[arg(long, value_name = "FILE", num_args = 1..)]
     knowledge: Vec<PathBuf>,
 }
@@ -113,18 +116,19 @@ enum Format {
 
 /// Runs the subcommand.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let knowledge = Rc::new(args.question.knowledge()?);
+    let config = config()?;
+    let knowledge = Rc::new(args.question.knowledge(&config)?);
     let now = live::now();
     let is_live = args.from.is_empty();
     let (entries, coverage, instance) = if is_live {
-        let (entries, coverage) = args.stored.load(now)?;
+        let (entries, coverage) = args.stored.load(&config, now)?;
         (entries, coverage, Instance::local())
     } else {
         recorded(&args.from, &knowledge)?
     };
     let metrics = metrics(&args.cloudwatch)?;
     let policy = Policy {
-        min_window: args.question.min_window,
+        min_window: args.question.min_window(&config),
         now: is_live.then_some(now),
     };
     let assessment = verdict::assess(&entries, &coverage, &knowledge, &policy);
@@ -173,13 +177,28 @@ fn write(report: &Report, format: Format) -> io::Result<()> {
 
 impl Question {
     /// Time that must have been watched.
-    pub fn min_window(&self) -> Duration {
-        self.min_window
+    pub fn min_window(&self, config: &Config) -> Duration {
+        self.min_window.unwrap_or(config.report_min_window.value)
     }
 
     /// What is known, and what the user knows beside it.
-    pub fn knowledge(&self) -> anyhow::Result<Knowledge> {
-        knowledge(&self.knowledge)
+    pub fn knowledge(&self, config: &Config) -> anyhow::Result<Knowledge> {
+        let files = [&config.knowledge.value[..], &self.knowledge].concat();
+        knowledge(&files)
+    }
+}
+
+/// What the service is told, where this user may know; a report is made also without.
+pub fn config() -> io::Result<Config> {
+    match Config::load(None, env::vars_os(), &[]) {
+        Ok(config) => Ok(config),
+        Err(error) => {
+            writeln!(
+                anstream::stderr(),
+                "imdsmon: note: defaults are used, because {error}"
+            )?;
+            Ok(Config::default())
+        }
     }
 }
 
@@ -212,8 +231,9 @@ fn since(text: &str) -> Result<Since, String> {
 
 impl Stored {
     /// What the store holds of the time that is asked for.
-    pub fn load(&self, now: UnixNanos) -> anyhow::Result<(Vec<Entry>, Coverage)> {
-        let mut reader = store::Reader::open(&self.store).context(
+    pub fn load(&self, config: &Config, now: UnixNanos) -> anyhow::Result<(Vec<Entry>, Coverage)> {
+        let store = self.store.as_deref().unwrap_or(&config.store_dir.value);
+        let mut reader = store::Reader::open(store).context(
             "no report from the service (`imdsmon report --from FILE` reads a recording instead)",
         )?;
         let since = match self.since {

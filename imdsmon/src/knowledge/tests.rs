@@ -205,3 +205,18 @@ fn a_program_is_known_by_what_it_runs_or_says() {
     assert_eq!(name(&[], "/opt/other/agent"), None);
     assert_eq!(name(&["curl/8"], "not-osqueryd"), None);
 }
+
+#[test]
+fn the_example_in_the_documentation_is_knowledge() {
+    let text = include_str!("../../../docs/knowledge.md");
+    let (_, text) = text.split_once("```toml\n").unwrap();
+    let (example, _) = text.split_once("```").unwrap();
+    let mut knowledge = Knowledge::builtin();
+    knowledge.extend(example).unwrap();
+    let sdk = knowledge.sdk("AcmeSDK/1.7.0 other/1").unwrap();
+    assert_eq!(sdk.name, "acme-sdk");
+    let facts = knowledge
+        .program(&["acme-agent/2.4"], "acme-agent")
+        .unwrap();
+    assert_eq!(facts.name, "Acme agent");
+}
