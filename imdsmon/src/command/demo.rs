@@ -68,9 +68,19 @@ const PATIENCE: Duration = Duration::from_secs(4);
 const GRACE: Duration = Duration::from_millis(100);
 
 const GET: &str = "http://169.254.169.254/latest/meta-data/";
-const CURL_TOKEN: &str = r#"
+/// A script as it should be.
+const WITH_TOKEN: &str = r#"
 TOKEN=$(curl -s -m 1 -X PUT -H "X-aws-ec2-metadata-token-ttl-seconds: 60" http://169.254.169.254/latest/api/token)
 curl -s -m 1 -H "X-aws-ec2-metadata-token: $TOKEN" http://169.254.169.254/latest/meta-data/iam/security-credentials/
+"#;
+/// One that does not notice that it has no token: here, because the address is wrong.
+const EMPTY_TOKEN: &str = r#"
+TOKEN=$(curl -sf -m 1 -X PUT -H "X-aws-ec2-metadata-token-ttl-seconds: 60" http://169.254.169.254/latest/api/tokens)
+curl -s -m 1 -H "X-aws-ec2-metadata-token: $TOKEN" http://169.254.169.254/latest/meta-data/iam/security-credentials/demo-role
+"#;
+/// Looks for another cloud.
+const PROBE: &str = r#"
+curl -s -m 1 -H "Metadata-Flavor: Google" http://169.254.169.254/computeMetadata/v1/instance/id
 "#;
 const PYTHON: &str = "import urllib.request as u; \
     u.urlopen('http://169.254.169.254/latest/user-data', timeout=2).read()";
@@ -183,11 +193,23 @@ fn clients(sandbox: &Sandbox, scratch: &Scratch) -> io::Result<Vec<Client>> {
         &["-s", "-m", "2", &format!("{GET}instance-id")],
     );
     if is_installed("curl") {
-        add(
-            "curl in a shell script, with token",
-            "sh",
-            &["-c", CURL_TOKEN],
-        );
+        for (name, file, text) in [
+            ("a script with a token", "with-token.sh", WITH_TOKEN),
+            (
+                "a script with an empty token",
+                "empty-token.sh",
+                EMPTY_TOKEN,
+            ),
+            (
+                "a script that looks for another cloud",
+                "which-cloud.sh",
+                PROBE,
+            ),
+        ] {
+            let script = scratch.0.join(file);
+            fs::write(&script, text)?;
+            add(name, "sh", &[&script.to_string_lossy()]);
+        }
     }
     add(
         "wget",

@@ -218,5 +218,5 @@ fn the_example_in_the_documentation_is_knowledge() {
     let facts = knowledge
         .program(&["acme-agent/2.4"], "acme-agent")
         .unwrap();
-    assert_eq!(facts.name, "Acme agent");
+    assert_eq!(&*facts.name, "Acme agent");
 }
