@@ -76,14 +76,16 @@ curl -s -m 1 -H "X-aws-ec2-metadata-token: $TOKEN" http://169.254.169.254/latest
 /// One that does not notice that it has no token: here, because the address is wrong.
 const EMPTY_TOKEN: &str = r#"
 TOKEN=$(curl -sf -m 1 -X PUT -H "X-aws-ec2-metadata-token-ttl-seconds: 60" http://169.254.169.254/latest/api/tokens)
-curl -s -m 1 -H "X-aws-ec2-metadata-token: $TOKEN" http://169.254.169.254/latest/meta-data/iam/security-credentials/demo-role
+curl -s -m 1 -H "X-aws-ec2-metadata-token: $TOKEN" http://169.254.169.254/latest/meta-data/iam/security-credentials/
 "#;
 /// Looks for another cloud.
 const PROBE: &str = r#"
 curl -s -m 1 -H "Metadata-Flavor: Google" http://169.254.169.254/computeMetadata/v1/instance/id
 "#;
-const PYTHON: &str = "import urllib.request as u; \
-    u.urlopen('http://169.254.169.254/latest/user-data', timeout=2).read()";
+const PYTHON: &str = r#"
+import urllib.request
+urllib.request.urlopen("http://169.254.169.254/latest/user-data", timeout=2).read()
+"#;
 const JAVA: &str = r#"
 public class Imds {
     public static void main(String[] args) throws Exception {
@@ -216,7 +218,11 @@ fn clients(sandbox: &Sandbox, scratch: &Scratch) -> io::Result<Vec<Client>> {
         "wget",
         &["-q", "-O-", "-T", "2", "-t", "1", &format!("{GET}hostname")],
     );
-    add("python3 urllib", "python3", &["-c", PYTHON]);
+    if is_installed("python3") {
+        let script = scratch.0.join("settings.py");
+        fs::write(&script, PYTHON)?;
+        add("python3 urllib", "python3", &[&script.to_string_lossy()]);
+    }
     if is_installed("java") {
         let source = scratch.0.join("Imds.java");
         fs::write(&source, JAVA)?;

@@ -14,6 +14,7 @@ mod executable;
 mod generated;
 mod host;
 mod interpreter;
+mod kin;
 mod package;
 mod passwd;
 pub mod placement;

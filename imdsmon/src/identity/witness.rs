@@ -8,6 +8,7 @@ use std::{
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::Path,
     rc::Rc,
+    time::Instant,
 };
 
 pub use super::proc::sees_the_hosts_processes;
@@ -15,6 +16,7 @@ use super::{
     container::{Containers, Owner},
     executable::Executables,
     host::Host,
+    kin::Kin,
     package::Packages,
     passwd::Passwd,
     placement::Placement,
@@ -36,6 +38,7 @@ pub struct Witness {
     host: Rc<Host>,
     passwd: Passwd,
     executables: Executables,
+    kin: Kin,
     packages: Packages,
     containers: Containers,
     root: Rc<Root>,
@@ -67,6 +70,7 @@ impl Witness {
         Self {
             passwd: Passwd::new(Rc::clone(&host)),
             executables: Executables::default(),
+            kin: Kin::default(),
             packages: Packages::new(&host),
             containers: Containers::new(Rc::clone(&host)),
             host,
@@ -91,6 +95,7 @@ impl Witness {
         if task.proc.is_none() {
             name_ancestors(task);
         }
+        self.kin.complete(task, Instant::now());
         self.executables.complete(task);
         // Only the kernel's own snapshot comes with a name; otherwise the user is not known yet.
         if (task.role == Role::Holder || task.comm.is_empty())
