@@ -103,7 +103,7 @@ fn some_time(least: u64, most: u64) -> Duration {
     Duration::from_millis(least + u64::from_le_bytes(bytes) % (most - least))
 }
 
-/// `IMDSMON_TEST_SOAK=1800` plays it for half an hour, as `cargo xtask test --soak` does.
+/// `IMDSMON_TEST_SOAK=1800` plays it for half an hour.
 #[test]
 fn a_service_that_is_killed_at_random_loses_nothing_it_acknowledged() {
     let Some(stage) = Stage::new("soaker") else {
