@@ -35,6 +35,18 @@ pub struct Client {
 }
 
 impl Client {
+    /// Program of callers that could not be found out.
+    pub const UNKNOWN: &str = "(unknown)";
+
+    /// Whoever calls, if nothing could be found out.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self {
+            program: Self::UNKNOWN.into(),
+            ..Self::default()
+        }
+    }
+
     /// The client that a process is.
     #[must_use]
     pub fn of(process: &Process) -> Self {
@@ -74,6 +86,13 @@ impl Client {
             WorkloadKind::Unknown => return format!("{} ({})", whole(&self.program), self.user),
         };
         format!("{before}{name}: {} ({})", self.program, self.user)
+    }
+
+    /// Whether nothing could be found out about who calls. A program may call itself
+    /// [`Self::UNKNOWN`], but then it has a user.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        self.program == Self::UNKNOWN && self.user.is_empty()
     }
 
     /// What makes it this client.

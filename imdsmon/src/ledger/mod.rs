@@ -15,8 +15,8 @@ use lru::LruCache;
 pub use coverage::Coverage;
 pub use entry::{Answer, Cell, Entry, Evidence, How, Sample};
 use episode::{Episodes, Maker};
+pub use roster::OTHERS;
 use roster::Roster;
-pub use roster::{OTHERS, UNKNOWN};
 
 use crate::{
     http::call::{Call, Finding},
@@ -56,8 +56,8 @@ impl Ledger {
         }
     }
 
-    /// Counts a finding.
-    pub fn add(&mut self, found: &Attributed) {
+    /// Counts a finding, and gives the client as whom it is counted.
+    pub fn add(&mut self, found: &Attributed) -> Rc<Client> {
         let Attributed {
             finding,
             caller,
@@ -65,13 +65,14 @@ impl Ledger {
         } = found;
         let client = self.client(caller);
         match finding {
-            Finding::Call(call) => self.call(client, call, caller, sdk.as_ref()),
+            Finding::Call(call) => self.call(Rc::clone(&client), call, caller, sdk.as_ref()),
             Finding::Unparsed(unparsed) => {
-                let entry = self.entry(client, unparsed.time);
+                let entry = self.entry(Rc::clone(&client), unparsed.time);
                 let bytes = &mut entry.evidence.unparsed_bytes;
                 *bytes = bytes.saturating_add(unparsed.bytes);
             }
         }
+        client
     }
 
     /// The entries, by client.
@@ -153,11 +154,7 @@ impl Ledger {
 
     fn client(&mut self, caller: &Caller) -> Rc<Client> {
         let Some(process) = &caller.process else {
-            let unknown = Client {
-                program: UNKNOWN.into(),
-                ..Client::default()
-            };
-            return Rc::new(self.roster.admit(unknown));
+            return Rc::new(self.roster.admit(Client::unknown()));
         };
         match self.known.get(&process.pid) {
             Some((known, client)) if Rc::ptr_eq(known, process) => Rc::clone(client),

@@ -13,8 +13,6 @@ const OF_ONE_USER: usize = 250;
 const USERS: usize = 64;
 /// Program of the entry for all who have none of their own.
 pub const OTHERS: &str = "(others)";
-/// Program of callers that could not be found out.
-pub const UNKNOWN: &str = "(unknown)";
 
 /// The clients that have an entry.
 #[derive(Debug, Default)]

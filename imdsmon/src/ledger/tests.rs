@@ -201,7 +201,7 @@ fn whoever_cannot_be_found_out_is_counted_too() {
     });
     let entries = ledger.take();
     assert_eq!(entries.len(), 1);
-    assert_eq!(entries[0].client.program, UNKNOWN);
+    assert!(entries[0].client.is_unknown());
     assert_eq!(
         (entries[0].calls(), entries[0].evidence.unparsed_bytes),
         (1, 17)

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     capture::event::UnixNanos,
     knowledge::{Knowledge, PathClass},
-    ledger::{Coverage, Entry, UNKNOWN},
+    ledger::{Coverage, Entry},
 };
 
 /// Clients that the sentence names.
@@ -76,7 +76,7 @@ fn doubts(clients: &[Judged<'_>], coverage: &Coverage, policy: &Policy) -> Vec<S
     let mut doubts = Vec::new();
     watching(coverage, policy, &mut doubts);
     let calls = |count: u64| format!("{count} call{}", if count == 1 { "" } else { "s" });
-    let unknown = clients.iter().filter(|c| c.entry.client.program == UNKNOWN);
+    let unknown = clients.iter().filter(|c| c.entry.client.is_unknown());
     let unknown: u64 = unknown
         .map(|c| c.tally.served_tokenless() + c.tally.refused())
         .sum();

@@ -195,6 +195,15 @@ fn who_fails_anyway_is_mentioned_and_does_not_stand_in_the_way() {
 }
 
 #[test]
+fn who_calls_itself_unknown_is_known() {
+    let liar = process(7, &["(unknown)"]);
+    let (verdict, ..) = answer(&ledger([tokenless(ID).by(&liar)]), &day());
+    assert_eq!(verdict, HostVerdict::NotReady);
+    let (verdict, ..) = answer(&ledger([tokenless(ID)]), &day());
+    assert_eq!(verdict, HostVerdict::Inconclusive);
+}
+
+#[test]
 fn a_hostile_name_cannot_make_the_sentence_long() {
     let evil = Process {
         exe: Some("\u{1b}[2J<script>".repeat(10_000).into()),

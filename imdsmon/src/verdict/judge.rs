@@ -4,7 +4,7 @@ use super::{Confidence, Judgement, Verdict, reason::Case, remedy, rule::Rule, ta
 use crate::{
     knowledge::{Knowledge, PathClass, ProgramFacts, Sdk, SdkFacts, version::Version},
     ledger::{
-        Entry, How, Sample, UNKNOWN,
+        Entry, How, Sample,
         entry::{PathSeen, is_ec2},
     },
 };
@@ -21,12 +21,11 @@ pub fn judge(entry: &Entry, knowledge: &Knowledge) -> Judgement {
         client: &entry.client,
         made_with: &made_with,
     };
-    let is_known = entry.client.program != UNKNOWN;
     Judgement {
         verdict: rule.verdict(),
         rule: rule.name(),
         // Who cannot be named cannot be told to do something: that is a doubt about the host.
-        needs_action: is_known && loses(rule, &tally),
+        needs_action: !entry.client.is_unknown() && loses(rule, &tally),
         confidence,
         outlook: rule.outlook(tally.put_failed() > 0),
         reason: case.reason(),
