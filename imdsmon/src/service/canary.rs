@@ -21,7 +21,7 @@ use tokio::{
 use crate::{
     capture::event::Endpoint,
     http::call::{Call, Finding, Outcome, Version},
-    identity::Process,
+    identity::{Process, witness::sees_the_hosts_processes},
     pipeline::Attributed,
     sandbox::{
         ImdsConfig, Sandbox, SandboxError,
@@ -43,6 +43,8 @@ type Made = Result<(), ClientError>;
 pub struct Canary {
     sandbox: Sandbox,
     calls: Sender<oneshot::Sender<Made>>,
+    /// The service's process id, if the kernel knows it by the same number.
+    pid: Option<u32>,
     heard: RefCell<Vec<Call>>,
     changed: Notify,
 }
@@ -61,6 +63,7 @@ impl Canary {
         Ok(Self {
             sandbox,
             calls,
+            pid: sees_the_hosts_processes().then(std::process::id),
             heard: RefCell::default(),
             changed: Notify::new(),
         })
@@ -69,8 +72,7 @@ impl Canary {
     /// Takes a finding that is the service's own; says whether it was.
     pub fn hear(&self, found: &Attributed) -> bool {
         let netns = Some(self.sandbox.netns());
-        let is_own =
-            |process: &Process| process.pid == std::process::id() || process.netns == netns;
+        let is_own = |process: &Process| Some(process.pid) == self.pid || process.netns == netns;
         if !found.caller.process.as_deref().is_some_and(is_own) {
             return false;
         }

@@ -78,8 +78,8 @@ impl State {
         {
             return false;
         }
-        self.ledger.add(found);
-        self.herald.note(found);
+        let client = self.ledger.add(found);
+        self.herald.note(found, &client);
         self.outlets.found(found);
         true
     }
