@@ -18,6 +18,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+use super::privilege;
 use crate::{
     capture::event::Endpoint,
     http::call::{Call, Finding, Outcome, Version},
@@ -55,6 +56,9 @@ impl Canary {
         let sandbox = Sandbox::start(ImdsConfig::default())?;
         let (calls, wanted) = mpsc::channel::<oneshot::Sender<Made>>();
         sandbox.inhabit("canary", move || {
+            if let Err(error) = privilege::drop_spent() {
+                tracing::warn!(%error, "the canary's thread keeps privileges that it does not need");
+            }
             for answer in wanted {
                 // Nobody waits any more if the service ends.
                 drop(answer.send(call()));

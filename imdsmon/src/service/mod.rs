@@ -67,8 +67,6 @@ async fn watch(
         tracing::warn!("{note}");
     }
     let knowledge = Rc::new(learn(&config)?);
-    let keeper =
-        Keeper::start(config.store_dir.value.clone()).context("no thread for the store")?;
     let options = Options {
         ring_bytes: config.capture_buffer.value.0,
         snapshot: config.capture_snapshot.value,
@@ -83,6 +81,9 @@ async fn watch(
     if let Err(error) = privilege::drop_spent() {
         tracing::warn!(%error, "privileges that are needed no more could not be given up");
     }
+    // Its thread has no more than what is left.
+    let keeper =
+        Keeper::start(config.store_dir.value.clone()).context("no thread for the store")?;
     let shared = Rc::new(Shared {
         state: RefCell::new(state),
         changed: Notify::new(),
