@@ -90,7 +90,9 @@ impl Output {
         let (from, to) = pipeline.window().unwrap_or_default();
         if to > 0 {
             let totals = pipeline.totals();
-            coverage.add(Span::new(from, to, totals.as_ref(), &pipeline.counters()));
+            let mut span = Span::new(from, to, totals.as_ref(), &pipeline.counters());
+            span.crowded(self.ledger.crowd());
+            coverage.add(span);
         }
         let policy = Policy {
             min_window: MIN_WINDOW,

@@ -294,6 +294,7 @@ fn read(
     let open = File::open(file).with_context(|| format!("cannot open {}", name()))?;
     let mut reader = Reader::new(BufReader::new(open)).with_context(name)?;
     let mut pipeline = Pipeline::new(Rc::clone(knowledge));
+    let before = ledger.crowd();
     loop {
         match reader.read() {
             Ok(Some(event)) => pipeline.feed(&event),
@@ -317,7 +318,12 @@ fn read(
     while let Some(found) = pipeline.take() {
         ledger.add(&found);
     }
-    let span = |(from, to)| Span::new(from, to, pipeline.totals().as_ref(), &pipeline.counters());
+    let crowd = ledger.crowd().since(&before);
+    let span = |(from, to)| {
+        let mut span = Span::new(from, to, pipeline.totals().as_ref(), &pipeline.counters());
+        span.crowded(crowd);
+        span
+    };
     Ok((pipeline.window().map(span), Instance::of(reader.host())))
 }
 

@@ -31,8 +31,8 @@ pub struct Span {
     pub segments: u64,
     /// Records that the kernel had no room for.
     pub lost_records: u64,
-    /// What else may hide calls: bytes cut, gaps in connections, answers not seen, connections
-    /// given up. Each with its count, none of them 0.
+    /// What else may hide calls, or who made them: bytes cut, gaps in connections, answers not
+    /// seen, connections given up, too many clients or processes. Each with its count, none of them 0.
     pub doubts: Vec<Doubt>,
 }
 
@@ -43,6 +43,27 @@ pub struct Doubt {
     pub count: u64,
     /// Of what, as a sentence that goes on after the number.
     pub what: String,
+}
+
+/// Processes that the ledger could not tell apart, or whose past it forgot: there were too many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Crowd {
+    /// How often a process was counted with others.
+    pub merged: u64,
+    /// How often a process was forgotten that had called less than an hour before.
+    pub forgotten: u64,
+}
+
+impl Crowd {
+    /// What came since `base`, an earlier reading.
+    #[must_use]
+    pub fn since(&self, base: &Self) -> Self {
+        let Self { merged, forgotten } = self;
+        Self {
+            merged: merged.saturating_sub(base.merged),
+            forgotten: forgotten.saturating_sub(base.forgotten),
+        }
+    }
 }
 
 /// Whether calls that the monitor made itself, in a network of its own, came out as made.
@@ -180,6 +201,32 @@ impl Span {
         }
     }
 
+    /// Adds what the ledger could not keep apart in this time.
+    pub fn crowded(&mut self, crowd: Crowd) {
+        let Crowd { merged, forgotten } = crowd;
+        let all = [
+            (
+                merged,
+                "processes were counted with others, because there were too many clients",
+            ),
+            (
+                forgotten,
+                "processes were forgotten too early to know what led to their calls",
+            ),
+        ];
+        for doubt in counted(all) {
+            self.doubt(doubt);
+        }
+    }
+
+    fn doubt(&mut self, doubt: Doubt) {
+        let mut known = self.doubts.iter_mut();
+        match known.find(|known| known.what == doubt.what) {
+            Some(known) => known.count = known.count.saturating_add(doubt.count),
+            None => self.doubts.push(doubt),
+        }
+    }
+
     fn merge(&mut self, other: Self) {
         let Self {
             from,
@@ -195,14 +242,7 @@ impl Span {
         self.segments = self.segments.saturating_add(segments);
         self.lost_records = self.lost_records.saturating_add(lost_records);
         for doubt in doubts {
-            match self
-                .doubts
-                .iter_mut()
-                .find(|known| known.what == doubt.what)
-            {
-                Some(known) => known.count = known.count.saturating_add(doubt.count),
-                None => self.doubts.push(doubt),
-            }
+            self.doubt(doubt);
         }
     }
 }
@@ -225,12 +265,16 @@ fn doubts(totals: &Totals, counters: &Counters) -> Vec<Doubt> {
             "connections were given up because too many were open",
         ),
     ];
+    counted(all).collect()
+}
+
+/// Those that occurred.
+fn counted<const N: usize>(all: [(u64, &'static str); N]) -> impl Iterator<Item = Doubt> {
     let found = all.into_iter().filter(|(count, _)| *count > 0);
-    let doubt = |(count, what): (u64, &str)| Doubt {
+    found.map(|(count, what)| Doubt {
         count,
         what: what.into(),
-    };
-    found.map(doubt).collect()
+    })
 }
 
 #[cfg(test)]

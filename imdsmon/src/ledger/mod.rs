@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, num::NonZeroUsize, rc::Rc};
 
 use lru::LruCache;
 
-pub use coverage::Coverage;
+pub use coverage::{Coverage, Crowd};
 pub use entry::{Answer, Cell, Entry, Evidence, How, Sample};
 use episode::{Episodes, Maker};
 pub use roster::OTHERS;
@@ -86,17 +86,20 @@ impl Ledger {
         std::mem::take(&mut self.entries).into_values().collect()
     }
 
-    /// How often a process was counted with others because there were too many clients.
-    #[must_use]
-    pub fn crowded_out(&self) -> u64 {
-        self.roster.crowded_out()
+    /// The clients that are told apart are these from now on, and those that come as long as there
+    /// is room: who has not called for long takes nobody's place for ever.
+    pub fn renew<'a>(&mut self, clients: impl IntoIterator<Item = &'a Client>) {
+        self.known.clear();
+        self.roster.renew(clients);
     }
 
-    /// Processes that were forgotten though they had called less than an hour before: what they do
-    /// next is seen without its past.
+    /// What could not be kept apart so far.
     #[must_use]
-    pub fn forgotten_processes(&self) -> u64 {
-        self.episodes.forgotten()
+    pub fn crowd(&self) -> Crowd {
+        Crowd {
+            merged: self.roster.crowded_out(),
+            forgotten: self.episodes.forgotten(),
+        }
     }
 
     fn call(&mut self, client: Rc<Client>, call: &Call, caller: &Caller, sdk: Option<&Sdk>) {

@@ -47,6 +47,19 @@ impl Roster {
         }
     }
 
+    /// Only these clients have an entry from now on.
+    pub(super) fn renew<'a>(&mut self, clients: impl IntoIterator<Item = &'a Client>) {
+        let crowded_out = self.crowded_out;
+        *self = Self::default();
+        for client in clients
+            .into_iter()
+            .filter(|client| client.program != OTHERS)
+        {
+            self.admit(client.clone());
+        }
+        self.crowded_out = crowded_out;
+    }
+
     /// How often a process was counted with others.
     pub(super) fn crowded_out(&self) -> u64 {
         self.crowded_out

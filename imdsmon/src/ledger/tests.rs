@@ -232,7 +232,34 @@ fn made_up_programs_push_out_nobody_else() {
         .find(|e| e.client.program == OTHERS)
         .unwrap();
     assert_eq!(others.client.user, "app");
-    assert_eq!(ledger.crowded_out(), 1750);
+    assert_eq!(ledger.crowd().merged, 1750);
+    let mut span = coverage::Span::default();
+    span.crowded(ledger.crowd());
+    span.crowded(Crowd::default());
+    assert_eq!(span.doubts.len(), 1, "{:?}", span.doubts);
+    assert_eq!(span.doubts[0].count, 1750);
+}
+
+#[test]
+fn clients_that_are_gone_make_room() {
+    let knowledge = Rc::new(Knowledge::builtin());
+    let mut ledger = Ledger::new(Rc::clone(&knowledge));
+    let program = |ledger: &mut Ledger, pid| {
+        let step = tokenless("/a").by(&process(pid, &[&format!("job{pid}")]));
+        ledger.add(&step.found(&knowledge)).program.clone()
+    };
+    for pid in 100..400 {
+        program(&mut ledger, pid);
+    }
+    assert_eq!(program(&mut ledger, 400), OTHERS);
+    let kept: Vec<_> = ledger
+        .entries()
+        .take(10)
+        .map(|e| e.client.clone())
+        .collect();
+    ledger.renew(&kept);
+    assert_eq!(program(&mut ledger, 400), "job400");
+    assert_eq!(ledger.crowd().merged, 51, "what was merged stays so");
 }
 
 #[test]

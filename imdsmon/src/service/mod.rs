@@ -167,9 +167,7 @@ impl Sink for Ear {
     fn progress(&mut self, live: &Live, pipeline: &Pipeline) {
         let now = crate::capture::live::now();
         let mut state = self.0.state.borrow_mut();
-        state
-            .vigil()
-            .counted(now, live.totals(), pipeline.counters());
+        state.counted(now, live.totals(), pipeline.counters());
         drop(state);
         self.0.change();
     }

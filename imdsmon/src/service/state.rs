@@ -17,8 +17,12 @@ use super::{
     vigil::Vigil,
 };
 use crate::{
-    capture::live,
+    capture::{
+        event::{Totals, UnixNanos},
+        live,
+    },
     config::Config,
+    http::Counters,
     identity::client::Client,
     knowledge::Knowledge,
     ledger::{Entry, Ledger},
@@ -105,6 +109,12 @@ impl State {
         }
     }
 
+    /// Watching goes on, and this is what the kernel and the HTTP side counted so far.
+    pub fn counted(&mut self, now: UnixNanos, totals: Totals, counters: Counters) {
+        let crowd = self.ledger.crowd();
+        self.vigil.counted(now, totals, counters, crowd);
+    }
+
     /// When it watched; grows.
     pub fn vigil(&mut self) -> &mut Vigil {
         &mut self.vigil
@@ -147,6 +157,12 @@ impl State {
         if let Some(entries) = recalled {
             self.redrawn = Instant::now();
             self.picture.redraw(entries, since(live::now()));
+            // What was gathered while the store was read is not in it yet.
+            for entry in self.backlog.values() {
+                self.picture.add(entry);
+            }
+            let clients = self.picture.entries().map(|entry| &entry.client);
+            self.ledger.renew(clients);
         }
         if is_written {
             self.written();
@@ -239,5 +255,37 @@ fn put(entries: &mut BTreeMap<Client, Entry>, entry: Entry) {
     match entries.get_mut(&entry.client) {
         Some(known) => known.merge(entry),
         None => drop(entries.insert(entry.client.clone(), entry)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::story::{process, tokenless};
+
+    #[test]
+    fn what_comes_while_the_store_is_read_stays_in_the_picture() {
+        let knowledge = Rc::new(Knowledge::builtin());
+        let mut state = State::new(Rc::clone(&knowledge), &Config::default());
+        let call = |pid, name| {
+            let step = tokenless("/latest/user-data").by(&process(pid, &[name]));
+            step.found(&knowledge)
+        };
+        assert!(state.found(&call(7, "early")));
+        let job = state.job(Limits::default(), false);
+        assert!(state.found(&call(8, "late")));
+        // Somebody asks meanwhile.
+        state.page();
+        let outcome = Outcome {
+            delta: Vec::new(),
+            error: None,
+            notes: Vec::new(),
+            found: None,
+            recalled: Some(job.delta),
+        };
+        assert!(state.done(outcome).is_ok());
+        let seen: Vec<_> = state.picture.entries().map(|e| e.client.name()).collect();
+        assert_eq!(seen, ["early (app)", "late (app)"]);
+        assert_eq!(state.picture.entries().map(Entry::calls).sum::<i64>(), 2);
     }
 }

@@ -4,7 +4,7 @@ use crate::{
     capture::event::{Totals, UnixNanos},
     http::Counters,
     ledger::{
-        Coverage,
+        Coverage, Crowd,
         coverage::{SelfTest, Span},
     },
 };
@@ -16,8 +16,16 @@ pub struct Vigil {
     /// Begin and end of the time that lasts.
     current: (UnixNanos, UnixNanos),
     /// The counts at its begin, and now.
-    base: (Totals, Counters),
-    latest: (Totals, Counters),
+    base: Counts,
+    latest: Counts,
+}
+
+/// What limits how well it watched.
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    totals: Totals,
+    counters: Counters,
+    crowd: Crowd,
 }
 
 impl Vigil {
@@ -27,14 +35,18 @@ impl Vigil {
         Self {
             over: Coverage::default(),
             current: (now, now),
-            base: <(Totals, Counters)>::default(),
-            latest: <(Totals, Counters)>::default(),
+            base: Counts::default(),
+            latest: Counts::default(),
         }
     }
 
     /// Watching goes on, and this is what was counted so far.
-    pub fn counted(&mut self, now: UnixNanos, totals: Totals, counters: Counters) {
-        self.latest = (totals, counters);
+    pub fn counted(&mut self, now: UnixNanos, totals: Totals, counters: Counters, crowd: Crowd) {
+        self.latest = Counts {
+            totals,
+            counters,
+            crowd,
+        };
         self.goes_on(now);
     }
 
@@ -67,15 +79,24 @@ impl Vigil {
     /// Records lost so far in this run.
     #[must_use]
     pub fn lost_records(&self) -> u64 {
-        let (totals, counters) = &self.latest;
+        let Counts {
+            totals, counters, ..
+        } = &self.latest;
         totals.lost.max(counters.lost_records)
     }
 
     fn span(&self) -> Span {
         let (from, to) = self.current;
-        let totals = self.latest.0.since(&self.base.0);
-        let counters = self.latest.1.since(&self.base.1);
-        Span::new(from, to, Some(&totals), &counters)
+        let Counts {
+            totals,
+            counters,
+            crowd,
+        } = &self.latest;
+        let totals = totals.since(&self.base.totals);
+        let counters = counters.since(&self.base.counters);
+        let mut span = Span::new(from, to, Some(&totals), &counters);
+        span.crowded(crowd.since(&self.base.crowd));
+        span
     }
 }
 
@@ -92,14 +113,21 @@ mod tests {
         (totals, Counters::default())
     }
 
+    fn crowd(merged: u64) -> Crowd {
+        Crowd {
+            merged,
+            forgotten: 0,
+        }
+    }
+
     #[test]
     fn each_time_of_watching_answers_for_its_own_losses() {
         let mut vigil = Vigil::since(100);
         let (totals, counters) = lost(3);
-        vigil.counted(200, totals, counters);
+        vigil.counted(200, totals, counters, crowd(7));
         vigil.interrupted(500);
         let (totals, counters) = lost(5);
-        vigil.counted(600, totals, counters);
+        vigil.counted(600, totals, counters, crowd(9));
         let spans = vigil.coverage().spans;
         let seen: Vec<_> = spans
             .iter()
@@ -107,6 +135,8 @@ mod tests {
             .collect();
         assert_eq!(seen, [(100, 200, 3, 30), (500, 600, 2, 20)]);
         assert_eq!(vigil.lost_records(), 5);
+        let merged: Vec<_> = spans.iter().map(|span| span.doubts[0].count).collect();
+        assert_eq!(merged, [7, 2]);
     }
 
     #[test]
