@@ -310,6 +310,7 @@ pub(crate) mod tests {
             pid: 70,
             parent: Some(7),
             exe: Some(bytes("/usr/bin/curl")),
+            exe_file: None,
             name: bytes("curl"),
             args: vec![bytes("curl"), bytes("-s")],
             uid: 65534,

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::capture::{
     bytes::Bytes,
-    event::{Ancestor, ProcFacts, Task},
+    event::{Ancestor, FileId, ProcFacts, Task},
 };
 
 /// The kernel's clock ticks, in which `/proc` counts a start, in nanoseconds.
@@ -24,6 +24,8 @@ pub struct Process {
     pub parent: Option<u32>,
     /// Path of the executable.
     pub exe: Option<Bytes>,
+    /// Which file that is, if the kernel said so.
+    pub exe_file: Option<FileId>,
     /// File name of the executable; if that is unknown, the name of the thread.
     pub name: Bytes,
     /// Arguments, token values blanked.
@@ -84,6 +86,7 @@ impl Process {
                 .map(|a| a.pid)
                 .or((proc.parent != 0).then_some(proc.parent)),
             exe,
+            exe_file: task.exe_file,
             name,
             args: arguments(task.argv.as_deref(), &proc.argv),
             uid: task.uid,

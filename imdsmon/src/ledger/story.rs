@@ -27,6 +27,7 @@ pub(crate) fn process(pid: u32, args: &[&str]) -> Rc<Process> {
         pid,
         parent: Some(50),
         exe: Some(format!("/usr/bin/{}", args[0]).into()),
+        exe_file: None,
         name: args[0].into(),
         args: args.iter().map(|&arg| arg.into()).collect(),
         uid: 1000,

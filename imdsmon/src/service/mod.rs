@@ -4,12 +4,13 @@
 //! nobody deaf; a third is the canary, in a network of its own. While there is no traffic to IMDS
 //! all of them sleep, but for a sign of life twice in the watchdog's time.
 //!
-//! - `vigil` and `clock` know when it watched, `canary` that it could hear;
+//! - `vigil` and `clock` know when it watched, `canary` that it could hear, `doctor` who only tries;
 //! - `state` holds what is counted, `keeper` writes it, `picture` is what an answer rests on;
 //! - `herald` tells the log, `systemd` the service manager, `outlets` everybody else.
 
 mod canary;
 mod clock;
+mod doctor;
 mod herald;
 mod keeper;
 mod outlets;

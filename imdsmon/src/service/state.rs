@@ -9,6 +9,7 @@ use std::{
 use super::{
     REST,
     canary::Canary,
+    doctor::Doctor,
     herald::Herald,
     is_fatal,
     keeper::{Job, Outcome},
@@ -44,6 +45,7 @@ pub struct State {
     picture: Picture,
     vigil: Vigil,
     herald: Herald,
+    doctor: Doctor,
     outlets: Outlets,
     /// Time that must be watched for an answer.
     min_window: Duration,
@@ -65,6 +67,7 @@ impl State {
             picture: Picture::default(),
             vigil: Vigil::since(live::now()),
             herald: Herald::default(),
+            doctor: Doctor::default(),
             outlets: Outlets::open(config),
             min_window: config.report_min_window.value,
             canary: None,
@@ -80,6 +83,9 @@ impl State {
             .as_ref()
             .is_some_and(|canary| canary.hear(found))
         {
+            return false;
+        }
+        if self.doctor.made(found) {
             return false;
         }
         let client = self.ledger.add(found);
