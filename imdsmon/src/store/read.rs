@@ -128,7 +128,10 @@ pub fn load(
     let entries = entries(&transaction, first_hour)?;
     let from = begin(first_hour).max(meta(&transaction, tidy::KEPT_SINCE)?.unwrap_or(i64::MIN));
     let mut spans = spans(&transaction, from, lasting)?;
-    let dropped = meta(&transaction, tidy::DROPPED)?.unwrap_or(0);
+    // What is asked for may have come long after it.
+    let is_meant = meta(&transaction, tidy::DROPPED_AT)?.is_none_or(|time| time >= from);
+    let dropped = meta(&transaction, tidy::DROPPED)?.filter(|_| is_meant);
+    let dropped = dropped.unwrap_or(0);
     if let (Some(last), Ok(count @ 1..)) = (spans.last_mut(), u64::try_from(dropped)) {
         last.doubts.push(Doubt {
             count,

@@ -25,6 +25,9 @@ pub const KEPT_SINCE: &str = "kept_since";
 /// Name of the number of clients that were dropped though they are new.
 pub const DROPPED: &str = "dropped_clients";
 
+/// Name of the time at which that happened last, nanoseconds.
+pub const DROPPED_AT: &str = "dropped_at";
+
 /// Removes what is too old, if that `is_due`, and what is too much.
 pub fn tidy(
     connection: &mut Connection,
@@ -60,7 +63,7 @@ pub fn make_room(
         match oldest(connection)? {
             Some(oldest) if oldest < latest => forget_before(connection, oldest + 1)?,
             _ => {
-                if drop_clients(connection)? == 0 {
+                if drop_clients(connection, now)? == 0 {
                     break;
                 }
             }
@@ -80,6 +83,11 @@ fn forget_old(connection: &mut Connection, limits: Limits, now: UnixNanos) -> ru
         [begin(cutoff)],
     )?;
     transaction.execute("DELETE FROM span WHERE until < ?1", [begin(cutoff)])?;
+    transaction.execute(
+        "DELETE FROM meta WHERE name IN (?1, ?2)
+         AND (SELECT value FROM meta WHERE name = ?2) < ?3",
+        params![DROPPED, DROPPED_AT, begin(cutoff)],
+    )?;
     transaction.execute(
         "DELETE FROM run WHERE id NOT IN (SELECT run FROM span)
          AND id < (SELECT max(id) FROM run)",
@@ -107,7 +115,7 @@ fn forget_before(connection: &mut Connection, hour: i64) -> rusqlite::Result<()>
 }
 
 /// Removes the clients that came last, and gives their number.
-fn drop_clients(connection: &mut Connection) -> rusqlite::Result<usize> {
+fn drop_clients(connection: &mut Connection, now: UnixNanos) -> rusqlite::Result<usize> {
     let transaction = connection.transaction()?;
     let dropped = {
         let mut newest = transaction.prepare("SELECT id FROM client ORDER BY id DESC LIMIT ?1")?;
@@ -126,6 +134,11 @@ fn drop_clients(connection: &mut Connection) -> rusqlite::Result<usize> {
         "INSERT INTO meta (name, value) VALUES (?1, ?2)
          ON CONFLICT DO UPDATE SET value = value + excluded.value",
         params![DROPPED, i64::try_from(dropped).unwrap_or(i64::MAX)],
+    )?;
+    transaction.execute(
+        "INSERT INTO meta (name, value) VALUES (?1, ?2)
+         ON CONFLICT DO UPDATE SET value = max(value, excluded.value)",
+        params![DROPPED_AT, now],
     )?;
     transaction.commit()?;
     Ok(dropped)

@@ -54,6 +54,17 @@ fn a_hostile_number_of_clients_stays_within_the_limit_and_is_told() {
     let dropped = &coverage.spans[0].doubts[0];
     assert_eq!(dropped.count + kept, 1201, "{dropped:?}");
     assert!(dropped.what.contains("dropped"), "{dropped:?}");
+    // It is no doubt about what was watched days later.
+    let later = NOW + 48 * HOUR;
+    store
+        .commit(&[], &watched(later, later + HOUR), later + HOUR)
+        .unwrap();
+    let doubts = |(_, coverage): (Vec<Entry>, Coverage)| {
+        let spans = coverage.spans.into_iter();
+        spans.map(|span| span.doubts.len()).sum::<usize>()
+    };
+    assert_eq!(doubts(store.load(later).unwrap()), 0);
+    assert_eq!(doubts(store.load(0).unwrap()), 1);
 }
 
 #[test]
