@@ -197,7 +197,9 @@ impl Totals {
         totals
     }
 
-    fn plus(self, other: &Self) -> Self {
+    /// Calls of both.
+    #[must_use]
+    pub fn plus(self, other: &Self) -> Self {
         let Self {
             calls,
             tokenless,

@@ -59,26 +59,8 @@ pub fn busy() -> Report {
 
 /// What all clients did.
 fn sum(clients: &[ClientReport]) -> Totals {
-    clients.iter().fold(Totals::default(), |all, client| {
-        let Totals {
-            calls,
-            tokenless,
-            tokenless_successful,
-            tokenless_rejected,
-            with_token,
-            token_requests,
-            unparsed_bytes,
-        } = client.totals;
-        Totals {
-            calls: all.calls + calls,
-            tokenless: all.tokenless + tokenless,
-            tokenless_successful: all.tokenless_successful + tokenless_successful,
-            tokenless_rejected: all.tokenless_rejected + tokenless_rejected,
-            with_token: all.with_token + with_token,
-            token_requests: all.token_requests + token_requests,
-            unparsed_bytes: all.unparsed_bytes + unparsed_bytes,
-        }
-    })
+    let totals = clients.iter().map(|client| &client.totals);
+    totals.fold(Totals::default(), Totals::plus)
 }
 
 /// Watched for long, and nobody called.
