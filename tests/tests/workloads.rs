@@ -6,15 +6,10 @@
     reason = "a test may fail, outside of its test functions as well"
 )]
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-};
+use std::{fs, path::Path, process::Command};
 
 use serde_json::{Value, json};
-use tests::{Cgroup, Scene, contract, optional, program, skipped, watch::is_installed};
+use tests::{Cgroup, Scene, contract, optional, program, skipped};
 
 /// The root directory of a host with containers; its README says which runtime made what.
 const STATE: &str = concat!(
@@ -27,8 +22,6 @@ const CONTAINERD: &str = "6a825448c5ef07ac0c3b99532b18bdec0e1d0bb1eb41b4672d5706
 const CRIO: &str = "e72fce5766ead840d848faae8843678ff84e779443c6776e941421a6617acdbd";
 const PODMAN: &str = "3232bcac6132231f48c0b14ff1460d2aaa54e80c1970f4f95ba6d52bd066d3bc";
 const POD: &str = "3f2504e0-4f89-11d3-9a0c-0305e82c3301";
-
-const URL: &str = "http://169.254.169.254/latest/meta-data/instance-id";
 
 /// A stage whose monitor takes `root` for the host's root directory.
 fn stage(root: &Path) -> Scene {
@@ -309,135 +302,6 @@ fn a_hostile_container_cannot_leave_its_place() {
             );
         }
     }
-}
-
-/// A script below a directory of its own.
-fn script(directory: &Path, name: &str, text: &str) -> PathBuf {
-    let path = directory.join(name);
-    fs::write(&path, text).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    path
-}
-
-/// Runs commands on one stage, in one cgroup, and gives their clients' names.
-fn names_of(cgroup: &Cgroup, commands: &[Vec<&str>]) -> Vec<String> {
-    let mut scene = stage(Path::new("/"));
-    for words in commands {
-        let mut command = scene.command(words[0]);
-        cgroup.enter(command.args(&words[1..]));
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        assert!(command.status().unwrap().success(), "{words:?}");
-    }
-    let seen = scene.finish();
-    seen.iter()
-        .map(|call| call["imds.client"].as_str().unwrap().to_owned())
-        .collect()
-}
-
-#[test]
-fn the_script_is_the_program_and_its_arguments_are_not() {
-    if skipped() {
-        return;
-    }
-    for tool in ["curl", "bash", "python3"] {
-        if !is_installed(tool) {
-            eprintln!("SKIPPED: {tool} is not installed");
-            return;
-        }
-    }
-    let directory = tempfile::Builder::new()
-        .prefix("imdsmon-test-")
-        .rand_bytes(4)
-        .tempdir_in("/var/tmp")
-        .unwrap();
-    let get = format!("import urllib.request as u; u.urlopen('{URL}').read()");
-    let python = script(directory.path(), "worker.py", &get);
-    let curl = format!("#!/bin/bash\ncurl -s {URL}?$1 > /dev/null\nsleep 0.3\n");
-    let bash = script(directory.path(), "backup.sh", &curl);
-    let (python, bash) = (python.to_str().unwrap(), bash.to_str().unwrap());
-    let Some(cgroup) = Cgroup::below("/system.slice/imdsmon-test-scripts.service") else {
-        return;
-    };
-    let inner = format!("{bash} 9; true");
-    let names = names_of(
-        &cgroup,
-        &[
-            vec!["python3", "-u", python, "--port", "80"],
-            vec!["python3", python, "--port", "81"],
-            vec![bash, "1"],
-            vec!["bash", bash, "2"],
-            vec!["sh", "-c", &inner],
-            vec!["curl", "-s", URL],
-            vec!["python3", "-c", &get],
-        ],
-    );
-    let unit = "imdsmon-test-scripts.service";
-    let expected = [
-        format!("{unit}: python3 {python} (root)"),
-        format!("{unit}: python3 {python} (root)"),
-        format!("{unit}: curl from {bash} (root)"),
-        format!("{unit}: curl from {bash} (root)"),
-        format!("{unit}: curl from {bash} (root)"),
-    ];
-    assert_eq!(names[..5], expected);
-    // Nothing above these is a script of ours; the suite itself may be run by one.
-    assert!(
-        names[5].starts_with(&format!("{unit}: curl")),
-        "{}",
-        names[5]
-    );
-    assert!(
-        names[6].starts_with(&format!("{unit}: python3 -c import urllib.request as u;")),
-        "{}",
-        names[6]
-    );
-}
-
-#[test]
-fn a_cron_job_is_what_the_crontab_says() {
-    if skipped() {
-        return;
-    }
-    for tool in ["curl", "bash"] {
-        if !is_installed(tool) {
-            eprintln!("SKIPPED: {tool} is not installed");
-            return;
-        }
-    }
-    let directory = tempfile::Builder::new()
-        .prefix("imdsmon-test-")
-        .rand_bytes(4)
-        .tempdir_in("/var/tmp")
-        .unwrap();
-    let sh = fs::canonicalize("/bin/bash").unwrap();
-    // What cron does: a daemon of this name starts a shell with the crontab's line.
-    fs::copy(sh, directory.path().join("cron")).unwrap();
-    let cron = directory.path().join("cron");
-    let cron = cron.to_str().unwrap();
-    let curl = format!("#!/bin/bash\ncurl -s {URL} > /dev/null\nsleep 0.3\n");
-    let job = script(directory.path(), "job", &curl);
-    let job = job.to_str().unwrap();
-    let with_script = format!("/bin/sh -c '{job}; true'; true");
-    let with_command = format!("/bin/sh -c 'curl -s {URL} >/dev/null; sleep 0.3'; true");
-    let Some(cgroup) = Cgroup::below("/user.slice/user-0.slice/session-987655.scope") else {
-        return;
-    };
-    let names = names_of(
-        &cgroup,
-        &[
-            vec![cron, "-c", &with_script],
-            vec![cron, "-c", &with_command],
-        ],
-    );
-    assert_eq!(names[0], format!("cron job {job}: curl from {job} (root)"));
-    assert!(
-        names[1].starts_with("cron job curl -s http:/"),
-        "{}",
-        names[1]
-    );
 }
 
 #[test]
