@@ -1,9 +1,9 @@
 //! What goes on beside hearing: writing, signs of life, the canary, reloads, answers to scrapes.
 
-use std::{cell::RefCell, io, rc::Rc, time::Duration};
+use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::{Notify, mpsc},
     task::JoinHandle,
     time::{sleep, timeout},
@@ -74,6 +74,11 @@ impl Tasks {
         self.shared.changed.notify_one();
         *self.writer.borrow_mut() = Some(tokio::task::spawn_local(writer.run(begun)));
         let (ask, questions) = mpsc::channel(QUESTIONS);
+        // From here on, for it would end the process otherwise.
+        let hang_up = match signal(SignalKind::hangup()) {
+            Ok(hang_up) => hang_up,
+            Err(error) => return error.into(),
+        };
         let others = async {
             // A store that is large or on a slow disk does not keep the host's network waiting.
             drop(timeout(PATIENCE, first).await);
@@ -84,7 +89,7 @@ impl Tasks {
                 self.live_on(),
                 self.sing(),
                 self.publish(),
-                self.reload(&ask, &set_limits),
+                self.reload(hang_up, &ask, &set_limits),
                 self.answer(questions),
             )
         };
@@ -194,10 +199,10 @@ impl Tasks {
     /// Reads the configuration again on SIGHUP.
     async fn reload(
         &self,
+        mut hang_up: Signal,
         ask: &mpsc::Sender<Question>,
         set_limits: &std::cell::Cell<Limits>,
-    ) -> io::Result<()> {
-        let mut hang_up = signal(SignalKind::hangup())?;
+    ) {
         while hang_up.recv().await.is_some() {
             systemd::reloading();
             match (self.load)() {
@@ -211,7 +216,6 @@ impl Tasks {
             }
             systemd::ready(&self.shared.state.borrow_mut().status());
         }
-        Ok(())
     }
 
     async fn apply(
