@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, Interest},
     net::{TcpListener, TcpSocket, TcpStream, UnixStream},
@@ -127,6 +128,7 @@ impl Server {
             imds,
             marker,
         } = self;
+        give_up_privileges();
         runtime.block_on(async {
             for (listener, place) in listeners {
                 tokio::spawn(accept(listener, place, Arc::clone(&imds)));
@@ -141,6 +143,17 @@ impl Server {
         drop(runtime);
         drop(marker);
     }
+}
+
+/// Leaves the calling thread without capabilities: all that needs one is done, and from here on
+/// it reads what clients send. A thread that may not do so serves as well.
+fn give_up_privileges() {
+    let none = CapabilitySets {
+        effective: CapabilitySet::empty(),
+        permitted: CapabilitySet::empty(),
+        inheritable: CapabilitySet::empty(),
+    };
+    let _ = set_capabilities(None, none);
 }
 
 /// Brings `lo` up with the IMDS addresses; returns whether it has the IPv6 one.
