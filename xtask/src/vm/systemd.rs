@@ -9,7 +9,7 @@ use super::archive::Archive;
 use super::kernel::{self, Arch, KERNELS};
 use super::qemu::{self, System};
 use super::{Outcome, accelerator, judge, root};
-use crate::debian::Installer;
+use crate::debian::{self, Installer};
 use crate::dist;
 use crate::process::{self, FETCH};
 use crate::progress::{note, step};
@@ -79,10 +79,16 @@ pub fn boot(home: &Path, archive: &Archive, kvm: bool, installer: &Installer) ->
         .iter()
         .find(|kernel| kernel.name == KERNEL)
         .with_context(|| format!("no kernel {KERNEL}"))?;
-    installer.ensure(
-        &[wanted.arch.qemu().package, "e2fsprogs", "xz-utils"],
-        "the virtual machine",
-    )?;
+    if !debian::is_root() {
+        return Ok(Outcome::Skipped("only root can install the package".into()));
+    }
+    let tools = [wanted.arch.qemu().package, "e2fsprogs", "xz-utils"];
+    if let Err(error) = installer.ensure(&tools, "the virtual machine") {
+        if installer.can() {
+            return Err(error);
+        }
+        return Ok(Outcome::Skipped(format!("{error:#}")));
+    }
     let deb = dist::deb(home, archive, installer)?;
     let kernel = kernel::obtain(wanted, home, archive)?;
     debug_assert_eq!(kernel.arch, Arch::X86_64);
