@@ -57,6 +57,7 @@ pub struct Metrics {
     calls: Family<CallLabels, Counter>,
     unparsed_bytes: Counter,
     clients: Family<VerdictLabel, Gauge>,
+    client_verdict: Family<ClientVerdictLabels, Gauge>,
     verdict: Family<VerdictLabel, Gauge>,
     ready: Gauge,
     segments: Counter,
@@ -71,18 +72,23 @@ pub struct Metrics {
 struct CallLabels {
     version: String,
     outcome: String,
+    #[prometheus(flatten)]
+    who: ClientLabels,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ClientLabels {
     workload_kind: String,
     workload: String,
     client: String,
     user: String,
 }
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq)]
-struct ClientLabels {
-    workload_kind: String,
-    workload: String,
-    client: String,
-    user: String,
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ClientVerdictLabels {
+    verdict: String,
+    #[prometheus(flatten)]
+    who: ClientLabels,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -107,6 +113,7 @@ impl Default for Metrics {
             calls: Family::default(),
             unparsed_bytes: Counter::default(),
             clients: Family::default(),
+            client_verdict: Family::default(),
             verdict: Family::default(),
             ready: Gauge::default(),
             segments: Counter::default(),
@@ -142,11 +149,16 @@ impl Metrics {
         }
     }
 
-    /// Tells what was concluded, of the host and of each client.
-    pub fn conclude(&mut self, host: HostVerdict, clients: impl IntoIterator<Item = Verdict>) {
-        let clients: Vec<Verdict> = clients.into_iter().collect();
+    /// Tells what was concluded, of the host and of each client, worst first.
+    pub fn conclude<'c>(
+        &mut self,
+        host: HostVerdict,
+        clients: impl IntoIterator<Item = (&'c Client, Verdict)>,
+    ) {
+        let clients: Vec<(&Client, Verdict)> = clients.into_iter().collect();
+        self.name_verdicts(&clients);
         for verdict in VERDICTS {
-            let count = clients.iter().filter(|other| **other == verdict).count();
+            let count = clients.iter().filter(|(_, of)| *of == verdict).count();
             set(
                 &self.clients,
                 &verdict,
@@ -199,13 +211,29 @@ impl Metrics {
         page
     }
 
+    /// The worst clients by name; a client that only ever uses tokens is not news.
+    fn name_verdicts(&self, worst_first: &[(&Client, Verdict)]) {
+        // What no longer holds is not there at all.
+        self.client_verdict.clear();
+        let mut named = HashSet::new();
+        for (client, verdict) in worst_first {
+            if *verdict == Verdict::Ready || named.len() >= TOKENLESS {
+                continue;
+            }
+            let who = ClientLabels::of(client);
+            // Of clients that differ in what is no label, the worst counts.
+            if named.insert(who.clone()) {
+                let labels = ClientVerdictLabels {
+                    verdict: word(verdict),
+                    who,
+                };
+                self.client_verdict.get_or_create(&labels).set(1);
+            }
+        }
+    }
+
     fn labels(&mut self, client: &Client, version: Version, outcome: String) -> CallLabels {
-        let mut who = ClientLabels {
-            workload_kind: word(&client.workload.kind),
-            workload: label(&client.workload.name),
-            client: label(&client.program),
-            user: label(&client.user),
-        };
+        let mut who = ClientLabels::of(client);
         let is_tokenless = version == Version::V1;
         let room = if is_tokenless { TOKENLESS } else { WITH_TOKEN };
         let named = &mut self.named[usize::from(is_tokenless)];
@@ -220,19 +248,10 @@ impl Metrics {
                 user: others(),
             };
         }
-        let ClientLabels {
-            workload_kind,
-            workload,
-            client,
-            user,
-        } = who;
         CallLabels {
             version: word(&version),
             outcome,
-            workload_kind,
-            workload,
-            client,
-            user,
+            who,
         }
     }
 
@@ -256,6 +275,11 @@ impl Metrics {
             "clients",
             "Clients, by what HttpTokens=required means for them",
             self.clients.clone(),
+        );
+        r.register(
+            "client_verdict",
+            "1 for what HttpTokens=required means for each client that does not always use tokens",
+            self.client_verdict.clone(),
         );
         r.register(
             "verdict",
@@ -297,6 +321,17 @@ impl Metrics {
             "1 if what is counted was stored, 0 if it waits in memory",
             self.stored.clone(),
         );
+    }
+}
+
+impl ClientLabels {
+    fn of(client: &Client) -> Self {
+        Self {
+            workload_kind: word(&client.workload.kind),
+            workload: label(&client.workload.name),
+            client: label(&client.program),
+            user: label(&client.user),
+        }
     }
 }
 

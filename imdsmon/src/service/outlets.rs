@@ -93,7 +93,8 @@ impl Outlets {
 
     /// What was concluded, and how well it was watched.
     pub fn conclude(&mut self, assessment: &Assessment<'_>, coverage: &Coverage, stored: bool) {
-        let verdicts = assessment.clients.iter().map(|c| c.judgement.verdict);
+        let clients = assessment.clients.iter();
+        let verdicts = clients.map(|c| (&c.entry.client, c.judgement.verdict));
         self.metrics.conclude(assessment.verdict, verdicts);
         self.metrics.cover(coverage);
         self.metrics.store(stored);

@@ -54,7 +54,11 @@ fn full() -> Metrics {
         ),
         entry(&"é".repeat(1000), Version::Token, &[(How::Plain, 1)]),
     ]);
-    metrics.conclude(HostVerdict::NotReady, [Verdict::Breaks, Verdict::Ready]);
+    let [curl, good] = ["curl", "good"].map(|program| entry(program, Version::V1, &[]).client);
+    metrics.conclude(
+        HostVerdict::NotReady,
+        [(&curl, Verdict::Breaks), (&good, Verdict::Ready)],
+    );
     metrics.cover(&Coverage {
         spans: vec![Span {
             from: 0,
@@ -89,6 +93,11 @@ fn the_page_says_what_is_known() {
         ),
         ("imdsmon_clients{verdict=\"breaks\"}", 1.0),
         ("imdsmon_clients{verdict=\"falls-back\"}", 0.0),
+        (
+            "imdsmon_client_verdict{verdict=\"breaks\",workload_kind=\"unit\",\
+             workload=\"app.service\",client=\"curl\",user=\"root\"}",
+            1.0,
+        ),
         ("imdsmon_verdict{verdict=\"not-ready\"}", 1.0),
         ("imdsmon_verdict{verdict=\"inconclusive\"}", 0.0),
         ("imdsmon_ready ", 0.0),
@@ -155,6 +164,28 @@ fn a_call_in_another_light_is_no_new_call_and_counters_never_fall() {
         Some(3.0)
     );
     assert_eq!(value(&page, "imdsmon_lost_records_total "), Some(2.0));
+}
+
+#[test]
+fn each_client_has_one_verdict_the_one_that_holds_and_the_worst_have_room() {
+    let mut metrics = full();
+    let client = |name: &str| entry(name, Version::V1, &[]).client;
+    let curl = client("curl");
+    let mut other = curl.clone();
+    other.package = Some("deb curl 8.14.1-2".into());
+    let many: Vec<Client> = (0..1000).map(|n| client(&format!("c{n}"))).collect();
+    let first = [(&curl, Verdict::Rejected), (&other, Verdict::Survives)];
+    let more = many.iter().map(|client| (client, Verdict::Survives));
+    metrics.conclude(HostVerdict::NotReady, first.into_iter().chain(more));
+    let page = metrics.page();
+    let series: Vec<&str> = page
+        .lines()
+        .filter(|line| line.starts_with("imdsmon_client_verdict{"))
+        .collect();
+    assert_eq!(series.len(), TOKENLESS);
+    let of_curl: Vec<&&str> = series.iter().filter(|s| s.contains("\"curl\"")).collect();
+    assert_eq!(of_curl.len(), 1, "{of_curl:?}");
+    assert!(of_curl[0].contains("verdict=\"rejected\""), "{of_curl:?}");
 }
 
 #[test]
