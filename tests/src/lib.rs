@@ -15,6 +15,7 @@ pub mod contract;
 pub mod neighbour;
 pub mod report;
 pub mod service;
+pub mod stage;
 pub mod story;
 pub mod time;
 pub mod verdict;

@@ -3,7 +3,8 @@
 
 use std::{
     fs::{self, File},
-    os::unix::net::UnixDatagram,
+    net::TcpListener,
+    os::{fd::OwnedFd, unix::net::UnixDatagram},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread,
@@ -42,6 +43,31 @@ impl Service {
     ///
     /// If it neither starts nor ends.
     pub fn try_start(place: &Path, args: &[&str]) -> Result<Self, String> {
+        let mut command = Command::new(crate::program("imdsmon"));
+        command.stdin(Stdio::null());
+        Self::await_ready(command, place, args)
+    }
+
+    /// Starts the service with a socket that is open already, as systemd passes one on
+    /// (`sd_listen_fds(3)`).
+    ///
+    /// # Panics
+    ///
+    /// If it does not get there.
+    #[must_use]
+    pub fn activate(place: &Path, args: &[&str], socket: TcpListener) -> Self {
+        // Only the process itself knows its id before it is the service.
+        let script = r#"export LISTEN_FDS=1 LISTEN_PID=$$; exec "$0" "$@" 3<&0 </dev/null"#;
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", script])
+            .arg(crate::program("imdsmon"))
+            .stdin(OwnedFd::from(socket));
+        Self::await_ready(command, place, args)
+            .unwrap_or_else(|said| panic!("it did not start: {said}"))
+    }
+
+    fn await_ready(mut command: Command, place: &Path, args: &[&str]) -> Result<Self, String> {
         let socket = place.join("notify");
         drop(fs::remove_file(&socket));
         let manager = UnixDatagram::bind(&socket).unwrap();
@@ -54,16 +80,17 @@ impl Service {
             .open(place.join("stderr"))
             .unwrap();
         let before = said(place).len();
-        let child = Command::new(crate::program("imdsmon"))
+        let child = command
             .args(["run", "--store"])
             .arg(place.join("store"))
             .args(args)
             .env("NOTIFY_SOCKET", &socket)
-            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
             .unwrap();
+        // It holds what was passed on.
+        drop(command);
         let mut service = Self {
             child,
             manager,

@@ -9,89 +9,21 @@ use std::{
     net::TcpStream,
     os::unix::fs::PermissionsExt as _,
     path::Path,
-    process::{Command, Stdio},
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
 
-use imdsmon::sandbox::{ImdsConfig, Sandbox};
 use serde_json::Value;
 use tests::{
-    own_client,
-    service::{Service, eventually, report, try_report},
-    skipped,
+    service::{Service, eventually, report},
+    stage::Stage,
 };
 
 /// Without the canary, which only its own story needs.
 const PLAIN: &[&str] = &["--canary", "off"];
 /// How long a service may take to write down what it saw; a second, and what a busy machine adds.
 const WRITTEN: Duration = Duration::from_millis(1500);
-
-/// A client nobody else has, and a place to call.
-struct Stage {
-    sandbox: Sandbox,
-    client: tests::OwnClient,
-    place: tempfile::TempDir,
-}
-
-impl Stage {
-    /// The client goes by `name`, which is no other story's.
-    fn new(name: &str) -> Option<Self> {
-        (!skipped()).then(|| Self {
-            sandbox: Sandbox::start(ImdsConfig::default()).unwrap(),
-            client: own_client(name),
-            place: tempfile::tempdir().unwrap(),
-        })
-    }
-
-    fn place(&self) -> &Path {
-        self.place.path()
-    }
-
-    /// Makes calls without a token, each on a connection of its own, and waits for the end.
-    fn call(&self, count: u32) {
-        let mut load = self.load(count, 1000);
-        assert!(load.wait().unwrap().success());
-    }
-
-    fn load(&self, count: u32, rate: u32) -> std::process::Child {
-        let mut command = Command::new(&self.client.path);
-        command
-            .args(["load", "--new-connections", "--count", &count.to_string()])
-            .args(["--rate", &rate.to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
-        self.sandbox.enter(&mut command).spawn().unwrap()
-    }
-
-    /// Calls of the client that a report counts.
-    fn counted(&self, report: &Value) -> u64 {
-        let program = self.client.path.file_name().unwrap().to_str().unwrap();
-        let clients = report["clients"].as_array().unwrap();
-        clients
-            .iter()
-            .filter(|client| {
-                client["client"]["program"]
-                    .as_str()
-                    .unwrap()
-                    .contains(program)
-            })
-            .map(|client| client["totals"]["tokenless"].as_u64().unwrap())
-            .sum()
-    }
-
-    /// The same, of the store as it is; of none, if there is none yet.
-    fn reported(&self) -> u64 {
-        try_report(self.place(), &[]).map_or(0, |report| self.counted(&report))
-    }
-
-    /// Waits until the store has that many calls.
-    fn has(&self, count: u64) {
-        eventually(&format!("{count} calls are in the store"), || {
-            (self.reported() == count).then_some(())
-        });
-    }
-}
 
 /// Pauses of random length: where the kernel puts a program is random (ASLR), which is enough.
 fn some_time(least: u64, most: u64) -> Duration {
