@@ -13,6 +13,7 @@ pub mod browser;
 pub mod cgroup;
 pub mod contract;
 pub mod neighbour;
+pub mod prometheus;
 pub mod report;
 pub mod service;
 pub mod stage;
