@@ -42,7 +42,7 @@ pub struct Witness {
     packages: Packages,
     containers: Containers,
     root: Rc<Root>,
-    /// Network namespace of the host's pid 1.
+    /// Network namespace of the host.
     netns: Option<u32>,
     known: LruCache<Program, ProcFacts>,
 }
@@ -75,7 +75,7 @@ impl Witness {
             containers: Containers::new(Rc::clone(&host)),
             host,
             root,
-            netns: sees_the_hosts_processes().then(|| netns(1)).flatten(),
+            netns: sees_the_hosts_processes().then(hosts_netns).flatten(),
             known: LruCache::new(KNOWN),
         }
     }
@@ -176,6 +176,11 @@ impl Witness {
         self.known.put(program, facts.clone());
         Some(facts)
     }
+}
+
+/// That of pid 1; where it may not be asked, that of `kthreadd`, which never leaves the first one.
+fn hosts_netns() -> Option<u32> {
+    netns(1).or_else(|| netns(2))
 }
 
 fn file_id(metadata: &Metadata) -> FileId {
