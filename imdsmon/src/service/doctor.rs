@@ -70,7 +70,7 @@ mod tests {
                 p.exe_file = p.exe_file.map(|FileId { device, inode }| FileId {
                     device,
                     inode: inode + 1,
-                })
+                });
             },
             |p| p.host_network = None,
             |p| p.host_network = Some(true),
