@@ -250,6 +250,10 @@ fn strict(head: &[u8]) -> Option<Parsed<'_>> {
 /// Reads what clients send.
 fn tolerant(head: &[u8]) -> Option<Parsed<'_>> {
     let mut rest = head;
+    // Empty lines before a request do not count (RFC 9112, 2.2).
+    while let Some(after) = rest.strip_prefix(b"\r\n").or(rest.strip_prefix(b"\n")) {
+        rest = after;
+    }
     let mut parsed = Parsed::new(request_line(take_line(&mut rest))?);
     // What is folded into the request line is lost: no header can begin there.
     while rest.first().is_some_and(|&b| is_space(b)) {

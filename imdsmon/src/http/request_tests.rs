@@ -43,6 +43,13 @@ fn head() -> impl Strategy<Value = String> {
     )
 }
 
+#[test]
+fn empty_lines_before_a_request_do_not_count() {
+    let head = b"\n\r\nGET /latest/ HTTP/1.0\r\n\r\n";
+    assert!(strict(head).is_some());
+    assert_eq!(tolerant(head), strict(head));
+}
+
 proptest! {
     #[test]
     fn where_httparse_accepts_a_head_the_tolerant_reader_reads_the_same(head in head()) {
