@@ -35,10 +35,19 @@ fn some_time(least: u64, most: u64) -> Duration {
     Duration::from_millis(least + u64::from_le_bytes(bytes) % (most - least))
 }
 
+/// A name that no other run of this test on this host has, which may last half an hour. Of letters:
+/// names that only differ in a number are one client's.
+fn soaker() -> String {
+    let letter =
+        |digit: char| char::from(b'a' + u8::try_from(digit.to_digit(10).unwrap()).unwrap());
+    let letters: String = std::process::id().to_string().chars().map(letter).collect();
+    format!("soaker{letters}")
+}
+
 /// `IMDSMON_TEST_SOAK=1800` plays it for half an hour.
 #[test]
 fn a_service_that_is_killed_at_random_loses_nothing_it_acknowledged() {
-    let Some(stage) = Stage::new("soaker") else {
+    let Some(stage) = Stage::new(&soaker()) else {
         return;
     };
     let soak = std::env::var("IMDSMON_TEST_SOAK").ok();
