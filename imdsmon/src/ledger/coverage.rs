@@ -219,6 +219,14 @@ impl Span {
         }
     }
 
+    /// Adds self-tests that failed in this time.
+    pub fn unheard(&mut self, count: u64) {
+        let what = "self-tests were not heard, so calls may be missing";
+        for doubt in counted([(count, what)]) {
+            self.doubt(doubt);
+        }
+    }
+
     fn doubt(&mut self, doubt: Doubt) {
         let mut known = self.doubts.iter_mut();
         match known.find(|known| known.what == doubt.what) {

@@ -26,6 +26,8 @@ struct Counts {
     totals: Totals,
     counters: Counters,
     crowd: Crowd,
+    /// Self-tests that failed.
+    unheard: u64,
 }
 
 impl Vigil {
@@ -46,6 +48,7 @@ impl Vigil {
             totals,
             counters,
             crowd,
+            ..self.latest
         };
         self.goes_on(now);
     }
@@ -63,8 +66,9 @@ impl Vigil {
         self.base = self.latest;
     }
 
-    /// A self-test was made.
+    /// A self-test was made. One that failed stays a doubt about this time, whatever comes after.
     pub fn tested(&mut self, time: UnixNanos, result: Result<(), String>) {
+        self.latest.unheard += u64::from(result.is_err());
         self.over.tested(SelfTest { time, result });
     }
 
@@ -91,11 +95,13 @@ impl Vigil {
             totals,
             counters,
             crowd,
+            unheard,
         } = &self.latest;
         let totals = totals.since(&self.base.totals);
         let counters = counters.since(&self.base.counters);
         let mut span = Span::new(from, to, Some(&totals), &counters);
         span.crowded(crowd.since(&self.base.crowd));
+        span.unheard(unheard.saturating_sub(self.base.unheard));
         span
     }
 }
@@ -151,5 +157,22 @@ mod tests {
         vigil.goes_on(1500);
         assert_eq!(vigil.coverage().spans.len(), 1, "they overlap by now");
         assert_eq!(vigil.coverage().window(), Some((100, 2000)));
+    }
+
+    #[test]
+    fn a_failed_self_test_stays_a_doubt_about_its_time() {
+        let mut vigil = Vigil::since(100);
+        vigil.tested(150, Err("deaf".into()));
+        vigil.tested(160, Ok(()));
+        vigil.interrupted(200);
+        vigil.goes_on(300);
+        let coverage = vigil.coverage();
+        let doubts: Vec<_> = coverage
+            .spans
+            .iter()
+            .map(|span| span.doubts.len())
+            .collect();
+        assert_eq!(doubts, [1, 0]);
+        assert_eq!(coverage.self_test.unwrap().result, Ok(()));
     }
 }
