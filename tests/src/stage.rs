@@ -115,12 +115,7 @@ impl Stage {
         let clients = report["clients"].as_array().unwrap();
         clients
             .iter()
-            .filter(|client| {
-                client["client"]["program"]
-                    .as_str()
-                    .unwrap()
-                    .contains(program)
-            })
+            .filter(|client| client["client"]["program"] == program)
             .map(|client| client["totals"]["tokenless"].as_u64().unwrap())
             .sum()
     }

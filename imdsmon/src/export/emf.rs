@@ -13,7 +13,6 @@ use crate::{
     capture::event::UnixNanos,
     config::value::Namespace,
     http::call::Version,
-    identity::client::Client,
     ledger::{Answer, Entry},
 };
 
@@ -65,7 +64,7 @@ impl Emf {
                 }
             }
             if count.calls != 0 {
-                self.add(&name(&entry.client), count);
+                self.add(&dimension(&entry.client.name()), count);
             }
         }
     }
@@ -132,21 +131,6 @@ impl Emf {
     }
 }
 
-/// A client in one line.
-fn name(client: &Client) -> String {
-    let Client {
-        program,
-        workload,
-        user,
-        ..
-    } = client;
-    let workload = match &*workload.name {
-        "" => "unknown",
-        name => name,
-    };
-    dimension(&format!("{workload}: {program} ({user})"))
-}
-
 /// A value that CloudWatch takes: printable ASCII, not empty, no colon at its begin.
 fn dimension(text: &str) -> String {
     let printable = |c: char| if matches!(c, ' '..='~') { c } else { '?' };
@@ -161,7 +145,10 @@ fn dimension(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::{
-        identity::workload::Workload,
+        identity::{
+            client::Client,
+            workload::{Workload, WorkloadKind},
+        },
         knowledge::PathClass,
         ledger::{Cell, How},
     };
@@ -182,6 +169,7 @@ mod tests {
             client: Client {
                 program: program.into(),
                 workload: Workload {
+                    kind: WorkloadKind::Unit,
                     name: "app.service".into(),
                     ..Workload::default()
                 },
