@@ -353,3 +353,27 @@ fn a_thousand_clients_are_written_in_no_time() {
         assert_eq!(missing, 0, "{extension}");
     }
 }
+
+/// Regression: `report | head` ended with 0, which says READY.
+#[test]
+fn a_reader_that_goes_away_does_not_change_the_answer() {
+    let directory = tempfile::tempdir().unwrap();
+    let recording = directory.path().join("calls.imdsmon");
+    std::fs::write(
+        &recording,
+        "{\"imdsmon.recording\":1,\"imdsmon.version\":\"0\",\"started\":1}\n\
+         {\"event\":\"start\",\"time\":1}\n",
+    )
+    .unwrap();
+    for format in ["text", "json", "markdown", "html", "csv"] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let status = std::process::Command::new(tests::program("imdsmon"))
+            .args(["report", "--format", format, "--from"])
+            .arg(&recording)
+            .stdout(writer)
+            .status()
+            .unwrap();
+        assert_eq!(status.code(), Some(3), "{format}");
+    }
+}
