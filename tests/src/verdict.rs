@@ -12,7 +12,7 @@ use imdsmon::sandbox::ImdsConfig;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Scene, program, skipped, watch::is_installed};
+use crate::{Scene, program, skipped, watch::lacks};
 
 /// A stage whose calls are recorded, to make a report of.
 ///
@@ -40,8 +40,7 @@ impl Recorded {
         if skipped() {
             return None;
         }
-        if let Some(missing) = programs.iter().find(|program| !is_installed(program)) {
-            eprintln!("SKIPPED: {missing} is not installed");
+        if lacks(programs) {
             return None;
         }
         let directory = tempfile::tempdir().unwrap();

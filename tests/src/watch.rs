@@ -232,3 +232,13 @@ pub fn is_installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|directory| Path::new(&directory).join(program).is_file())
 }
+
+/// Whether one of the programs that a test needs is missing here; says which.
+#[must_use]
+pub fn lacks(programs: &[&str]) -> bool {
+    let missing = programs.iter().find(|program| !is_installed(program));
+    if let Some(program) = missing {
+        eprintln!("SKIPPED: {program} is not installed");
+    }
+    missing.is_some()
+}

@@ -13,7 +13,7 @@ use std::{
     process::Stdio,
 };
 
-use tests::{Cgroup, Scene, optional, skipped, watch::is_installed};
+use tests::{Cgroup, Scene, optional, skipped, watch::lacks};
 
 const URL: &str = "http://169.254.169.254/latest/meta-data/instance-id";
 
@@ -44,22 +44,24 @@ fn names_of(cgroup: &Cgroup, commands: &[Vec<&str>]) -> Vec<String> {
         .collect()
 }
 
+/// A place whose name stays the same from run to run, as far as a client's name is concerned.
+fn directory() -> tempfile::TempDir {
+    tempfile::Builder::new()
+        .prefix("imdsmon-test-")
+        .rand_bytes(4)
+        .tempdir_in("/var/tmp")
+        .unwrap()
+}
+
 #[test]
 fn the_script_is_the_program_and_its_arguments_are_not() {
     if skipped() {
         return;
     }
-    for tool in ["curl", "bash", "python3"] {
-        if !is_installed(tool) {
-            eprintln!("SKIPPED: {tool} is not installed");
-            return;
-        }
+    if lacks(&["curl", "bash", "python3"]) {
+        return;
     }
-    let directory = tempfile::Builder::new()
-        .prefix("imdsmon-test-")
-        .rand_bytes(4)
-        .tempdir_in("/var/tmp")
-        .unwrap();
+    let directory = directory();
     let get = format!("import urllib.request as u; u.urlopen('{URL}').read()");
     let python = script(directory.path(), "worker.py", &get);
     let curl = format!("#!/bin/bash\ncurl -s {URL}?$1 > /dev/null\nsleep 0.3\n");
@@ -108,17 +110,10 @@ fn a_cron_job_is_what_the_crontab_says() {
     if skipped() {
         return;
     }
-    for tool in ["curl", "bash"] {
-        if !is_installed(tool) {
-            eprintln!("SKIPPED: {tool} is not installed");
-            return;
-        }
+    if lacks(&["curl", "bash"]) {
+        return;
     }
-    let directory = tempfile::Builder::new()
-        .prefix("imdsmon-test-")
-        .rand_bytes(4)
-        .tempdir_in("/var/tmp")
-        .unwrap();
+    let directory = directory();
     let sh = fs::canonicalize("/bin/bash").unwrap();
     // What cron does: a daemon of this name starts a shell with the crontab's line.
     fs::copy(sh, directory.path().join("cron")).unwrap();

@@ -136,6 +136,19 @@ fn two_services_cannot_share_a_store() {
 }
 
 #[test]
+fn a_file_is_no_place_for_a_store() {
+    let Some(stage) = Stage::new("placer") else {
+        return;
+    };
+    fs::write(stage.place().join("store"), "a file").unwrap();
+    let Err(said) = Service::try_start(stage.place(), PLAIN) else {
+        panic!("it started without a store")
+    };
+    let error = said.lines().last().unwrap();
+    assert!(error.contains("is not a directory"), "{said}");
+}
+
+#[test]
 fn a_damaged_store_is_set_aside_and_watching_goes_on() {
     let Some(stage) = Stage::new("mender") else {
         return;

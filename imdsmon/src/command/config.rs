@@ -10,6 +10,7 @@ use std::{
 use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
+use super::report::knowledge;
 use crate::{
     config::{Config, Origin, Shown},
     report::escape::escaped,
@@ -50,7 +51,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let mut out = anstream::stdout();
     match args.command {
-        Command::Check => writeln!(out, "The configuration is good.")?,
+        Command::Check => {
+            knowledge(&config.knowledge.value)?;
+            writeln!(out, "The configuration is good.")?;
+        }
         Command::Show { json: true } => write_json(&mut out, &config.show())?,
         Command::Show { json: false } => write_text(&mut out, &config.show())?,
     }

@@ -144,42 +144,7 @@ fn dimension(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        identity::{
-            client::Client,
-            workload::{Workload, WorkloadKind},
-        },
-        knowledge::PathClass,
-        ledger::{Cell, How},
-    };
-
-    fn entry(program: &str, counts: &[(Version, Answer, How, i64)]) -> Entry {
-        let cells = counts.iter().map(|(version, answer, how, count)| {
-            let cell = Cell {
-                hour: 0,
-                version: *version,
-                token: None,
-                answer: *answer,
-                path: PathClass::Description,
-                how: *how,
-            };
-            (cell, *count)
-        });
-        Entry {
-            client: Client {
-                program: program.into(),
-                workload: Workload {
-                    kind: WorkloadKind::Unit,
-                    name: "app.service".into(),
-                    ..Workload::default()
-                },
-                user: "root".into(),
-                ..Client::default()
-            },
-            cells: cells.collect(),
-            ..Entry::default()
-        }
-    }
+    use crate::ledger::{How, story::entry};
 
     fn emf() -> Emf {
         Emf::new(Namespace::default(), Some("i-0abc".into()))

@@ -2,12 +2,16 @@
 
 use std::rc::Rc;
 
-use super::Ledger;
+use super::{Answer, Cell, Entry, How, Ledger};
 use crate::{
     capture::event::Endpoint,
     http::call::{Call, Finding, Outcome, TokenValue, Version},
-    identity::{Caller, Process, workload::Workload},
-    knowledge::Knowledge,
+    identity::{
+        Caller, Process,
+        client::Client,
+        workload::{Workload, WorkloadKind},
+    },
+    knowledge::{Knowledge, PathClass},
     pipeline::Attributed,
 };
 
@@ -145,4 +149,34 @@ pub(crate) fn ledger(steps: impl IntoIterator<Item = Step>) -> Ledger {
         ledger.add(&step.found(&knowledge));
     }
     ledger
+}
+
+/// What a ledger may hold of a client of `app.service`: tokenless or other calls that describe
+/// the instance.
+pub(crate) fn entry(program: &str, counts: &[(Version, Answer, How, i64)]) -> Entry {
+    let cells = counts.iter().map(|(version, answer, how, count)| {
+        let cell = Cell {
+            hour: 0,
+            version: *version,
+            token: None,
+            answer: *answer,
+            path: PathClass::Description,
+            how: *how,
+        };
+        (cell, *count)
+    });
+    Entry {
+        client: Client {
+            program: program.into(),
+            workload: Workload {
+                kind: WorkloadKind::Unit,
+                name: "app.service".into(),
+                ..Workload::default()
+            },
+            user: "root".into(),
+            ..Client::default()
+        },
+        cells: cells.collect(),
+        ..Entry::default()
+    }
 }

@@ -174,7 +174,10 @@ impl Sink for Ear {
     }
 }
 
-/// Whether the service cannot go on: somebody else has the store, or nobody may.
+/// Whether the service cannot go on: somebody else has the store, or there is no place for one.
 fn is_fatal(error: &StoreError) -> bool {
-    matches!(error, StoreError::InUse(_) | StoreError::Public(_))
+    matches!(
+        error,
+        StoreError::InUse(_) | StoreError::Public(_) | StoreError::NotADirectory(_)
+    )
 }

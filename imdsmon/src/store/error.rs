@@ -18,6 +18,9 @@ pub enum StoreError {
         /// The system's reason.
         source: io::Error,
     },
+    /// Something else has the directory's name.
+    #[error("{} is not a directory; name one for the store", .0.display())]
+    NotADirectory(PathBuf),
     /// Others may write to the directory, and so could replace the store.
     #[error(
         "{} is no place for the store: every user may write to it; choose a directory of its own",

@@ -49,6 +49,9 @@ impl Place {
             path: directory.to_owned(),
             source,
         };
+        if fs::metadata(directory).is_ok_and(|found| !found.is_dir()) {
+            return Err(StoreError::NotADirectory(directory.to_owned()));
+        }
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)

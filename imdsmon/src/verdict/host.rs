@@ -1,6 +1,6 @@
 //! The whole instance: the answer, in a word and in a sentence, and what makes it doubtful.
 
-use std::{collections::BTreeSet, fmt::Write as _, time::Duration};
+use std::{cmp::Reverse, collections::BTreeSet, fmt::Write as _, time::Duration};
 
 use super::{
     Assessment, Confidence, HostVerdict, Judged, Outlook, Policy, Verdict, judge::judge,
@@ -35,9 +35,13 @@ pub fn assess<'a>(
     };
     let mut clients: Vec<_> = entries.into_iter().map(judged).collect();
     clients.sort_by(|a, b| {
+        // What is lost comes before how: the sentence names the first few.
         let rank = |judged: &Judged<'_>| {
             let judgement = &judged.judgement;
-            (!judgement.needs_action, judgement.verdict)
+            let lost = judgement
+                .needs_action
+                .then_some(judged.tally.tokenless_class);
+            (Reverse(lost), judgement.verdict)
         };
         let size = |judged: &Judged<'_>| {
             let tally = &judged.tally;

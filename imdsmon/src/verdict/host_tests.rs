@@ -182,6 +182,11 @@ fn the_sentence_says_who_would_lose_what() {
     let expected = "2 clients would lose access, 1 of them to credentials: z (app), \
                     a (app).";
     assert_eq!(sentence, expected, "the worst comes first");
+    let script = process(8, &["curl", "-H", "X-aws-ec2-metadata-token: "]);
+    let steps = [by("a", ID), tokenless(ROLE).by(&script)];
+    let (_, sentence, _) = answer(&ledger(steps), &day());
+    let expected = "2 clients would lose access, 1 of them to credentials: curl (app), a (app).";
+    assert_eq!(sentence, expected, "whatever keeps it from its token");
     let (_, sentence, _) = answer(&ledger([by("a", ID).status(401)]), &day());
     assert_eq!(sentence, "1 client is refused already: a (app).");
 }

@@ -6,41 +6,18 @@ use std::{
 };
 
 use super::*;
-use crate::{
-    identity::workload::{Workload, WorkloadKind},
-    knowledge::PathClass,
-    ledger::{
-        Answer, Cell, How,
-        coverage::{SelfTest, Span},
-    },
+use crate::ledger::{
+    Answer, How,
+    coverage::{SelfTest, Span},
+    story,
 };
 
 fn entry(program: &str, version: Version, counts: &[(How, i64)]) -> Entry {
-    let cells = counts.iter().map(|(how, count)| {
-        let cell = Cell {
-            hour: 0,
-            version,
-            token: None,
-            answer: Answer::Ok,
-            path: PathClass::Description,
-            how: *how,
-        };
-        (cell, *count)
-    });
-    Entry {
-        client: Client {
-            program: program.into(),
-            workload: Workload {
-                kind: WorkloadKind::Unit,
-                name: "app.service".into(),
-                ..Workload::default()
-            },
-            user: "root".into(),
-            ..Client::default()
-        },
-        cells: cells.collect(),
-        ..Entry::default()
-    }
+    let counts: Vec<_> = counts
+        .iter()
+        .map(|(how, count)| (version, Answer::Ok, *how, *count))
+        .collect();
+    story::entry(program, &counts)
 }
 
 fn full() -> Metrics {
