@@ -45,9 +45,6 @@ impl Kin {
                 self.known.put(key, (argv.clone(), now));
             }
         }
-        if task.proc.is_some() {
-            return;
-        }
         for ancestor in task.ancestors.iter_mut().filter(|a| a.argv.is_empty()) {
             let key = (ancestor.pid, ancestor.name.clone());
             if let Some((argv, seen)) = self.known.get(&key)

@@ -26,7 +26,7 @@ use super::{
 use crate::capture::{
     bytes::Bytes,
     cgroup::Root,
-    event::{Event, FileId, ProcFacts, Role, Task},
+    event::{Ancestor, Event, FileId, ProcFacts, Role, Task},
 };
 use lru::LruCache;
 
@@ -92,7 +92,14 @@ impl Witness {
     fn complete_task(&mut self, task: &mut Task) {
         // What may soon be gone comes first.
         task.proc = self.facts(task);
-        if task.proc.is_none() {
+        if let Some(proc) = &mut task.proc {
+            forget_adopters(proc, &task.ancestors);
+        }
+        if task
+            .proc
+            .as_ref()
+            .is_none_or(|proc| proc.ancestors.is_empty())
+        {
             name_ancestors(task);
         }
         self.kin.complete(task, Instant::now());
@@ -187,5 +194,49 @@ fn file_id(metadata: &Metadata) -> FileId {
     FileId {
         device: metadata.dev(),
         inode: metadata.ino(),
+    }
+}
+
+/// A process whose parent has ended since is another's child by now, who has nothing to do with
+/// the call: the kernel's word counts.
+fn forget_adopters(proc: &mut ProcFacts, parents: &[Ancestor]) {
+    let pids = (parents.first(), proc.ancestors.first());
+    if let (Some(then), Some(now)) = pids
+        && then.pid != now.pid
+    {
+        proc.ancestors.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ancestor(pid: u32, name: &str) -> Ancestor {
+        Ancestor {
+            pid,
+            name: name.into(),
+            argv: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn who_adopts_an_orphan_is_not_who_started_it() {
+        let parents = [ancestor(7, "sh"), ancestor(1, "init")];
+        let mut orphan = ProcFacts {
+            ancestors: vec![ancestor(1, "init")],
+            ..ProcFacts::default()
+        };
+        forget_adopters(&mut orphan, &parents);
+        assert!(orphan.ancestors.is_empty());
+        let mut child = ProcFacts {
+            ancestors: parents.to_vec(),
+            ..ProcFacts::default()
+        };
+        forget_adopters(&mut child, &parents);
+        assert_eq!(child.ancestors, parents);
+        let mut unknown = child.clone();
+        forget_adopters(&mut unknown, &[]);
+        assert_eq!(unknown.ancestors, parents, "without the kernel's word");
     }
 }
