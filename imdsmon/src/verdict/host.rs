@@ -3,8 +3,8 @@
 use std::{cmp::Reverse, collections::BTreeSet, fmt::Write as _, time::Duration};
 
 use super::{
-    Assessment, Confidence, HostVerdict, Judged, Outlook, Policy, Verdict, judge::judge,
-    rule::Rule, tally::Tally,
+    Assessment, Confidence, HostVerdict, Judged, Outlook, Policy, judge::judge, rule::Rule,
+    tally::Tally,
 };
 use crate::{
     capture::event::UnixNanos,
@@ -191,7 +191,7 @@ fn not_ready(clients: &[Judged<'_>]) -> String {
     let count = |n: usize| format!("{n} client{}", if n == 1 { "" } else { "s" });
     let refused = losers
         .iter()
-        .filter(|c| c.judgement.verdict == Verdict::Rejected)
+        .filter(|c| c.tally.served_tokenless() == 0 && c.tally.refused() > 0)
         .count();
     let mut sentence = if refused == losers.len() {
         format!(

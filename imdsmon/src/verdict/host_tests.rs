@@ -189,6 +189,14 @@ fn the_sentence_says_who_would_lose_what() {
     assert_eq!(sentence, expected, "whatever keeps it from its token");
     let (_, sentence, _) = answer(&ledger([by("a", ID).status(401)]), &day());
     assert_eq!(sentence, "1 client is refused already: a (app).");
+    let both = process(9, &["b"]);
+    let steps = [
+        tokenless(ID).by(&both).status(401),
+        put().by(&both),
+        with_token(ROLE).by(&both),
+    ];
+    let (_, sentence, _) = answer(&ledger(steps), &day());
+    assert_eq!(sentence, "1 client is refused already: b (app).");
 }
 
 #[test]
