@@ -272,7 +272,7 @@ fn inconclusive(clients: &[Judged<'_>], doubts: &[String]) -> String {
         .first()
         .map_or("", |doubt| doubt.trim_end_matches('.'));
     format!(
-        "{so_far}, but that is not enough to say so: {}.",
+        "{so_far}, but that is not enough to call it ready: {}.",
         lower_first(doubt)
     )
 }
