@@ -94,7 +94,7 @@ pub struct Question {
     min_window: Option<Duration>,
 
     /// More knowledge of SDKs, programs and paths, beside what the service's configuration names;
-    /// docs/knowledge.md has the form
+    /// docs/reference/knowledge.md has the form
     #[arg(long, value_name = "FILE", num_args = 1..)]
     knowledge: Vec<PathBuf>,
 }

@@ -101,7 +101,7 @@ fn an_empty_file_and_no_file_mean_the_defaults() {
 
 #[test]
 fn the_documentation_has_every_key_with_its_default_and_its_meaning() {
-    let rows: Vec<Vec<&str>> = include_str!("../../../docs/configuration.md")
+    let rows: Vec<Vec<&str>> = include_str!("../../../docs/reference/configuration.md")
         .lines()
         .filter(|line| line.starts_with("| `"))
         .map(|line| {

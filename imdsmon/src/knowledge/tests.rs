@@ -208,7 +208,7 @@ fn a_program_is_known_by_what_it_runs_or_says() {
 
 #[test]
 fn the_example_in_the_documentation_is_knowledge() {
-    let text = include_str!("../../../docs/knowledge.md");
+    let text = include_str!("../../../docs/reference/knowledge.md");
     let (_, text) = text.split_once("```toml\n").unwrap();
     let (example, _) = text.split_once("```").unwrap();
     let mut knowledge = Knowledge::builtin();

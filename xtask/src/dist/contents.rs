@@ -43,7 +43,10 @@ const PACKAGED: &[(&str, &str)] = &[
     ),
     ("README.md", "usr/share/doc/imdsmon/README.md"),
     ("CHANGELOG.md", "usr/share/doc/imdsmon/CHANGELOG.md"),
-    ("docs", "usr/share/doc/imdsmon"),
+    ("docs", "usr/share/doc/imdsmon/docs"),
+    ("docs/guides", "usr/share/doc/imdsmon/docs/guides"),
+    ("docs/concepts", "usr/share/doc/imdsmon/docs/concepts"),
+    ("docs/reference", "usr/share/doc/imdsmon/docs/reference"),
     (
         "packaging/prometheus",
         "usr/share/doc/imdsmon/examples/prometheus",

@@ -8,7 +8,7 @@ const RULES: &str = include_str!("../../../packaging/prometheus/imdsmon.rules.ym
 const RULE_TESTS: &str = include_str!("../../../packaging/prometheus/imdsmon.rules.test.yml");
 const DASHBOARD: &str = include_str!("../../../packaging/grafana/imdsmon.json");
 /// Its table has every metric that imdsmon exports, and no other: a test beside them sees to it.
-const METRICS: &str = include_str!("../../../docs/metrics.md");
+const METRICS: &str = include_str!("../../../docs/reference/metrics.md");
 
 /// What systemd gives the service instead: a network of its own.
 const ONLY_IN_KUBERNETES: &str = "CAP_SYS_ADMIN";

@@ -105,7 +105,7 @@ fn the_documentation_has_every_metric_and_no_other() {
         let (name, help) = line.strip_prefix("# HELP ")?.split_once(' ')?;
         Some((name, help))
     });
-    let documented = include_str!("../../../../docs/metrics.md")
+    let documented = include_str!("../../../../docs/reference/metrics.md")
         .lines()
         .filter_map(|line| {
             let mut cells = line.strip_prefix("| `imdsmon_")?.split(" | ");

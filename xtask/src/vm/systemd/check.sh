@@ -84,7 +84,7 @@ ok 'systemd-analyze verify has nothing to say, and there is no ordering cycle'
 
 systemd-analyze --no-pager --threshold=20 security "$unit" >/tmp/security || fail "$(tail -n 1 /tmp/security)"
 ok "$(tail -n 1 /tmp/security | tr -cd '[:print:]')"
-# Into the log, for docs/packaging.md.
+# Into the log, for docs/reference/packages.md.
 grep '✗' /tmp/security
 
 began=$(property ActiveEnterTimestampMonotonic "$unit")
