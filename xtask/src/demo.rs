@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: see it work, without AWS.
+//! `cargo xtask demo`: imdsmon at work, without AWS.
 
 use crate::progress::step;
 use crate::{debian, process, workspace};
@@ -6,18 +6,18 @@ use anyhow::{Result, bail};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-/// Build imdsmon and run its demonstration against a simulated IMDS.
+/// Build imdsmon and run its demo against a simulated IMDS
 ///
-/// The demonstration lives in a network namespace of its own: nothing is sent to a real IMDS.
-/// It needs root, because it loads programs into the kernel.
+/// Needs root to load eBPF programs. The demo runs in a private network namespace; nothing is sent
+/// to a real IMDS.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Passed on to `imdsmon demo`; try `cargo xtask demo -- --help`.
+    /// Arguments for `imdsmon demo`; see `cargo xtask demo -- --help`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
 
-/// Does not return when the demonstration starts: the process becomes imdsmon.
+/// Replaces this process by imdsmon, so it returns only on errors.
 pub fn run(args: &Args) -> Result<()> {
     let root = workspace::root()?;
     step("build imdsmon", || {
@@ -25,19 +25,18 @@ pub fn run(args: &Args) -> Result<()> {
         build
             .current_dir(&root)
             .args(["build", "--package", "imdsmon"]);
-        process::run(&mut build, process::BUILD)
+        process::run(&mut build, process::BUILD_TIMEOUT)
     })?;
     let program = workspace::target(&root).join("debug/imdsmon");
     let mut words = vec!["demo"];
     words.extend(args.arguments.iter().map(String::as_str));
     if !debian::is_root() {
         bail!(
-            "the demonstration loads programs into the kernel, which needs root; it is built:\n    \
-             sudo {} {}",
+            "the demo needs root to load eBPF programs; run it with:\n    sudo {} {}",
             program.display(),
             words.join(" ")
         );
     }
     let error = Command::new(&program).args(words).exec();
-    bail!("start {}: {error}", program.display())
+    bail!("cannot start {}: {error}", program.display())
 }

@@ -1,43 +1,51 @@
-//! Every task of those who build imdsmon, one file each; `cargo xtask --help` lists them.
+//! Every development task, one module each; `cargo xtask --help` lists them.
 //!
-//! People and CI run the same tasks. A task that needs a tool says which, and gets it by itself
-//! where it may: as root on Debian or Ubuntu. Elsewhere it prints the commands to run.
+//! Developers and CI run the same tasks. A task that needs a tool names it and, as root on Debian
+//! or Ubuntu, installs it. On other systems it prints the commands to run.
 #![expect(
     clippy::print_stderr,
     clippy::print_stdout,
-    reason = "a program for people at a terminal; its output is its job"
+    reason = "a command-line program; its output is its purpose"
 )]
 
+mod arch;
 mod bench;
-mod clients;
-mod compile;
 mod debian;
 mod demo;
 mod dist;
 mod ebpf;
 mod process;
 mod progress;
+mod sdks;
+mod static_build;
 mod test;
 mod vm;
 mod workspace;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use debian::{Debian, Installer};
 use std::process::ExitCode;
 
-/// Every task of those who build imdsmon.
+/// Development tasks of imdsmon
 ///
-/// Start with `cargo xtask demo` to see it work, `cargo xtask test` before a commit, and
-/// `cargo xtask vm` when the kernel side has changed. `.ci/run` runs all that CI checks.
+/// Start with `cargo xtask demo`. Run `cargo xtask test` before each commit, and `cargo xtask vm`
+/// after a change to the eBPF programs. `.ci/run` runs everything that CI checks.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Cli {
-    /// Never install packages; print the commands instead.
+    /// Install nothing; print the commands instead
     ///
-    /// Without it a task that runs as root on Debian or Ubuntu installs the packages it needs
-    /// and names them first.
+    /// By default a task that runs as root on Debian or Ubuntu names the packages it needs and
+    /// installs them.
     #[arg(long, global = true)]
     no_install: bool,
+
+    /// Debian mirror for kernels, cross compilers and test systems
+    ///
+    /// Defaults to the mirror that apt is configured with.
+    #[arg(long, global = true, value_name = "URI")]
+    mirror: Option<String>,
 
     #[command(subcommand)]
     task: Task,
@@ -54,8 +62,7 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    let Cli { no_install, task } = Cli::parse();
-    match run(task, &debian::Installer::new(no_install)) {
+    match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -64,13 +71,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(task: Task, installer: &debian::Installer) -> Result<()> {
-    match task {
-        Task::Ebpf(args) => ebpf::run(&args, installer),
-        Task::Test(args) => test::run(&args, installer),
+fn run(cli: Cli) -> Result<()> {
+    let debian = Debian::new(Installer::new(cli.no_install), cli.mirror.as_deref())?;
+    match cli.task {
+        Task::Ebpf(args) => ebpf::run(&args, &debian.installer),
+        Task::Test(args) => test::run(&args, &debian.installer),
         Task::Demo(args) => demo::run(&args),
-        Task::Vm(args) => vm::run(&args, installer),
-        Task::Bench(args) => bench::run(&args, installer),
-        Task::Dist(args) => dist::run(&args, installer),
+        Task::Vm(args) => vm::run(&args, &debian),
+        Task::Bench(args) => bench::run(&args, &debian),
+        Task::Dist(args) => dist::run(&args, &debian),
     }
 }

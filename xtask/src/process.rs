@@ -1,4 +1,4 @@
-//! Runs other programs, never without a limit of time.
+//! Runs other programs, each with a timeout.
 
 use anyhow::{Context as _, Result, bail};
 use std::env;
@@ -7,15 +7,15 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// For a build from an empty cache on two slow cores.
-pub const BUILD: Duration = Duration::from_secs(30 * 60);
-/// For a download or an installation.
-pub const FETCH: Duration = Duration::from_secs(10 * 60);
-/// For a question that is answered at once.
-pub const QUESTION: Duration = Duration::from_secs(60);
+/// A build from an empty cache on two slow cores.
+pub const BUILD_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+/// A download or an installation.
+pub const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+/// A command that answers at once.
+pub const QUERY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What `cargo run` and a developer's shell set and another toolchain must not see.
-const FOREIGN: &[&str] = &[
+/// Variables that `cargo run` or a developer's shell sets and that would change another toolchain.
+const CARGO_ENVIRONMENT: &[&str] = &[
     "CARGO",
     "CARGO_BUILD_RUSTFLAGS",
     "CARGO_BUILD_TARGET",
@@ -30,61 +30,73 @@ const FOREIGN: &[&str] = &[
     "RUSTUP_TOOLCHAIN",
 ];
 
-/// The cargo that runs this task.
+/// The cargo that runs this task, in its environment.
 pub fn cargo() -> Command {
     Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// A program that is to see nothing of the cargo that runs this task.
-pub fn foreign(program: impl AsRef<std::ffi::OsStr>) -> Command {
+/// A program without the environment of the cargo that runs this task.
+pub fn external(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
-    for name in FOREIGN {
+    for name in CARGO_ENVIRONMENT {
         command.env_remove(name);
     }
     command
 }
 
-/// Runs `command` with this terminal's output and fails unless it succeeds.
-pub fn run(command: &mut Command, limit: Duration) -> Result<()> {
+/// Runs `command` with its output on this terminal and fails unless it succeeds.
+pub fn run(command: &mut Command, timeout: Duration) -> Result<()> {
     let mut child = command
         .stdin(Stdio::null())
         .spawn()
-        .with_context(|| format!("start {}", shown(command)))?;
-    match wait(&mut child, limit)? {
+        .with_context(|| format!("cannot start {}", command_line(command)))?;
+    match wait(&mut child, timeout)? {
         Some(status) if status.success() => Ok(()),
-        Some(status) => bail!("{} ended with {status}", shown(command)),
-        None => bail!("{} took more than {} s", shown(command), limit.as_secs()),
+        Some(status) => bail!("{} failed: {status}", command_line(command)),
+        None => bail!(
+            "{} took more than {} s",
+            command_line(command),
+            timeout.as_secs()
+        ),
     }
 }
 
-/// Runs `command` and returns what it writes to its standard output.
-pub fn output(command: &mut Command, limit: Duration) -> Result<String> {
+/// Runs `command` and returns its standard output; an error quotes its standard error.
+pub fn output(command: &mut Command, timeout: Duration) -> Result<String> {
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .with_context(|| format!("start {}", shown(command)))?;
-    let stdout = collect(child.stdout.take());
-    let stderr = collect(child.stderr.take());
-    let status = wait(&mut child, limit)?;
+        .with_context(|| format!("cannot start {}", command_line(command)))?;
+    let stdout = read_in_thread(child.stdout.take());
+    let stderr = read_in_thread(child.stderr.take());
+    let status = wait(&mut child, timeout)?;
     let stdout = stdout.join().unwrap_or_default();
     let stderr = stderr.join().unwrap_or_default();
     match status {
         Some(status) if status.success() => Ok(stdout),
-        Some(status) => bail!("{} ended with {status}: {}", shown(command), stderr.trim()),
-        None => bail!("{} took more than {} s", shown(command), limit.as_secs()),
+        Some(status) => bail!(
+            "{} failed: {status}: {}",
+            command_line(command),
+            stderr.trim()
+        ),
+        None => bail!(
+            "{} took more than {} s",
+            command_line(command),
+            timeout.as_secs()
+        ),
     }
 }
 
-/// Waits for `child`; kills it and returns `None` when `limit` has passed.
-pub fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
+/// Waits for `child`; after `timeout` kills it and returns `None`.
+pub fn wait(child: &mut Child, timeout: Duration) -> Result<Option<ExitStatus>> {
     let start = Instant::now();
     loop {
         if let Some(status) = child.try_wait().context("wait for a child")? {
             return Ok(Some(status));
         }
-        if start.elapsed() > limit {
+        if start.elapsed() > timeout {
             child.kill().context("end a child")?;
             child.wait().context("reap a child")?;
             return Ok(None);
@@ -93,19 +105,19 @@ pub fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
     }
 }
 
-fn collect(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<String> {
+fn read_in_thread(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<String> {
     thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(mut pipe) = pipe {
-            // What was read until an error is still worth showing.
+            // Output read before an error is still worth showing.
             let _ = pipe.read_to_end(&mut bytes);
         }
         String::from_utf8_lossy(&bytes).into_owned()
     })
 }
 
-/// The command as one would type it.
-fn shown(command: &Command) -> String {
+/// The command as typed, without quotes.
+fn command_line(command: &Command) -> String {
     let mut words = vec![command.get_program().to_string_lossy().into_owned()];
     words.extend(
         command
@@ -120,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_that_does_not_end_is_ended() {
+    fn program_over_its_timeout_is_killed() {
         let mut command = Command::new("sleep");
         command.arg("60");
         let start = Instant::now();
@@ -133,10 +145,10 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_shows_what_the_program_said() {
+    fn failure_quotes_standard_error() {
         let mut command = Command::new("sh");
         command.args(["-c", "echo reason >&2; exit 3"]);
-        let error = output(&mut command, QUESTION).unwrap_err();
+        let error = output(&mut command, QUERY_TIMEOUT).unwrap_err();
         assert!(
             error.to_string().ends_with("exit status: 3: reason"),
             "{error}"

@@ -1,11 +1,11 @@
-//! What a person sees while a task runs: one line when a step begins, one when it has ended.
+//! Progress on standard error: a line when a step starts and one when it ends.
 
 use anyhow::Result;
 use std::env;
 use std::io::{self, IsTerminal as _};
 use std::time::Instant;
 
-/// Runs `work` between a heading and a line with its seconds.
+/// Runs `work` below a heading and prints its duration.
 pub fn step<T>(title: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     eprintln!("==> {title}");
     let start = Instant::now();
@@ -18,31 +18,31 @@ pub fn step<T>(title: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     outcome
 }
 
-/// Says something within a step.
+/// Prints indented lines within a step.
 pub fn note(text: impl AsRef<str>) {
     for line in text.as_ref().lines() {
         eprintln!("    {line}");
     }
 }
 
-/// Green at a terminal.
+/// Green on a terminal.
 pub fn green(text: &str) -> String {
     paint("32", text)
 }
 
-/// Red at a terminal.
+/// Red on a terminal.
 pub fn red(text: &str) -> String {
     paint("31", text)
 }
 
-/// Yellow at a terminal.
+/// Yellow on a terminal.
 pub fn yellow(text: &str) -> String {
     paint("33", text)
 }
 
-fn paint(colour: &str, text: &str) -> String {
+fn paint(color: &str, text: &str) -> String {
     if io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none() {
-        format!("\x1b[{colour}m{text}\x1b[0m")
+        format!("\x1b[{color}m{text}\x1b[0m")
     } else {
         text.to_owned()
     }

@@ -1,66 +1,70 @@
-//! `cargo xtask test`: everything that can be tested on this machine.
+//! `cargo xtask test`: all tests that can run on this machine.
 
-use crate::clients;
 use crate::debian::{self, Installer};
-use crate::process::{self, BUILD};
+use crate::process::{self, BUILD_TIMEOUT};
 use crate::progress::{note, step, yellow};
+use crate::sdks;
 use crate::workspace;
 use anyhow::Result;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-/// Real clients that the end-to-end tests run, by package.
+/// Clients that the end-to-end tests run; Debian package and program have the same name.
 const CLIENTS: &[&str] = &["curl", "wget", "python3"];
 
-/// More of them, whose package has another name than what is run.
-const MORE_CLIENTS: &[&str] = &["ruby-aws-sdk-core"];
-/// What the HTML report is looked at with.
-const BROWSER: &[&str] = &["chromium", "chromium-driver"];
-/// What scrapes the metrics, and `promtool`, which checks them.
-const PROMETHEUS: &[&str] = &["prometheus"];
+/// Other packages that tests use, each group with its purpose.
+const TEST_PACKAGES: &[(&[&str], &str)] = &[
+    (&["ruby-aws-sdk-core"], "a client of the end-to-end tests"),
+    (
+        &["chromium", "chromium-driver"],
+        "to test the HTML report in a browser",
+    ),
+    (&["prometheus"], "to scrape and check the metrics"),
+];
+/// Everything that cargo tests at once; end-to-end tests take most of it.
+const TEST_TIMEOUT: Duration = Duration::from_secs(20 * 60);
 
-/// Run all tests: unit, property, documentation, and end to end on this kernel.
+/// Run all tests: unit, property, documentation and end-to-end tests
 ///
-/// The end-to-end tests load imdsmon into the running kernel and let real programs (curl, wget,
-/// python, SDKs old and new) call a simulated IMDS in a network namespace of their own. They need
-/// root; what cannot run here is named as SKIPPED, with the reason. `cargo xtask vm` runs other
-/// kernels.
+/// The end-to-end tests load imdsmon into the running kernel, and let curl, wget, Python and old
+/// and new SDKs call a simulated IMDS in a private network namespace. They need root. Tests that
+/// cannot run are listed as SKIPPED with the reason. `cargo xtask vm` tests other kernels.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Run only tests whose name contains one of these.
+    /// Run only tests whose name contains one of these
     filter: Vec<String>,
 
-    /// Repeat each end-to-end test N times (`IMDSMON_TEST_REPEAT`), to find what fails rarely.
+    /// Repeat each end-to-end test N times, to find rare failures (`IMDSMON_TEST_REPEAT`)
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
 }
 
-/// Builds, says what cannot run, and tests.
+/// Installs clients, builds, lists skipped tests, and runs the rest.
 pub fn run(args: &Args, installer: &Installer) -> Result<()> {
     let root = workspace::root()?;
-    let sdks = workspace::target(&root).join("clients");
+    let clients = workspace::target(&root).join("clients");
     if debian::is_root() {
         installer.try_ensure(CLIENTS, "clients of the end-to-end tests");
-        installer.try_ensure(MORE_CLIENTS, "clients of the end-to-end tests");
-        clients::install(&sdks, installer);
-        installer.try_ensure(BROWSER, "the browser that the HTML report is tested in");
-        installer.try_ensure(PROMETHEUS, "what the metrics are checked with");
+        for (packages, purpose) in TEST_PACKAGES {
+            installer.try_ensure(packages, purpose);
+        }
+        sdks::install(&clients, installer);
     }
     for reason in skipped() {
         note(format!("{}: {reason}", yellow("SKIPPED")));
     }
-    step("build imdsmon, its tests and their clients", || {
+    step("build imdsmon, the tests and their clients", || {
         let mut build = process::cargo();
         build
             .current_dir(&root)
             .args(["build", "--workspace", "--bins"]);
-        process::run(&mut build, BUILD)?;
+        process::run(&mut build, BUILD_TIMEOUT)?;
         let mut build = process::cargo();
         build
             .current_dir(&root)
             .args(["test", "--workspace", "--no-run", "--quiet"]);
-        process::run(&mut build, BUILD)
+        process::run(&mut build, BUILD_TIMEOUT)
     })?;
     step("test", || {
         let mut test = process::cargo();
@@ -71,34 +75,29 @@ pub fn run(args: &Args, installer: &Installer) -> Result<()> {
                 "IMDSMON_BIN",
                 workspace::target(&root).join("debug/imdsmon"),
             )
-            .env("IMDSMON_TEST_CLIENTS_DIR", &sdks)
+            .env("IMDSMON_TEST_CLIENTS_DIR", &clients)
             .env("IMDSMON_TEST_REPEAT", args.repeat.to_string());
-        process::run(&mut test, limit(args.repeat))
+        process::run(&mut test, TEST_TIMEOUT.saturating_mul(args.repeat))
     })
 }
 
-fn limit(repeat: u32) -> Duration {
-    Duration::from_secs(20 * 60).saturating_mul(repeat)
-}
-
-/// What the tests cannot do here, and why.
+/// The reasons why some tests cannot run here.
 fn skipped() -> Vec<String> {
     let mut reasons = Vec::new();
     if !debian::is_root() {
-        reasons.push("the end-to-end tests load programs into the kernel; run as root".to_owned());
+        reasons
+            .push("end-to-end tests: not root, and they load programs into the kernel".to_owned());
     }
     if !fs::read_to_string("/proc/filesystems").is_ok_and(|known| known.contains("\tcgroup2\n")) {
-        reasons.push("the end-to-end tests attach to cgroup v2; this kernel has none".to_owned());
+        reasons.push("end-to-end tests: this kernel has no cgroup v2".to_owned());
     }
     if !Path::new("/proc/sys/kernel/unprivileged_bpf_disabled").exists() {
-        reasons.push("the end-to-end tests need BPF; this kernel has no bpf(2)".to_owned());
+        reasons.push("end-to-end tests: this kernel has no bpf(2)".to_owned());
     }
     let others = ["java", "chromedriver", "promtool"];
     for program in CLIENTS.iter().copied().chain(others) {
         if !on_path(program) {
-            reasons.push(format!(
-                "what is tested with {program}, which is not installed"
-            ));
+            reasons.push(format!("tests with {program}: not installed"));
         }
     }
     reasons

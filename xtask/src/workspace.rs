@@ -1,4 +1,4 @@
-//! Where things are.
+//! Directories of the workspace.
 
 use anyhow::{Context as _, Result};
 use std::env;
@@ -15,12 +15,12 @@ pub fn root() -> Result<PathBuf> {
         .with_context(|| format!("find {}", root.display()))
 }
 
-/// Cargo's target directory; every task keeps what it makes below it.
+/// Cargo's target directory; every task writes below it.
 pub fn target(root: &Path) -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir))
 }
 
-/// Where cargo keeps the sources of dependencies.
+/// The directory with cargo's registry and installed programs.
 pub fn cargo_home() -> Result<PathBuf> {
     if let Some(home) = env::var_os("CARGO_HOME") {
         return Ok(PathBuf::from(home));

@@ -1,76 +1,76 @@
-//! The lines of `bench-load`, and the statistics over them.
+//! The output of `bench-load`, and statistics over it.
 
 use anyhow::{Context as _, Result, bail};
 use std::collections::BTreeMap;
 
-/// What is attached while a workload runs, as `bench-load` says it.
+/// The program attached while a workload runs: none, an empty one ("floor"), imdsmon.
 const VARIANTS: [&str; 3] = ["off", "floor", "imdsmon"];
 
-/// Medians of one round, one for each of [`VARIANTS`].
+/// The medians of one round, in the order of [`VARIANTS`].
 type Round = [Option<f64>; 3];
 
 /// All rounds of all workloads.
 #[derive(Debug, Default)]
 pub struct Figures {
-    /// Name of the workload, and its rounds.
+    /// Each workload's name and rounds.
     workloads: Vec<(String, BTreeMap<u32, Round>)>,
-    /// Visits that do not count, because others were attached too.
+    /// Measurements discarded because other programs were attached.
     pub disturbed: u32,
 }
 
-/// A workload's summary, over its complete rounds.
+/// The times of a workload over its complete rounds.
 #[derive(Debug, PartialEq)]
 pub struct Summary {
     /// See `tests/src/bin/bench-load/workload.rs`.
     pub workload: String,
     /// Complete rounds.
     pub rounds: usize,
-    /// With nothing attached.
+    /// Without a program attached.
     pub off: Quartiles,
-    /// What the floor adds to it in the same round.
+    /// Difference of floor and off within a round.
     pub floor: Quartiles,
-    /// What imdsmon adds to it in the same round.
+    /// Difference of imdsmon and off within a round.
     pub imdsmon: Quartiles,
 }
 
-/// A workload's summary where the clock counts instructions.
+/// The instruction counts of a workload over its complete rounds.
 #[derive(Debug, PartialEq)]
-pub struct Exact {
+pub struct InstructionCounts {
     /// See [`Summary::workload`].
     pub workload: String,
-    /// The least of the rounds, with nothing attached, with the floor, with imdsmon: some rounds
-    /// take longer, whatever is attached, and are not to be compared with others.
+    /// The minimum of the rounds, in the order of [`VARIANTS`]. Some rounds take longer with any
+    /// variant and cannot be compared.
     pub least: [f64; 3],
-    /// How many rounds were within a thousandth of the least, for the variant with the fewest.
+    /// Rounds within 0.1 % of the minimum, for the variant with the fewest.
     pub agree: usize,
     /// Complete rounds.
     pub rounds: usize,
 }
 
-/// A quarter, half and three quarters of the values are not above these.
+/// Quartiles of a distribution.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quartiles {
-    /// A quarter.
+    /// 25 %.
     pub lower: f64,
-    /// Half.
+    /// 50 %.
     pub median: f64,
-    /// Three quarters.
+    /// 75 %.
     pub upper: f64,
-    /// How far the median may be off by chance (95 %): 1.57 times the distance of the quartiles
-    /// over the root of the count (the notch of a box plot).
+    /// Uncertainty of the median (95 %): 1.57 times the interquartile range over the square root
+    /// of the count (the notch of a box plot).
     pub error: f64,
 }
 
-/// One row of calls, by key.
+/// The values of one `calls` line, by key.
 #[derive(Debug)]
 pub struct Calls {
-    /// What was done.
+    /// The workload.
     pub name: String,
     values: BTreeMap<String, f64>,
 }
 
 impl Figures {
-    /// Reads the lines of `bench-load packets`; others are passed over.
+    /// Parses the `packet` lines of `bench-load packets`.
     pub fn parse(output: &str) -> Result<Self> {
         let mut figures = Self::default();
         for line in output.lines() {
@@ -82,9 +82,9 @@ impl Figures {
                 figures.disturbed += 1;
                 continue;
             }
-            let number = || format!("a number in {line:?}");
+            let number = || format!("no number in {line:?}");
             let variant = VARIANTS.iter().position(|known| *known == variant);
-            let variant = variant.with_context(|| format!("a variant in {line:?}"))?;
+            let variant = variant.with_context(|| format!("no variant in {line:?}"))?;
             let round = figures
                 .rounds(workload)
                 .entry(round.parse().with_context(number)?)
@@ -92,7 +92,7 @@ impl Figures {
             round[variant] = Some(median.parse().with_context(number)?);
         }
         if figures.workloads.is_empty() {
-            bail!("nothing was measured without disturbance");
+            bail!("all measurements were disturbed; stop other eBPF programs");
         }
         Ok(figures)
     }
@@ -107,7 +107,7 @@ impl Figures {
     }
 
     /// One row for each workload that has a complete round.
-    pub fn exact(&self) -> Vec<Exact> {
+    pub fn instruction_counts(&self) -> Vec<InstructionCounts> {
         let summary = |(workload, rounds): &(String, BTreeMap<u32, Round>)| {
             let rounds = complete(rounds);
             let of = |variant: usize| rounds.iter().map(move |round| round[variant]);
@@ -117,7 +117,7 @@ impl Figures {
                     .filter(|value| *value <= least[variant] * 1.001)
                     .count()
             });
-            (!rounds.is_empty()).then(|| Exact {
+            (!rounds.is_empty()).then(|| InstructionCounts {
                 workload: workload.clone(),
                 least,
                 agree: agree.into_iter().min().unwrap_or_default(),
@@ -145,17 +145,16 @@ impl Figures {
 }
 
 impl Summary {
-    /// What imdsmon adds for each unit that the floor adds; `None` where the floor's own
-    /// addition is not told from noise.
+    /// The cost of imdsmon relative to that of the floor; `None` if the latter is below the noise.
     pub fn ratio(&self) -> Option<f64> {
         let Self { floor, imdsmon, .. } = self;
-        // A ratio that may be off by more than a quarter says nothing.
+        // Uncertainty above a quarter makes the ratio meaningless.
         let resolved = (floor.error + imdsmon.error) * 4.0 <= floor.median;
         (resolved && floor.median > 0.0).then(|| imdsmon.median / floor.median)
     }
 }
 
-/// Rounds in which no visit was disturbed.
+/// Rounds without a discarded measurement.
 fn complete(rounds: &BTreeMap<u32, Round>) -> Vec<[f64; 3]> {
     let whole = |round: &Round| Some([round[0]?, round[1]?, round[2]?]);
     rounds.values().filter_map(whole).collect()
@@ -175,7 +174,7 @@ fn quartiles(mut values: Vec<f64>) -> Option<Quartiles> {
     })
 }
 
-/// Reads the lines of `bench-load calls`: rows, and what failed.
+/// Parses the output of `bench-load calls` into rows and failures.
 pub fn calls(output: &str) -> Result<(Vec<Calls>, Vec<String>)> {
     let mut rows = Vec::new();
     let mut failures = Vec::new();
@@ -191,10 +190,10 @@ pub fn calls(output: &str) -> Result<(Vec<Calls>, Vec<String>)> {
         for word in words {
             let (key, value) = word
                 .split_once('=')
-                .with_context(|| format!("key=value in {line:?}"))?;
+                .with_context(|| format!("no key=value in {line:?}"))?;
             let value = value
                 .parse()
-                .with_context(|| format!("a number in {line:?}"))?;
+                .with_context(|| format!("no number in {line:?}"))?;
             values.insert(key.to_owned(), value);
         }
         rows.push(Calls {
@@ -206,7 +205,7 @@ pub fn calls(output: &str) -> Result<(Vec<Calls>, Vec<String>)> {
 }
 
 impl Calls {
-    /// The value of a key; NaN shows where there is none.
+    /// The value of `key`; NaN if there is none.
     pub fn value(&self, key: &str) -> f64 {
         self.values.get(key).copied().unwrap_or(f64::NAN)
     }
@@ -217,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn additions_are_within_a_round() {
+    fn cost_is_the_difference_within_a_round() {
         let figures = Figures::parse(
             "packet 0 off unix 100 quiet\npacket 0 floor unix 110 quiet\n\
              packet 0 imdsmon unix 111 quiet\npacket 1 imdsmon unix 211 quiet\n\
@@ -234,30 +233,30 @@ mod tests {
     }
 
     #[test]
-    fn instructions_are_compared_where_they_are_fewest() {
+    fn instruction_count_is_the_minimum_of_rounds() {
         let figures = Figures::parse(
             "packet 0 off unix 100 quiet\npacket 0 floor unix 210 quiet\n\
              packet 0 imdsmon unix 111 quiet\npacket 1 off unix 100 quiet\n\
              packet 1 floor unix 110 quiet\npacket 1 imdsmon unix 111 quiet\n",
         )
         .unwrap();
-        let expected = Exact {
+        let expected = InstructionCounts {
             workload: "unix".to_owned(),
             least: [100.0, 110.0, 111.0],
             agree: 1,
             rounds: 2,
         };
-        assert_eq!(figures.exact(), [expected]);
+        assert_eq!(figures.instruction_counts(), [expected]);
     }
 
     #[test]
-    fn what_was_not_measured_is_an_error() {
+    fn output_without_measurements_is_an_error() {
         assert!(Figures::parse("").is_err());
         assert!(Figures::parse("packet 0 off unix 9 disturbed").is_err());
     }
 
     #[test]
-    fn calls_are_read_by_key() {
+    fn calls_are_parsed_by_key() {
         let (rows, failures) =
             calls("calls burst count=5 cores=0.25\nfailed paced: lost=1\n").unwrap();
         assert_eq!(failures, ["paced: lost=1"]);

@@ -1,15 +1,15 @@
-//! `cargo xtask bench`: what imdsmon costs, as tables for docs/performance.md.
+//! `cargo xtask bench`: the cost of imdsmon, as tables for docs/performance.md.
 //!
-//! The program `bench-load` of the package tests makes the load, measures and checks; here its
-//! lines become tables. On this machine ([`run`]) times are real and carry the machine's noise;
-//! in a machine under `-icount` ([`exact`]) they are instructions, the same on every run.
+//! `bench-load` of the package tests generates the load, measures and checks; this module turns its
+//! output into tables. [`run`] measures times on this machine, with its noise. [`icount`] counts
+//! instructions in a virtual machine, with the same result on every run.
 
-mod exact;
 mod figures;
+mod icount;
 mod table;
 
-use crate::debian::{self, Installer};
-use crate::process::{self, BUILD};
+use crate::debian::{self, Debian};
+use crate::process::{self, BUILD_TIMEOUT};
 use crate::progress::step;
 use crate::workspace;
 use anyhow::{Context as _, Result, bail};
@@ -19,43 +19,48 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-/// Measure what imdsmon costs: the traffic that is not IMDS, and the monitor itself.
+/// One program of the benchmark; with all rounds it takes ten minutes.
+const BENCH_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+
+/// Measure the cost of imdsmon: for traffic other than IMDS, and of the monitor itself
 ///
-/// Everything happens in a private network namespace; nothing is sent to a real IMDS. Prints
-/// Markdown on standard output, and no figure whose counts were wrong. Needs root, a quiet
-/// machine, and that nothing else is attached at the cgroup v2 root.
+/// Prints Markdown tables, without rows whose call counts were wrong. Needs root, an idle machine,
+/// and no other eBPF program attached to the cgroup v2 root. Runs in a private network namespace;
+/// nothing is sent to a real IMDS.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Fewer rounds and seconds: to see that it works, not for publication.
+    /// Run fewer rounds, to test the benchmark itself
     #[arg(long)]
     quick: bool,
 
-    /// Count instructions instead, in virtual machines of other kernels.
+    /// Count instructions in virtual machines instead
     #[arg(long)]
     vm: bool,
 
-    /// With --vm, this kernel instead of 6.1; may be given several times.
+    /// With --vm, the kernel; repeatable [default: 6.1]
     #[arg(long = "kernel", value_name = "NAME", requires = "vm")]
     kernels: Vec<String>,
 }
 
 /// Builds, measures and prints.
-pub fn run(args: &Args, installer: &Installer) -> Result<()> {
+pub fn run(args: &Args, debian: &Debian) -> Result<()> {
     let root = workspace::root()?;
     if args.vm {
-        return exact::run(&args.kernels, args.quick, &root, installer);
+        return icount::run(&args.kernels, args.quick, &root, debian);
     }
     if !debian::is_root() {
-        bail!("the benchmark loads programs into the kernel; run as root");
+        bail!("the benchmark needs root to load eBPF programs; run as root");
     }
     build(&root)?;
     let programs = workspace::target(&root).join("release");
-    let packets = step("traffic that is not IMDS", || {
+    let packets = step("measure traffic other than IMDS", || {
         packets(&programs, args.quick)
     })?;
     println!("{}", machine()?);
     print!("\n{}", table::packets(&packets));
-    let calls = step("calls to a simulated IMDS", || calls(&programs, args.quick))?;
+    let calls = step("measure calls to a simulated IMDS", || {
+        calls(&programs, args.quick)
+    })?;
     let (rows, failures) = calls;
     print!("\n{}", table::calls(&rows));
     if !failures.is_empty() {
@@ -72,7 +77,7 @@ fn build(root: &Path) -> Result<()> {
             .args(["build", "--release", "--locked"])
             .args(["--package", "imdsmon", "--package", "tests"])
             .args(["--bin", "imdsmon", "--bin", "bench-load"]);
-        process::run(&mut build, BUILD)
+        process::run(&mut build, BUILD_TIMEOUT)
     })
 }
 
@@ -81,26 +86,27 @@ fn packets(programs: &Path, quick: bool) -> Result<Figures> {
     let mut load = Command::new(programs.join("bench-load"));
     load.args(["packets", "--rounds", rounds, "--imdsmon"])
         .arg(programs.join("imdsmon"));
-    Figures::parse(&process::output(&mut load, Duration::from_secs(15 * 60))?)
+    Figures::parse(&process::output(&mut load, BENCH_TIMEOUT)?)
 }
 
 fn calls(programs: &Path, quick: bool) -> Result<(Vec<Calls>, Vec<String>)> {
     let seconds = if quick { "5" } else { "30" };
-    // Beside the build: /tmp may be memory, which is not to be filled.
-    let directory = tempfile::tempdir_in(programs).context("make a directory")?;
+    // Not in /tmp, which may be a tmpfs.
+    let directory = tempfile::tempdir_in(programs).context("create a temporary directory")?;
     let mut load = Command::new(programs.join("bench-load"));
     load.args(["calls", "--seconds", seconds, "--imdsmon"])
         .arg(programs.join("imdsmon"))
         .arg("--directory")
         .arg(directory.path());
-    figures::calls(&process::output(&mut load, Duration::from_secs(15 * 60))?)
+    figures::calls(&process::output(&mut load, BENCH_TIMEOUT)?)
 }
 
-/// What it was measured on.
+/// The machine's processor and kernel, as a heading of the tables.
 fn machine() -> Result<String> {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").context("read the release")?;
+    let release =
+        fs::read_to_string("/proc/sys/kernel/osrelease").context("read the kernel release")?;
     let processors = std::thread::available_parallelism().context("count processors")?;
-    let cpuinfo = fs::read_to_string("/proc/cpuinfo").context("read the processor's name")?;
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").context("read /proc/cpuinfo")?;
     let model = cpuinfo
         .lines()
         .find_map(|line| line.strip_prefix("model name")?.split_once(": "))

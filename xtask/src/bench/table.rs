@@ -1,22 +1,22 @@
-//! Figures as Markdown.
+//! Measurements as Markdown tables.
 
-use super::figures::{Calls, Exact, Figures, Quartiles, Summary};
+use super::figures::{Calls, Figures, InstructionCounts, Quartiles, Summary};
 use std::fmt::Write as _;
 
-/// More than this much of what the floor adds is above the goal.
-const RATIO: f64 = 1.15;
-/// Of one processor, at the paced rate.
-const CORES: f64 = 0.5;
-/// MiB of resident memory, at the end of any row.
-const MEMORY: f64 = 12.0;
+/// Goal: at most this many times the cost of the empty program ("floor").
+const MAX_RATIO: f64 = 1.15;
+/// Goal: processors used at the paced rate.
+const MAX_CORES: f64 = 0.5;
+/// Goal: RSS in MiB at the end of each row.
+const MAX_RSS_MIB: f64 = 12.0;
 
-/// What traffic pays that is not IMDS, in instructions.
-pub fn exact(figures: &Figures) -> String {
+/// The cost for traffic other than IMDS, in instructions.
+pub fn instructions(figures: &Figures) -> String {
     let mut text = "| one operation, instructions | off | floor adds | imdsmon adds | imdsmon / floor | imdsmon / off | rounds that agree |\n\
          | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n"
         .to_owned();
-    for summary in figures.exact() {
-        let Exact {
+    for summary in figures.instruction_counts() {
+        let InstructionCounts {
             workload,
             least: [off, floor, imdsmon],
             agree,
@@ -26,7 +26,11 @@ pub fn exact(figures: &Figures) -> String {
         let ratio = if floor < 1.0 {
             "-".to_owned()
         } else {
-            format!("{:.2}{}", imdsmon / floor, above(imdsmon / floor, RATIO))
+            format!(
+                "{:.2}{}",
+                imdsmon / floor,
+                above(imdsmon / floor, MAX_RATIO)
+            )
         };
         let share = imdsmon / off * 100.0;
         line(
@@ -38,13 +42,13 @@ pub fn exact(figures: &Figures) -> String {
         );
     }
     text.push_str(
-        "\nEach round is a median over single operations; the least of the rounds is shown, and \
-         how many agree with it within a thousandth.\n",
+        "\nEach round is the median of single operations. The table shows the minimum of the rounds \
+         and how many rounds are within 0.1 % of it.\n",
     );
     text
 }
 
-/// What traffic pays that is not IMDS, in nanoseconds.
+/// The cost for traffic other than IMDS, in nanoseconds.
 pub fn packets(figures: &Figures) -> String {
     let mut text = "| one operation, ns | off | floor adds | imdsmon adds | imdsmon / floor | imdsmon / off | rounds |\n\
          | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n"
@@ -58,8 +62,8 @@ pub fn packets(figures: &Figures) -> String {
             imdsmon,
         } = summary;
         let ratio = match summary.ratio() {
-            Some(ratio) => format!("{ratio:.2}{}", above(ratio, RATIO)),
-            None if floor.median.abs() <= floor.error => "nothing added".to_owned(),
+            Some(ratio) => format!("{ratio:.2}{}", above(ratio, MAX_RATIO)),
+            None if floor.median.abs() <= floor.error => "no cost".to_owned(),
             None => "not resolved".to_owned(),
         };
         let share = imdsmon.median / off.median * 100.0;
@@ -75,21 +79,21 @@ pub fn packets(figures: &Figures) -> String {
         );
     }
     text.push_str(
-        "\nMedians over the rounds, ± what they may be off by chance (95 %), in brackets the \
-         quartiles. What a variant adds is taken within a round, in which all variants take turns.",
+        "\nMedians over the rounds ± their uncertainty (95 %), with quartiles in brackets. The cost \
+         of a variant is the difference within a round, in which the variants alternate.",
     );
     if figures.disturbed > 0 {
         let count = figures.disturbed;
-        line_end(
+        append(
             &mut text,
-            format_args!(" {count} visits do not count: others had programs attached."),
+            format_args!(" {count} measurements were discarded: other programs were attached."),
         );
     }
     text.push('\n');
     text
 }
 
-/// What the monitor needs to follow many calls.
+/// The cost of monitoring many calls.
 pub fn calls(rows: &[Calls]) -> String {
     let mut text = "| requests | sent = seen | lost, wrong, twice | per second | without a monitor | cores (user + system) | resident, MiB | peak | heap / file / shared |\n\
          | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
@@ -100,7 +104,7 @@ pub fn calls(rows: &[Calls]) -> String {
         let mebibytes = |key| value(key) / 1024.0;
         let resident = mebibytes("rss_kib");
         let busy = if row.name == "paced" {
-            above(cores, CORES)
+            above(cores, MAX_CORES)
         } else {
             ""
         };
@@ -120,7 +124,7 @@ pub fn calls(rows: &[Calls]) -> String {
                 value("unwatched"),
                 value("user"),
                 value("system"),
-                above(resident, MEMORY),
+                above(resident, MAX_RSS_MIB),
                 mebibytes("peak_kib"),
                 mebibytes("anon_kib"),
                 mebibytes("file_kib"),
@@ -163,10 +167,10 @@ fn spread(quartiles: Quartiles) -> String {
 }
 
 fn line(text: &mut String, cells: std::fmt::Arguments<'_>) {
-    line_end(text, format_args!("| {cells} |\n"));
+    append(text, format_args!("| {cells} |\n"));
 }
 
-/// Writing to a string cannot fail.
-fn line_end(text: &mut String, end: std::fmt::Arguments<'_>) {
+fn append(text: &mut String, end: std::fmt::Arguments<'_>) {
+    // Writing to a string cannot fail.
     let _ = text.write_fmt(end);
 }

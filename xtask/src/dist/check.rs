@@ -3,16 +3,12 @@
 //! Nothing here has a network. Packages for another architecture are unpacked, not run.
 
 use super::{Packages, Release, image};
-use crate::debian::Installer;
-use crate::process::{self, FETCH, QUESTION};
+use crate::arch::Arch;
+use crate::debian::{self, Debian};
+use crate::process::{self, DOWNLOAD_TIMEOUT, QUERY_TIMEOUT};
 use crate::progress::{note, step};
-use crate::vm::archive::Archive;
-use crate::vm::kernel::Arch;
-use crate::vm::root;
-use crate::workspace;
 use anyhow::{Context as _, Result, bail, ensure};
 use object::Object as _;
-use std::env::consts::ARCH;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -21,20 +17,17 @@ use std::process::Command;
 const SUPPRESSED: &str = "shared-library-lacks-prerequisites,no-changelog";
 
 /// Checks the packages of every architecture.
-pub fn all(
-    release: &Release,
-    made: &[Packages],
-    archive: &Archive,
-    installer: &Installer,
-) -> Result<()> {
-    installer.ensure(&["lintian", "podman", "runc"], "to check packages")?;
+pub fn all(release: &Release, made: &[Packages], debian: &Debian) -> Result<()> {
+    debian
+        .installer
+        .ensure(&["lintian", "podman", "runc"], "to check packages")?;
     for packages in made {
         let name = packages.arch.name();
         step(&format!("check the program for {name}"), || {
             program(&packages.binary, packages.arch)
         })?;
         step(&format!("check the .deb for {name}"), || {
-            deb(release, packages, archive, installer)
+            deb(release, packages, debian)
         })?;
         step(&format!("check the .rpm for {name}"), || {
             rpm(release, packages)
@@ -44,11 +37,6 @@ pub fn all(
         })?;
     }
     Ok(())
-}
-
-/// Whether this machine runs programs for `arch`.
-fn runs(arch: Arch) -> bool {
-    arch.target().starts_with(ARCH)
 }
 
 /// What the program says to `--version`.
@@ -62,7 +50,7 @@ fn program(binary: &Path, arch: Arch) -> Result<()> {
     let content = fs::read(binary).with_context(|| format!("read {}", binary.display()))?;
     let file = object::File::parse(&*content).context("parse the program")?;
     let machine = match arch {
-        Arch::X86_64 => object::Architecture::X86_64,
+        Arch::Amd64 => object::Architecture::X86_64,
         Arch::Arm64 => object::Architecture::Aarch64,
     };
     ensure!(file.architecture() == machine, "it is for another machine");
@@ -85,26 +73,20 @@ fn contains(content: &[u8], word: &str) -> bool {
         .any(|window| window == word.as_bytes())
 }
 
-fn deb(
-    release: &Release,
-    packages: &Packages,
-    archive: &Archive,
-    installer: &Installer,
-) -> Result<()> {
-    let mut lintian = process::foreign("lintian");
+fn deb(release: &Release, packages: &Packages, debian: &Debian) -> Result<()> {
+    let mut lintian = process::external("lintian");
     lintian
         .args(["--fail-on=error", "--allow-root", "--tag-display-limit=0"])
         .args(["--suppress-tags", SUPPRESSED])
         .arg(&packages.deb);
-    note(process::output(&mut lintian, FETCH)?);
-    if !runs(packages.arch) {
+    note(process::output(&mut lintian, DOWNLOAD_TIMEOUT)?);
+    if !packages.arch.is_native() {
         return Ok(());
     }
-    let home = workspace::target(&release.root).join("vm");
-    let system = root::unpacked(&home, archive, installer)?;
+    let system = debian.unpack_root()?;
     let system = system.path();
     fs::copy(&packages.deb, system.join("imdsmon.deb")).context("copy the package")?;
-    let inside = |words: &[&str]| root::output(system, words);
+    let inside = |words: &[&str]| debian::output_in(system, words);
     inside(&["dpkg", "--install", "/imdsmon.deb"])?;
     let said = inside(&["imdsmon", "--version"])?;
     ensure!(said.trim() == expected(release), "it says {said:?}");
@@ -140,8 +122,8 @@ fn deb(
 }
 
 fn rpm(release: &Release, packages: &Packages) -> Result<()> {
-    let mut query = process::foreign("rpm");
-    let files = process::output(query.args(["-qpl"]).arg(&packages.rpm), QUESTION)?;
+    let mut query = process::external("rpm");
+    let files = process::output(query.args(["-qpl"]).arg(&packages.rpm), QUERY_TIMEOUT)?;
     for path in [
         "/usr/bin/imdsmon",
         "/usr/lib/systemd/system/imdsmon.service",
@@ -151,21 +133,27 @@ fn rpm(release: &Release, packages: &Packages) -> Result<()> {
     let system = tempfile::tempdir_in(&release.home).context("make a directory")?;
     let system = system.path();
     let rpm = |arguments: &[&str]| {
-        let mut rpm = process::foreign("rpm");
+        let mut rpm = process::external("rpm");
         rpm.arg("--root").arg(system).args(arguments);
         rpm
     };
-    process::output(&mut rpm(&["--initdb"]), QUESTION)?;
+    process::output(&mut rpm(&["--initdb"]), QUERY_TIMEOUT)?;
     // There is nothing else in this root: neither what it requires nor a shell for its scripts.
     let mut install = rpm(&["--install", "--nodeps", "--noscripts", "--ignorearch"]);
-    process::output(install.arg(&packages.rpm), QUESTION)?;
-    process::output(&mut rpm(&["--verify", "--nodeps", "imdsmon"]), QUESTION)?;
-    if runs(packages.arch) {
+    process::output(install.arg(&packages.rpm), QUERY_TIMEOUT)?;
+    process::output(
+        &mut rpm(&["--verify", "--nodeps", "imdsmon"]),
+        QUERY_TIMEOUT,
+    )?;
+    if packages.arch.is_native() {
         fs::create_dir_all(system.join("proc")).context("create /proc")?;
-        let said = root::output(system, &["/usr/bin/imdsmon", "--version"])?;
+        let said = debian::output_in(system, &["/usr/bin/imdsmon", "--version"])?;
         ensure!(said.trim() == expected(release), "it says {said:?}");
     }
-    process::output(&mut rpm(&["--erase", "--noscripts", "imdsmon"]), QUESTION)?;
+    process::output(
+        &mut rpm(&["--erase", "--noscripts", "imdsmon"]),
+        QUERY_TIMEOUT,
+    )?;
     ensure!(
         !system.join("usr/bin/imdsmon").exists(),
         "it is not removed"
@@ -178,7 +166,7 @@ fn container(release: &Release, packages: &Packages) -> Result<()> {
     let store = tempfile::tempdir().context("make a directory")?;
     // A store of its own, which leaves the machine's alone.
     let podman = |arguments: &[&str]| -> Command {
-        let mut podman = process::foreign("podman");
+        let mut podman = process::external("podman");
         podman
             .arg("--root")
             .arg(store.path().join("root"))
@@ -192,11 +180,11 @@ fn container(release: &Release, packages: &Packages) -> Result<()> {
     };
     let tag = format!("{}:{}", image::NAME, release.version);
     let mut load = podman(&["load", "--quiet", "--input"]);
-    process::output(load.arg(&packages.image), FETCH)?;
+    process::output(load.arg(&packages.image), DOWNLOAD_TIMEOUT)?;
     let mut inspect = podman(&["image", "inspect", "--format", "{{.Architecture}}", &tag]);
-    let arch = process::output(&mut inspect, QUESTION)?;
+    let arch = process::output(&mut inspect, QUERY_TIMEOUT)?;
     ensure!(arch.trim() == packages.arch.name(), "it is for {arch}");
-    if !runs(packages.arch) {
+    if !packages.arch.is_native() {
         note("loaded by podman");
         return Ok(());
     }
@@ -204,7 +192,7 @@ fn container(release: &Release, packages: &Packages) -> Result<()> {
     run.args(["--cap-drop=all", "--log-driver=none"]);
     // podman would raise the limits, which a machine may not allow.
     run.args(["--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024"]);
-    let said = process::output(run.args([&tag, "--version"]), FETCH)?;
+    let said = process::output(run.args([&tag, "--version"]), DOWNLOAD_TIMEOUT)?;
     if said.trim() != expected(release) {
         bail!("it says {said:?}");
     }

@@ -1,7 +1,7 @@
 //! Which files a package holds, and where.
 
 use super::{Release, tool};
-use crate::process::{self, QUESTION};
+use crate::process::{self, QUERY_TIMEOUT};
 use anyhow::{Context as _, Result};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -118,7 +118,7 @@ pub fn write(release: &Release, files: &[File], stage: &Path) -> Result<()> {
     let mut gzip = tool(release, "gzip");
     process::run(
         gzip.current_dir(stage).args(["-9", "-n"]).args(packed),
-        QUESTION,
+        QUERY_TIMEOUT,
     )
 }
 

@@ -2,8 +2,8 @@
 
 use super::contents::{self, CONFIGURATION, File};
 use super::{Release, tool};
-use crate::process::{self, QUESTION};
-use crate::vm::kernel::Arch;
+use crate::arch::Arch;
+use crate::process::{self, QUERY_TIMEOUT};
 use anyhow::{Context as _, Result};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -41,7 +41,7 @@ pub fn pack(release: &Release, arch: Arch, files: &[File]) -> Result<PathBuf> {
     let mut dpkg = tool(release, "dpkg-deb");
     dpkg.args(["--root-owner-group", "-Zxz", "--build"])
         .args([&stage, &deb]);
-    process::output(&mut dpkg, QUESTION)?;
+    process::output(&mut dpkg, QUERY_TIMEOUT)?;
     Ok(deb)
 }
 
@@ -55,11 +55,11 @@ fn kibibytes(files: &[File]) -> usize {
 
 /// For `dpkg --verify`; configuration is the administrator's to change.
 fn sums(stage: &Path, files: &[File]) -> Result<String> {
-    let mut md5sum = process::foreign("md5sum");
+    let mut md5sum = process::external("md5sum");
     let mut paths: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
     paths.retain(|&path| path != CONFIGURATION);
     paths.sort_unstable();
-    process::output(md5sum.current_dir(stage).args(paths), QUESTION)
+    process::output(md5sum.current_dir(stage).args(paths), QUERY_TIMEOUT)
 }
 
 fn write(path: &Path, content: &[u8], mode: u32) -> Result<()> {

@@ -6,8 +6,8 @@
 
 use super::contents::{self, File};
 use super::{Release, sha256, tool};
-use crate::process::{self, QUESTION};
-use crate::vm::kernel::Arch;
+use crate::arch::Arch;
+use crate::process::{self, QUERY_TIMEOUT};
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use std::fs;
@@ -127,5 +127,5 @@ fn tar(release: &Release, directory: &Path, to: &Path) -> Result<()> {
         .arg(to)
         .arg("--")
         .args(names);
-    process::run(&mut tar, QUESTION)
+    process::run(&mut tar, QUERY_TIMEOUT)
 }

@@ -14,15 +14,13 @@ mod monitoring;
 mod packaging_tests;
 mod rpm;
 
-use crate::compile;
-use crate::debian::Installer;
-use crate::process::{self, BUILD, QUESTION};
+use crate::arch::Arch;
+use crate::debian::Debian;
+use crate::process::{self, BUILD_TIMEOUT, QUERY_TIMEOUT};
 use crate::progress::{note, step};
-use crate::vm::archive::Archive;
-use crate::vm::kernel::Arch;
+use crate::static_build;
 use crate::workspace;
 use anyhow::{Context as _, Result, bail};
-use clap::ValueEnum;
 use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
 use std::fs;
@@ -37,36 +35,13 @@ use std::process::Command;
 pub struct Args {
     /// Only this architecture; may be given twice.
     #[arg(long = "arch", value_name = "ARCH", value_enum)]
-    archs: Vec<Named>,
+    archs: Vec<Arch>,
 
     /// Also install or unpack each package, in a root of its own, and run what it holds.
     ///
     /// Needs root, mmdebstrap, lintian and podman; they are installed as the others are.
     #[arg(long)]
     check: bool,
-
-    /// The URI of a Debian mirror; by default the one apt is configured with.
-    #[arg(long, value_name = "URI")]
-    mirror: Option<String>,
-}
-
-/// Architectures by Debian's names.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Named {
-    Amd64,
-    Arm64,
-}
-
-/// Every architecture that is packed, unless told otherwise.
-const ALL: &[Named] = &[Named::Amd64, Named::Arm64];
-
-impl Named {
-    fn arch(self) -> Arch {
-        match self {
-            Self::Amd64 => Arch::X86_64,
-            Self::Arm64 => Arch::Arm64,
-        }
-    }
 }
 
 /// What all packages of a run share.
@@ -96,57 +71,54 @@ pub struct Packages {
 }
 
 /// Builds, packs, and, if asked, checks.
-pub fn run(args: &Args, installer: &Installer) -> Result<()> {
+pub fn run(args: &Args, debian: &Debian) -> Result<()> {
     let root = workspace::root()?;
     let release = Release::of(root)?;
-    installer.ensure(
+    debian.installer.ensure(
         &["dpkg", "rpm", "xz-utils", "debian-archive-keyring"],
         "to make packages",
     )?;
-    let vm_home = workspace::target(&release.root).join("vm");
-    let archive = Archive::new(&vm_home, args.mirror.as_deref());
     let manual = manual(&release)?;
-    let archs = if args.archs.is_empty() {
-        ALL
-    } else {
-        &args.archs
+    let archs = match args.archs.as_slice() {
+        [] => Arch::ALL,
+        archs => archs,
     };
     let mut made = Vec::new();
-    for named in archs {
-        let arch = named.arch();
-        let binary = build(&release, arch, &vm_home, &archive, installer)?;
+    for &arch in archs {
+        let binary = build(&release, arch, debian)?;
         made.push(pack(&release, arch, &binary, &manual)?);
     }
     sums(&release)?;
     if args.check {
-        installer.ensure(&["prometheus"], "to check rules with promtool")?;
+        debian
+            .installer
+            .ensure(&["prometheus"], "to check rules with promtool")?;
         step("check the Prometheus rules and the dashboard", || {
             monitoring::check(&release)
         })?;
-        check::all(&release, &made, &archive, installer)?;
+        check::all(&release, &made, debian)?;
     }
     note(format!("all in {}", release.out().display()));
     Ok(())
 }
 
-/// Only the Debian package for this machine's own architecture, for a test that installs it.
-pub fn deb(home: &Path, archive: &Archive, installer: &Installer) -> Result<PathBuf> {
+/// Makes only the Debian package, for a test that installs it.
+pub fn deb(arch: Arch, debian: &Debian) -> Result<PathBuf> {
     let release = Release::of(workspace::root()?)?;
     let manual = manual(&release)?;
-    let binary = build(&release, Arch::X86_64, home, archive, installer)?;
+    let binary = build(&release, arch, debian)?;
     let contents = contents::debian(&release, &binary, &manual)?;
     fs::create_dir_all(release.out()).context("make a directory for packages")?;
-    step("pack the .deb", || {
-        deb::pack(&release, Arch::X86_64, &contents)
-    })
+    step("pack the .deb", || deb::pack(&release, arch, &contents))
 }
 
 impl Release {
     fn of(root: PathBuf) -> Result<Self> {
-        let mut git = process::foreign("git");
+        let mut git = process::external("git");
         git.current_dir(&root)
             .args(["log", "-1", "--format=%ct", "HEAD"]);
-        let time = process::output(&mut git, QUESTION).context("ask for the time of the commit")?;
+        let time =
+            process::output(&mut git, QUERY_TIMEOUT).context("ask for the time of the commit")?;
         let epoch = time.trim().parse().context("read the time of the commit")?;
         let home = workspace::target(&root).join("dist");
         Ok(Self {
@@ -189,18 +161,12 @@ fn manual(release: &Release) -> Result<PathBuf> {
         .args(["--example", "manual", "--"])
         .arg(&directory);
     step("write man pages and completions", || {
-        process::run(&mut cargo, BUILD)
+        process::run(&mut cargo, BUILD_TIMEOUT)
     })?;
     Ok(directory)
 }
 
-fn build(
-    release: &Release,
-    arch: Arch,
-    vm_home: &Path,
-    archive: &Archive,
-    installer: &Installer,
-) -> Result<PathBuf> {
+fn build(release: &Release, arch: Arch, debian: &Debian) -> Result<PathBuf> {
     // A path of the machine that builds would tell about it, and differ on the next one.
     let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
     let flags = [
@@ -208,18 +174,18 @@ fn build(
         remap(&release.root, "imdsmon"),
     ];
     let target_dir = release.home.join("build");
-    let mut cargo = compile::cargo(arch, &flags, vm_home, archive, installer)?;
+    let mut cargo = static_build::cargo(arch, &flags, debian)?;
     cargo
         .current_dir(&release.root)
         .args(["build", "--release", "--locked", "--package", "imdsmon"])
-        .args(["--target", arch.target(), "--target-dir"])
+        .args(["--target", &arch.rust_target(), "--target-dir"])
         .arg(&target_dir)
         .env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
     step(&format!("build imdsmon for {}", arch.name()), || {
-        process::run(&mut cargo, BUILD)
+        process::run(&mut cargo, BUILD_TIMEOUT)
     })?;
     Ok(target_dir
-        .join(arch.target())
+        .join(arch.rust_target())
         .join("release")
         .join("imdsmon"))
 }
@@ -278,7 +244,7 @@ pub fn sha256(content: &[u8]) -> String {
 
 /// A program that makes a package: no times but the commit's, and no surprises of a locale.
 pub fn tool(release: &Release, program: &str) -> Command {
-    let mut command = process::foreign(program);
+    let mut command = process::external(program);
     command
         .env("SOURCE_DATE_EPOCH", release.epoch.to_string())
         .env("LC_ALL", "C.UTF-8");

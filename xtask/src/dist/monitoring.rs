@@ -1,7 +1,7 @@
 //! Checks the Prometheus rules and the dashboard with Prometheus' own tool.
 
 use super::Release;
-use crate::process::{self, QUESTION};
+use crate::process::{self, QUERY_TIMEOUT};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use std::fs;
@@ -9,11 +9,11 @@ use std::fs;
 /// The rules are well formed and do what their tests say; every query of the dashboard parses.
 pub fn check(release: &Release) -> Result<()> {
     let promtool = |words: &[&str]| {
-        let mut promtool = process::foreign("promtool");
+        let mut promtool = process::external("promtool");
         promtool
             .current_dir(release.root.join("packaging/prometheus"))
             .args(words);
-        process::output(&mut promtool, QUESTION)
+        process::output(&mut promtool, QUERY_TIMEOUT)
     };
     promtool(&["check", "rules", "imdsmon.rules.yml"])?;
     promtool(&["test", "rules", "imdsmon.rules.test.yml"])?;

@@ -2,8 +2,8 @@
 
 use super::contents::{self, File};
 use super::{Release, tool};
-use crate::process::{self, QUESTION};
-use crate::vm::kernel::Arch;
+use crate::arch::Arch;
+use crate::process::{self, QUERY_TIMEOUT};
 use anyhow::{Context as _, Result};
 use std::fs;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ pub fn pack(release: &Release, arch: Arch, files: &[File]) -> Result<PathBuf> {
     let stage = release.stage(&format!("rpm-{}", arch.name()))?;
     contents::write(release, files, &stage)?;
     let work = release.stage(&format!("rpmbuild-{}", arch.name()))?;
-    let name = name(arch);
+    let name = arch.machine();
     let mut rpmbuild = tool(release, "rpmbuild");
     rpmbuild
         .args(["-bb", "--quiet", "--target", &format!("{name}-linux")])
@@ -21,18 +21,10 @@ pub fn pack(release: &Release, arch: Arch, files: &[File]) -> Result<PathBuf> {
         .args(["--define", &format!("stage {}", stage.display())])
         .args(["--define", &format!("version {}", release.version)])
         .arg(release.root.join("packaging/rpm/imdsmon.spec"));
-    process::output(&mut rpmbuild, QUESTION)?;
+    process::output(&mut rpmbuild, QUERY_TIMEOUT)?;
     let file = format!("imdsmon-{}-1.{name}.rpm", release.version);
     let built = work.join("RPMS").join(name).join(&file);
     let rpm = release.out().join(file);
     fs::copy(&built, &rpm).with_context(|| format!("copy {}", built.display()))?;
     Ok(rpm)
-}
-
-/// What Red Hat calls an architecture.
-fn name(arch: Arch) -> &'static str {
-    match arch {
-        Arch::X86_64 => "x86_64",
-        Arch::Arm64 => "aarch64",
-    }
 }

@@ -8,7 +8,7 @@ mod stamp;
 mod toolchain;
 
 use crate::debian::Installer;
-use crate::process::{self, BUILD};
+use crate::process::{self, BUILD_TIMEOUT};
 use crate::progress::{note, step};
 use crate::workspace;
 use anyhow::{Context as _, Result};
@@ -111,7 +111,7 @@ fn build(root: &Path, toolchain: &Toolchain) -> Result<Vec<u8>> {
     fetch
         .current_dir(root)
         .args(["fetch", "--quiet", "--locked", "--manifest-path"]);
-    process::run(fetch.arg(&manifest), process::FETCH)?;
+    process::run(fetch.arg(&manifest), process::DOWNLOAD_TIMEOUT)?;
 
     let mut cargo = toolchain.cargo();
     cargo
@@ -124,7 +124,7 @@ fn build(root: &Path, toolchain: &Toolchain) -> Result<Vec<u8>> {
         .arg(&target)
         .env("CARGO_ENCODED_RUSTFLAGS", rustflags(root, toolchain)?)
         .envs(PROFILE.iter().copied());
-    process::run(&mut cargo, BUILD)?;
+    process::run(&mut cargo, BUILD_TIMEOUT)?;
     let linked = target.join(TARGET).join("release").join(PACKAGE);
     fs::read(&linked).with_context(|| format!("read {}", linked.display()))
 }

@@ -5,7 +5,7 @@
 //! bpf-linker links LLVM bitcode, so its LLVM must be the compiler's.
 
 use crate::debian::Installer;
-use crate::process::{self, BUILD, QUESTION};
+use crate::process::{self, BUILD_TIMEOUT, QUERY_TIMEOUT};
 use crate::progress::{note, step};
 use crate::workspace;
 use anyhow::{Context as _, Result, bail};
@@ -42,7 +42,7 @@ pub struct Toolchain {
 impl Toolchain {
     /// This toolchain's cargo.
     pub fn cargo(&self) -> Command {
-        let mut cargo = process::foreign(&self.cargo);
+        let mut cargo = process::external(&self.cargo);
         cargo.env("RUSTC", &self.rustc);
         if self.released {
             cargo.env("RUSTC_BOOTSTRAP", "1");
@@ -115,16 +115,16 @@ fn debian_present() -> Option<Compiler> {
 
 fn nightly() -> Option<Compiler> {
     let list = process::output(
-        process::foreign("rustup").args(["toolchain", "list"]),
-        QUESTION,
+        process::external("rustup").args(["toolchain", "list"]),
+        QUERY_TIMEOUT,
     )
     .ok()?;
     let name = list.lines().find(|line| line.starts_with("nightly"))?;
     let name = name.split_whitespace().next()?;
-    let mut query = process::foreign("rustup");
+    let mut query = process::external("rustup");
     let rustc = process::output(
         query.args(["which", "--toolchain", name, "rustc"]),
-        QUESTION,
+        QUERY_TIMEOUT,
     )
     .ok()?;
     compiler("nightly", Path::new(rustc.trim()).parent()?, false)
@@ -137,7 +137,7 @@ fn compiler(origin: &'static str, bin: &Path, released: bool) -> Option<Compiler
         return None;
     }
     let ask = |arguments: &[&str]| {
-        process::output(process::foreign(&rustc).args(arguments), QUESTION).ok()
+        process::output(process::external(&rustc).args(arguments), QUERY_TIMEOUT).ok()
     };
     let sysroot = ask(&["--print", "sysroot"])?;
     let std_source = Path::new(sysroot.trim()).join("lib/rustlib/src/rust");
@@ -182,11 +182,12 @@ fn linker(root: &Path, compiler: &Compiler, major: &str, installer: &Installer) 
 
 /// Whether the linker is of the right release and not visibly of another LLVM.
 fn fits(linker: &Path, major: &str) -> bool {
-    let version = process::output(Command::new(linker).arg("--version"), QUESTION);
+    let version = process::output(Command::new(linker).arg("--version"), QUERY_TIMEOUT);
     if !version.is_ok_and(|version| version.trim() == format!("bpf-linker {LINKER}")) {
         return false;
     }
-    let libraries = process::output(Command::new("ldd").arg(linker), QUESTION).unwrap_or_default();
+    let libraries =
+        process::output(Command::new("ldd").arg(linker), QUERY_TIMEOUT).unwrap_or_default();
     if let Some((_, after)) = libraries.split_once("libLLVM") {
         let version = after.trim_start_matches(['-', '.', 's', 'o']);
         return version.starts_with(major);
@@ -238,7 +239,7 @@ fn install(into: &Path, compiler: &Compiler, major: &str, installer: &Installer)
                 .arg("--root")
                 .arg(into)
                 .env("LLVM_PREFIX", format!("/usr/lib/llvm-{major}"));
-            process::run(&mut cargo, BUILD)
+            process::run(&mut cargo, BUILD_TIMEOUT)
         },
     )
 }

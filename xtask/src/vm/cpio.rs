@@ -1,5 +1,7 @@
-//! The archive a kernel unpacks as its first root: cpio, "newc" format
+//! The initramfs format: cpio, "newc" variant
 //! (`Documentation/driver-api/early-userspace/buffer-format.rst` in Linux).
+//!
+//! Own code: the crates for this format are larger than it and not maintained.
 
 use anyhow::{Context as _, Result};
 use std::fmt::Write as _;
@@ -9,7 +11,7 @@ use std::io::Write;
 pub struct Writer<W: Write> {
     to: W,
     inode: u32,
-    /// Bytes written, because entries begin at multiples of four.
+    /// Bytes written; entries start at multiples of four.
     written: usize,
 }
 
@@ -18,7 +20,7 @@ const FILE: u32 = 0o100_755;
 const CHARACTER_DEVICE: u32 = 0o020_600;
 
 impl<W: Write> Writer<W> {
-    /// Begins an archive.
+    /// Starts an archive.
     pub fn new(to: W) -> Self {
         Self {
             to,
@@ -27,12 +29,12 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    /// Adds a directory; its parent must be there.
+    /// Adds a directory; its parent must have been added before.
     pub fn directory(&mut self, name: &str) -> Result<()> {
         self.entry(name, DIRECTORY, (0, 0), &[])
     }
 
-    /// Adds a file, executable, because a program is what most are.
+    /// Adds an executable file; most files in the archive are programs.
     pub fn file(&mut self, name: &str, content: &[u8]) -> Result<()> {
         self.entry(name, FILE, (0, 0), content)
     }
@@ -42,7 +44,7 @@ impl<W: Write> Writer<W> {
         self.entry(name, CHARACTER_DEVICE, (major, minor), &[])
     }
 
-    /// Ends the archive.
+    /// Writes the trailer.
     pub fn finish(mut self) -> Result<()> {
         self.entry("TRAILER!!!", 0, (0, 0), &[])?;
         self.to.flush().context("write the archive")
@@ -54,13 +56,13 @@ impl<W: Write> Writer<W> {
         self.inode += 1;
         let links = if mode == DIRECTORY { 2 } else { 1 };
         // Inode, mode, uid, gid, links, time, size, device, device of a node, name size, check.
-        // No time and no owner: the same files make the same archive.
+        // Time and owner are zero: the same files give the same archive.
         let fields = [
             self.inode, mode, 0, 0, links, 0, size, 0, 0, device.0, device.1, name_size, 0,
         ];
         let mut header = String::from("070701");
         for field in fields {
-            // Writing to a string does not fail.
+            // Writing to a string cannot fail.
             let _ = write!(header, "{field:08X}");
         }
         self.put(header.as_bytes())?;
@@ -88,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_archive_is_what_the_kernel_expects() {
+    fn archive_has_the_kernel_format() {
         let mut bytes = Vec::new();
         let mut archive = Writer::new(&mut bytes);
         archive.directory("dev").unwrap();

@@ -1,131 +1,73 @@
-//! Debian's kernels for clouds: which ones, and getting them.
+//! Debian's cloud kernels: the versions that imdsmon is tested on, and their download.
 
-use super::archive::Archive;
-use crate::process::{self, QUESTION};
+use crate::arch::Arch;
+use crate::debian::{Archive, Debian};
+use crate::process::{self, QUERY_TIMEOUT};
 use crate::progress::note;
 use anyhow::{Context as _, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A kernel that imdsmon is tested on.
-pub struct Wanted {
-    /// What it is called on the command line and in the table.
+/// A kernel version that imdsmon is tested on.
+pub struct Version {
+    /// On the command line and in the summary.
     pub name: &'static str,
-    /// Of the machine.
     pub arch: Arch,
-    /// How its release begins; the newest such package is taken.
+    /// Prefix of its release; the newest package with this prefix is used.
     series: &'static str,
 }
 
-/// The oldest that imdsmon supports, Amazon Linux 2023's first, the newest there is, and one on
-/// arm64.
-pub const KERNELS: &[Wanted] = &[
-    Wanted {
+/// The oldest supported kernel, the first of Amazon Linux 2023, the newest, and one on arm64.
+pub const KERNELS: &[Version] = &[
+    Version {
         name: "5.10",
-        arch: Arch::X86_64,
+        arch: Arch::Amd64,
         series: "5.10.",
     },
-    Wanted {
+    Version {
         name: "6.1",
-        arch: Arch::X86_64,
+        arch: Arch::Amd64,
         series: "6.1.",
     },
-    Wanted {
+    Version {
         name: "7",
-        arch: Arch::X86_64,
+        arch: Arch::Amd64,
         series: "7.",
     },
-    Wanted {
+    Version {
         name: "arm64-6.12",
         arch: Arch::Arm64,
         series: "6.12.",
     },
 ];
 
-/// What a machine's processor is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arch {
-    /// 64-bit PC.
-    X86_64,
-    /// 64-bit Arm, as Graviton.
-    Arm64,
-}
-
-/// The emulator of an architecture.
-pub struct Qemu {
-    /// Debian's package.
-    pub package: &'static str,
-    /// The program.
-    pub program: &'static str,
-    /// Its kind of machine.
-    pub machine: &'static str,
-    /// The name Linux has for its serial port.
-    pub console: &'static str,
-}
-
-impl Arch {
-    /// Debian's name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::X86_64 => "amd64",
-            Self::Arm64 => "arm64",
-        }
-    }
-
-    /// Rust's name.
-    pub fn target(self) -> &'static str {
-        match self {
-            Self::X86_64 => "x86_64-unknown-linux-gnu",
-            Self::Arm64 => "aarch64-unknown-linux-gnu",
-        }
-    }
-
-    /// What emulates it.
-    pub fn qemu(self) -> Qemu {
-        match self {
-            Self::X86_64 => Qemu {
-                package: "qemu-system-x86",
-                program: "qemu-system-x86_64",
-                machine: "q35",
-                console: "ttyS0",
-            },
-            Self::Arm64 => Qemu {
-                package: "qemu-system-arm",
-                program: "qemu-system-aarch64",
-                machine: "virt",
-                console: "ttyAMA0",
-            },
-        }
-    }
-}
-
-/// A kernel that is here, unpacked.
+/// A downloaded and unpacked kernel.
 pub struct Kernel {
-    /// See [`Wanted::name`].
+    /// See [`Version::name`].
     pub name: &'static str,
-    /// See [`Wanted::arch`].
+    /// See [`Version::arch`].
     pub arch: Arch,
-    /// As `uname -r` says it.
+    /// As `uname -r` prints it.
     pub release: String,
-    /// What qemu boots.
+    /// The file that qemu boots.
     pub image: PathBuf,
-    /// Where its packages are unpacked.
+    /// The directory with its unpacked packages.
     directory: PathBuf,
-    /// Where consoles are logged.
-    pub home: PathBuf,
+    /// The directory for console logs.
+    pub logs: PathBuf,
 }
 
 impl Kernel {
-    /// A module's bytes, uncompressed; `None` where the kernel has no such module.
+    /// The uncompressed bytes of a module; `None` if the kernel has no such module.
     pub fn module(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        let wanted = [
+        let candidates = [
             format!("{name}.ko"),
             format!("{name}.ko.xz"),
             format!("{name}.ko.zst"),
         ];
         let found = find(&self.directory, &|file| {
-            wanted.iter().any(|name| name == file)
+            candidates.iter().any(|name| name == file)
         })?;
         let Some(path) = found else { return Ok(None) };
         let unpack = match path.extension().and_then(|extension| extension.to_str()) {
@@ -137,12 +79,12 @@ impl Kernel {
                     .with_context(|| format!("read {}", path.display()));
             }
         };
-        let copy = tempfile::tempdir().context("make a directory")?;
+        let copy = tempfile::tempdir().context("create a temporary directory")?;
         let packed = copy.path().join(path.file_name().unwrap_or_default());
         fs::copy(&path, &packed).with_context(|| format!("copy {}", path.display()))?;
         process::run(
             Command::new(unpack).args(["-q", "-d"]).arg(&packed),
-            QUESTION,
+            QUERY_TIMEOUT,
         )?;
         let plain = packed.with_extension("");
         fs::read(&plain)
@@ -151,87 +93,92 @@ impl Kernel {
     }
 }
 
-/// The newest kernel of a series, from the archive or, where that is out of reach, from before.
-pub fn obtain(wanted: &'static Wanted, home: &Path, archive: &Archive) -> Result<Kernel> {
-    let releases = match releases(wanted, archive) {
+/// Downloads the newest kernel of a series; without the archive, uses one downloaded before.
+pub fn obtain(version: &'static Version, debian: &Debian) -> Result<Kernel> {
+    let releases = match releases(version, &debian.archive) {
         Ok(releases) => releases,
         Err(error) => {
-            let kernel = cached(wanted, home).ok_or(error)?;
-            note("the archive is out of reach; a kernel fetched before is used");
+            let kernel = cached(version, &debian.cache).ok_or(error)?;
+            note("cannot reach the Debian archive; using a kernel downloaded before");
             return Ok(kernel);
         }
     };
     let release = newest(releases).with_context(|| {
         format!(
             "the archive has no kernel {}* for {}",
-            wanted.series,
-            wanted.arch.name()
+            version.series,
+            version.arch.name()
         )
     })?;
-    let directory = directory(wanted, home, &release);
+    let directory = directory(version, &debian.cache, &release);
     if !directory.exists() {
-        fetch(wanted, &release, &directory, archive)?;
+        download(version, &release, &directory, &debian.archive)?;
     }
-    unpacked(wanted, home, release)
+    unpacked(version, &debian.cache, release)
 }
 
-/// The newest kernel of a series that is already here.
-pub fn cached(wanted: &'static Wanted, home: &Path) -> Option<Kernel> {
-    let entries = fs::read_dir(home.join("kernels")).ok()?;
-    let suffix = format!("-{}", wanted.arch.name());
+/// The newest downloaded kernel of a series.
+pub fn cached(version: &'static Version, cache: &Path) -> Option<Kernel> {
+    let entries = fs::read_dir(cache.join("kernels")).ok()?;
+    let suffix = format!("-{}", version.arch.name());
     let releases = entries.filter_map(|entry| {
         let name = entry.ok()?.file_name().into_string().ok()?;
-        let ours = name.starts_with(wanted.series) && name.ends_with(&suffix);
+        let ours = name.starts_with(version.series) && name.ends_with(&suffix);
         ours.then_some(name)
     });
-    unpacked(wanted, home, newest(releases.collect())?).ok()
+    unpacked(version, cache, newest(releases.collect())?).ok()
 }
 
-fn directory(wanted: &Wanted, home: &Path, release: &str) -> PathBuf {
-    debug_assert!(release.ends_with(wanted.arch.name()));
-    home.join("kernels").join(release)
+fn directory(version: &Version, cache: &Path, release: &str) -> PathBuf {
+    debug_assert!(release.ends_with(version.arch.name()));
+    cache.join("kernels").join(release)
 }
 
-fn unpacked(wanted: &'static Wanted, home: &Path, release: String) -> Result<Kernel> {
-    let directory = directory(wanted, home, &release);
-    // In /boot with the release as its suffix, since 7.x with the modules and without.
+fn unpacked(version: &'static Version, cache: &Path, release: String) -> Result<Kernel> {
+    let directory = directory(version, cache, &release);
+    // In /boot with the release as suffix; since 7.x also beside the modules, without it.
     let image = find(&directory, &|file| file.starts_with("vmlinuz"))?;
     let image = image.with_context(|| format!("no kernel in {}", directory.display()))?;
     Ok(Kernel {
-        name: wanted.name,
-        arch: wanted.arch,
+        name: version.name,
+        arch: version.arch,
         release,
         image,
         directory,
-        home: home.to_owned(),
+        logs: cache.to_owned(),
     })
 }
 
-fn releases(wanted: &Wanted, archive: &Archive) -> Result<Vec<String>> {
-    let series = wanted.series.replace('.', "\\.");
-    let pattern = format!("^linux-image-{series}.*-cloud-{}$", wanted.arch.name());
+fn releases(version: &Version, archive: &Archive) -> Result<Vec<String>> {
+    let series = version.series.replace('.', "\\.");
+    let pattern = format!("^linux-image-{series}.*-cloud-{}$", version.arch.name());
     let names = archive.search(&pattern)?;
     let release = |name: String| name.strip_prefix("linux-image-").map(str::to_owned);
     Ok(names.into_iter().filter_map(release).collect())
 }
 
-/// Unpacks the packages of a release; one until 6.x, several since 7.x.
-fn fetch(wanted: &Wanted, release: &str, directory: &Path, archive: &Archive) -> Result<()> {
+/// Downloads and unpacks the packages of a release: one package up to 6.x, several since 7.x.
+fn download(version: &Version, release: &str, directory: &Path, archive: &Archive) -> Result<()> {
     let escaped = release.replace('.', "\\.").replace('+', "\\+");
     let packages = archive.search(&format!("^linux-(image|binary|modules)-{escaped}$"))?;
-    let parent = directory.parent().context("no directory for kernels")?;
+    let parent = directory
+        .parent()
+        .context("the kernel directory has no parent")?;
     fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))?;
-    let partial = tempfile::tempdir_in(parent).context("make a directory")?;
+    let partial = tempfile::tempdir_in(parent).context("create a temporary directory")?;
     for package in packages {
-        note(format!("fetch {package}"));
-        archive.unpack(&format!("{package}:{}", wanted.arch.name()), partial.path())?;
+        note(format!("download {package}"));
+        archive.unpack(
+            &format!("{package}:{}", version.arch.name()),
+            partial.path(),
+        )?;
     }
-    // Renamed when complete: an interrupted download is not taken for a kernel.
+    // Renamed when complete, so an interrupted download is not mistaken for a kernel.
     let partial = partial.keep();
-    fs::rename(&partial, directory).with_context(|| format!("name {}", directory.display()))
+    fs::rename(&partial, directory).with_context(|| format!("rename to {}", directory.display()))
 }
 
-/// The last by version: runs of digits compare as numbers.
+/// The highest release; runs of digits compare as numbers.
 fn newest(releases: Vec<String>) -> Option<String> {
     releases.into_iter().max_by_key(|release| {
         let numbers = release.split(|byte: char| !byte.is_ascii_digit());
@@ -266,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_release_is_by_number() {
+    fn newest_release_compares_numbers() {
         let newest_of =
             |names: &[&str]| newest(names.iter().map(|&name| name.to_owned()).collect());
         let of = newest_of(&[

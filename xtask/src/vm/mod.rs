@@ -1,72 +1,62 @@
-//! `cargo xtask vm`: imdsmon on kernels other than this machine's.
+//! `cargo xtask vm`: tests imdsmon on other kernels.
 //!
-//! A machine is Debian's kernel for clouds, qemu, and an initramfs that holds nothing but static
-//! programs: it boots in seconds, and a pass is one exact line on its console. No machine has a
-//! network device.
+//! A test machine is one of Debian's cloud kernels, qemu, and an initramfs with static programs
+//! only. It boots in seconds, has no network device, and reports on its console.
 
-pub mod archive;
 pub mod cpio;
 pub mod kernel;
 pub mod payload;
 pub mod qemu;
-pub mod root;
 mod systemd;
 
-use crate::debian::Installer;
+use crate::debian::Debian;
 use crate::progress::{green, note, red, step, yellow};
 use crate::workspace;
 use anyhow::{Context as _, Result, bail};
-use archive::Archive;
-use kernel::{KERNELS, Wanted};
+use kernel::{KERNELS, Version};
 use qemu::System;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-/// One machine's time, far above the seconds it takes, for a busy host.
-const LIMIT: Duration = Duration::from_secs(300);
+/// From power on to power off. A boot takes seconds; a busy host needs more.
+const BOOT_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// What the console shows when everything held, as `tests/src/bin/vm-init.rs` prints it.
-const PASS: &str = "imdsmon-vm: pass";
-/// How the line begins that says what did not.
-const FAIL: &str = "imdsmon-vm: fail: ";
-/// How every line begins that is worth showing.
-const SUMMARY: &str = "imdsmon-vm: ";
+/// The line that `tests/src/bin/vm-init.rs` prints after all tests have passed.
+const PASS_LINE: &str = "imdsmon-vm: pass";
+/// Before the name of a failed test.
+const FAIL_PREFIX: &str = "imdsmon-vm: fail: ";
+/// Before every line about the tests; other lines are the kernel's.
+const TEST_PREFIX: &str = "imdsmon-vm: ";
 
-/// Test imdsmon on other kernels, each in a virtual machine without a network.
+/// Test imdsmon on other kernels, in virtual machines without a network
 ///
-/// Kernels come from the Debian mirror that apt is configured with; nothing of them is
-/// installed. They and everything else are kept below target/vm; each console is in
-/// target/vm/NAME.log. Needs qemu, and for arm64 a cross compiler; both are installed as root
-/// on Debian (see --no-install).
+/// Downloads Debian kernels into target/vm without installing them. Console output is in
+/// target/vm/NAME.log. Needs qemu and, for arm64, a cross compiler; installs both as root on
+/// Debian (see --no-install).
 #[derive(clap::Args)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "each is a flag of the command line, and clap sees to those that exclude each other"
+    reason = "each is a command-line flag; clap rejects conflicting ones"
 )]
 pub struct Args {
-    /// Only this kernel; may be given several times (see --list).
+    /// Test only this kernel; repeatable (see --list)
     #[arg(long = "kernel", value_name = "NAME")]
     kernels: Vec<String>,
 
-    /// List the kernels, and what is already here.
+    /// List the kernels and which are downloaded
     #[arg(long)]
     list: bool,
 
-    /// Keep the initramfs of each machine, and say how to boot it by hand.
+    /// Keep each initramfs and print the command that boots it
     #[arg(long)]
     keep: bool,
 
-    /// Test the Debian package on a Debian with systemd instead, as root; see
-    /// xtask/src/vm/systemd.
+    /// Test the Debian package under systemd instead (as root; see xtask/src/vm/systemd)
     #[arg(long, conflicts_with_all = ["kernels", "list", "keep"])]
     systemd: bool,
 
-    /// The URI of a Debian mirror; by default the one apt is configured with.
-    #[arg(long, value_name = "URI")]
-    mirror: Option<String>,
-
-    /// Use KVM instead of emulation; faster where /dev/kvm works, but no other kernel behaviour.
+    /// Use KVM instead of emulation; faster, needs /dev/kvm
     #[arg(long)]
     kvm: bool,
 }
@@ -77,32 +67,30 @@ enum Outcome {
     Skipped(String),
 }
 
-/// Boots every kernel, in turn, and shows a table.
-pub fn run(args: &Args, installer: &Installer) -> Result<()> {
-    let root = workspace::root()?;
-    let home = workspace::target(&root).join("vm");
+/// Boots the kernels one after the other and prints a summary.
+pub fn run(args: &Args, debian: &Debian) -> Result<()> {
     if args.list {
-        list(&home);
+        list(&debian.cache);
         return Ok(());
     }
-    let archive = Archive::new(&home, args.mirror.as_deref());
     if args.systemd {
         let outcome = attempt("the package under systemd", || {
-            systemd::boot(&home, &archive, args.kvm, installer)
+            systemd::boot(args.kvm, debian)
         });
         return summarize(&[("systemd", outcome)]);
     }
+    let root = workspace::root()?;
     let mut table = Vec::new();
-    for kernel in chosen(&args.kernels)? {
+    for kernel in select(&args.kernels)? {
         let outcome = attempt(&format!("kernel {}", kernel.name), || {
-            boot(kernel, args, &root, &home, &archive, installer)
+            boot(kernel, args, &root, debian)
         });
         table.push((kernel.name, outcome));
     }
     summarize(&table)
 }
 
-/// A machine that could not be tested has failed.
+/// An error counts as a failure: the kernel was not tested.
 fn attempt(title: &str, work: impl FnOnce() -> Result<Outcome>) -> Outcome {
     let outcome = step(title, || match work() {
         Ok(Outcome::Failed(why)) => bail!("{why}"),
@@ -111,7 +99,8 @@ fn attempt(title: &str, work: impl FnOnce() -> Result<Outcome>) -> Outcome {
     outcome.unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")))
 }
 
-pub fn chosen(names: &[String]) -> Result<Vec<&'static Wanted>> {
+/// The kernels of these names; all without names.
+pub fn select(names: &[String]) -> Result<Vec<&'static Version>> {
     if names.is_empty() {
         return Ok(KERNELS.iter().collect());
     }
@@ -122,81 +111,85 @@ pub fn chosen(names: &[String]) -> Result<Vec<&'static Wanted>> {
     names.iter().map(find).collect()
 }
 
-fn list(home: &Path) {
+fn list(cache: &Path) {
     for kernel in KERNELS {
-        let here =
-            kernel::cached(kernel, home).map_or("not here yet".to_owned(), |kernel| kernel.release);
-        println!("{:<12} {:<8} {here}", kernel.name, kernel.arch.name());
+        let release = kernel::cached(kernel, cache)
+            .map_or("not downloaded".to_owned(), |kernel| kernel.release);
+        println!("{:<12} {:<8} {release}", kernel.name, kernel.arch.name());
     }
 }
 
-fn boot(
-    wanted: &'static Wanted,
-    args: &Args,
-    root: &Path,
-    home: &Path,
-    archive: &Archive,
-    installer: &Installer,
-) -> Result<Outcome> {
-    let qemu = wanted.arch.qemu();
-    let tools = [qemu.package, "debian-archive-keyring", "xz-utils"];
-    if let Err(error) = installer.ensure(&tools, "the virtual machines") {
-        if installer.can() {
-            return Err(error);
-        }
-        return Ok(Outcome::Skipped(format!("{error:#}")));
+fn boot(version: &'static Version, args: &Args, root: &Path, debian: &Debian) -> Result<Outcome> {
+    let qemu = qemu::emulator(version.arch).package;
+    if let Some(reason) = lacking(&[qemu, "debian-archive-keyring", "xz-utils"], debian)? {
+        return Ok(Outcome::Skipped(reason));
     }
-    let kernel = kernel::obtain(wanted, home, archive)?;
+    let kernel = kernel::obtain(version, debian)?;
     note(format!("Linux {}", kernel.release));
-    let programs = payload::build(wanted.arch, root, home, archive, installer)?;
-    let initramfs = home.join(format!("{}.cpio", wanted.name));
+    let programs = payload::build(version.arch, root, debian)?;
+    let initramfs = debian.cache.join(format!("{}.cpio", version.name));
     payload::pack(&programs, &kernel, &initramfs)?;
     let system = System::Initramfs(&initramfs);
-    let output = qemu::run(&kernel, system, accelerator(args.kvm), LIMIT)?;
+    let output = qemu::run(&kernel, system, accelerator(args.kvm), BOOT_TIMEOUT)?;
     if args.keep {
-        note(format!("by hand:\n{}", qemu::command_line(&kernel, system)));
+        note(format!(
+            "boot it with:\n{}",
+            qemu::command_line(&kernel, system)
+        ));
     } else {
         fs::remove_file(&initramfs).with_context(|| format!("remove {}", initramfs.display()))?;
     }
-    Ok(judge(wanted.name, &output))
+    Ok(outcome(version.name, &output))
+}
+
+/// Installs `packages`; where that is not possible, returns the reason to skip the test.
+fn lacking(packages: &[&str], debian: &Debian) -> Result<Option<String>> {
+    match debian.installer.ensure(packages, "for virtual machines") {
+        Err(error) if debian.installer.can_install() => Err(error),
+        Err(error) => Ok(Some(format!("{error:#}"))),
+        Ok(()) => Ok(None),
+    }
 }
 
 fn accelerator(kvm: bool) -> &'static [&'static str] {
     if kvm { &["-accel", "kvm"] } else { &[] }
 }
 
-/// Shows what a machine said of itself, and what came of it.
-fn judge(name: &str, output: &qemu::Output) -> Outcome {
-    let said = output.console.lines();
-    for line in said.filter(|line| line.starts_with(SUMMARY)) {
+/// Prints a machine's lines about its tests, and returns their outcome.
+fn outcome(name: &str, output: &qemu::Output) -> Outcome {
+    let lines = output.console.lines();
+    for line in lines.filter(|line| line.starts_with(TEST_PREFIX)) {
         note(format!("{name} | {line}"));
     }
-    match verdict(output) {
+    match check(output) {
         Ok(()) => Outcome::Passed(output.seconds),
         Err(why) => {
-            for line in last(&output.console, 30) {
+            for line in last_lines(&output.console, 30) {
                 note(format!("{name} | {line}"));
             }
-            Outcome::Failed(format!("{why}; all of it in {}", output.log.display()))
+            Outcome::Failed(format!("{why}; console output in {}", output.log.display()))
         }
     }
 }
 
-/// A pass is one exact line, and no line that says otherwise.
-pub fn verdict(output: &qemu::Output) -> Result<(), String> {
+/// Requires the pass line, no fail line, and power off in time.
+pub fn check(output: &qemu::Output) -> Result<(), String> {
     let mut passed = false;
     for line in output.console.lines() {
-        if let Some(why) = line.strip_prefix(FAIL) {
+        if let Some(why) = line.strip_prefix(FAIL_PREFIX) {
             return Err(why.to_owned());
         }
-        passed |= line == PASS;
+        passed |= line == PASS_LINE;
     }
     match (output.timed_out, passed) {
-        (true, _) => Err(format!("did not power off within {} s", LIMIT.as_secs())),
+        (true, _) => Err(format!(
+            "did not power off within {} s",
+            BOOT_TIMEOUT.as_secs()
+        )),
         (false, true) => Ok(()),
         (false, false) => Err(match panic_of(&output.console) {
-            Some(panic) => format!("ended without a verdict: {panic}"),
-            None => "ended without a verdict".to_owned(),
+            Some(panic) => format!("ended without a result: {panic}"),
+            None => "ended without a result".to_owned(),
         }),
     }
 }
@@ -206,7 +199,7 @@ fn panic_of(console: &str) -> Option<&str> {
     console[start..].lines().next()
 }
 
-fn last(console: &str, count: usize) -> Vec<&str> {
+fn last_lines(console: &str, count: usize) -> Vec<&str> {
     let lines: Vec<&str> = console.lines().collect();
     lines[lines.len().saturating_sub(count)..].to_vec()
 }
@@ -235,48 +228,48 @@ fn summarize(table: &[(&str, Outcome)]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kernel::Arch;
+    use crate::arch::Arch;
 
-    fn said(console: &str, timed_out: bool) -> Result<(), String> {
+    fn check_console(console: &str, timed_out: bool) -> Result<(), String> {
         let output = qemu::Output {
             console: console.to_owned(),
             timed_out,
             seconds: 1.0,
             log: "log".into(),
         };
-        verdict(&output)
+        check(&output)
     }
 
     #[test]
-    fn only_the_exact_line_is_a_pass() {
-        assert_eq!(said("boot\nimdsmon-vm: pass\n", false), Ok(()));
-        assert!(said("imdsmon-vm: passed\n", false).is_err());
-        assert!(said("echo imdsmon-vm: pass\n", false).is_err());
-        assert!(said("", false).is_err());
+    fn pass_needs_the_exact_line() {
+        assert_eq!(check_console("boot\nimdsmon-vm: pass\n", false), Ok(()));
+        assert!(check_console("imdsmon-vm: passed\n", false).is_err());
+        assert!(check_console("echo imdsmon-vm: pass\n", false).is_err());
+        assert!(check_console("", false).is_err());
     }
 
     #[test]
-    fn a_panic_is_named() {
+    fn kernel_panic_is_quoted() {
         let console = "[    1.0] Kernel panic - not syncing: why\n[    1.1] CPU: 0\n";
-        let why = "ended without a verdict: Kernel panic - not syncing: why";
-        assert_eq!(said(console, false), Err(why.to_owned()));
+        let why = "ended without a result: Kernel panic - not syncing: why";
+        assert_eq!(check_console(console, false), Err(why.to_owned()));
     }
 
     #[test]
-    fn a_failure_beats_a_pass() {
+    fn failure_wins_over_pass() {
         let console = "imdsmon-vm: fail: doctor\nimdsmon-vm: pass\n";
-        assert_eq!(said(console, false), Err("doctor".to_owned()));
+        assert_eq!(check_console(console, false), Err("doctor".to_owned()));
     }
 
     #[test]
-    fn a_machine_that_hangs_after_its_pass_has_failed() {
-        assert!(said("imdsmon-vm: pass\n", true).is_err());
+    fn timeout_wins_over_pass() {
+        assert!(check_console("imdsmon-vm: pass\n", true).is_err());
     }
 
     #[test]
-    fn a_kernel_is_chosen_by_name() {
-        assert_eq!(chosen(&[]).unwrap().len(), KERNELS.len());
-        assert_eq!(chosen(&["5.10".to_owned()]).unwrap()[0].arch, Arch::X86_64);
-        assert!(chosen(&["2.4".to_owned()]).is_err());
+    fn kernels_are_selected_by_name() {
+        assert_eq!(select(&[]).unwrap().len(), KERNELS.len());
+        assert_eq!(select(&["5.10".to_owned()]).unwrap()[0].arch, Arch::Amd64);
+        assert!(select(&["2.4".to_owned()]).is_err());
     }
 }

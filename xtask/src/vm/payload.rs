@@ -1,13 +1,13 @@
-//! What a machine holds: static programs, and the modules its kernel lacks.
+//! The initramfs of a test machine: static programs, and modules that its kernel needs.
 
-use super::archive::Archive;
 use super::cpio::Writer;
-use super::kernel::{Arch, Kernel};
+use super::kernel::Kernel;
 use super::qemu;
-use crate::compile;
-use crate::debian::Installer;
-use crate::process::{self, BUILD};
+use crate::arch::Arch;
+use crate::debian::Debian;
+use crate::process::{self, BUILD_TIMEOUT};
 use crate::progress::{note, step};
+use crate::static_build;
 use anyhow::{Context as _, Result};
 use std::fs::{self, File};
 use std::io::BufWriter;
@@ -17,42 +17,37 @@ use std::process::Command;
 /// Runs as process 1.
 const INIT: &str = "vm-init";
 
-/// The end-to-end tests that need no other program, by file in `tests/tests`. Init runs each.
+/// End-to-end tests that need no other program, by file in `tests/tests`. Init runs each.
 const TESTS: &[&str] = &["kernel"];
 
-/// Modules that imdsmon or its tests need and Debian does not build in, each after those it
-/// needs itself: listing the sockets that were open before start, and a second namespace.
+/// Modules that imdsmon or its tests need and that Debian does not build in, in dependency order:
+/// to list sockets that were open before the start, and to connect two network namespaces.
 const MODULES: &[&str] = &["inet_diag", "tcp_diag", "mptcp_diag", "veth"];
 
-/// A program for the machine: where it is, and what it is called there.
+/// A program for the initramfs.
 pub struct Program {
     path: PathBuf,
+    /// Its path in the initramfs.
     inside: String,
 }
 
-/// Builds all programs for `arch`, without any library they would have to find at run time.
-pub fn build(
-    arch: Arch,
-    root: &Path,
-    home: &Path,
-    archive: &Archive,
-    installer: &Installer,
-) -> Result<Vec<Program>> {
-    let target_dir = home.join("build");
+/// Builds all programs for `arch` as static binaries.
+pub fn build(arch: Arch, root: &Path, debian: &Debian) -> Result<Vec<Program>> {
+    let target_dir = build_directory(debian);
     let cargo = |task: &[&str]| -> Result<Command> {
-        let mut cargo = compile::cargo(arch, &[], home, archive, installer)?;
+        let mut cargo = static_build::cargo(arch, &[], debian)?;
         cargo
             .current_dir(root)
             .args(task)
-            .args(["--release", "--locked", "--target", arch.target()])
+            .args(["--release", "--locked", "--target", &arch.rust_target()])
             .arg("--target-dir")
             .arg(&target_dir)
-            // What is tested is the kernel: minutes of optimisation would change nothing.
+            // The tests check behaviour, so minutes of optimization would be wasted.
             .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
             .env("CARGO_PROFILE_RELEASE_LTO", "off")
             .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
             .env("CARGO_PROFILE_RELEASE_STRIP", "symbols")
-            // As the tests need it: everything is then built once.
+            // As the tests need it; otherwise every crate would be built twice.
             .env("CARGO_PROFILE_RELEASE_PANIC", "unwind");
         Ok(cargo)
     };
@@ -66,9 +61,9 @@ pub fn build(
     ])?;
     step(
         &format!("build static programs for {}", arch.name()),
-        || process::run(&mut binaries, BUILD),
+        || process::run(&mut binaries, BUILD_TIMEOUT),
     )?;
-    let built = target_dir.join(arch.target()).join("release");
+    let built = target_dir.join(arch.rust_target()).join("release");
     let mut programs: Vec<_> = names(root)?
         .into_iter()
         .map(|name| Program {
@@ -81,7 +76,7 @@ pub fn build(
         compile.arg("--message-format=json");
         let path = step(
             &format!("build the test `{test}` for {}", arch.name()),
-            || executable(&process::output(&mut compile, BUILD)?, test),
+            || executable(&process::output(&mut compile, BUILD_TIMEOUT)?, test),
         )?;
         programs.push(Program {
             path,
@@ -91,7 +86,12 @@ pub fn build(
     Ok(programs)
 }
 
-/// Where a program of this name comes to in the machine.
+/// Where programs for test machines are built.
+pub fn build_directory(debian: &Debian) -> PathBuf {
+    debian.cache.join("build")
+}
+
+/// The path in the initramfs of the program `name`.
 fn inside(name: &str) -> String {
     if name == INIT {
         "init".to_owned()
@@ -100,7 +100,7 @@ fn inside(name: &str) -> String {
     }
 }
 
-/// The path of a test in what cargo says it has built, a JSON object on each line.
+/// The path of the binary of `test` in cargo's JSON messages, one on each line.
 fn executable(messages: &str, test: &str) -> Result<PathBuf> {
     const KEY: &str = "\"executable\":\"";
     let name = format!("\"name\":\"{test}\"");
@@ -109,10 +109,10 @@ fn executable(messages: &str, test: &str) -> Result<PathBuf> {
         .filter(|line| line.contains(&name))
         .find_map(|line| line.split_once(KEY)?.1.split('"').next());
     path.map(PathBuf::from)
-        .with_context(|| format!("cargo names no executable of `{test}`"))
+        .with_context(|| format!("cargo reports no executable of `{test}`"))
 }
 
-/// Packs `programs` and the kernel's modules into an initramfs.
+/// Writes `programs` and the kernel's modules to the file `initramfs`.
 pub fn pack(programs: &[Program], kernel: &Kernel, initramfs: &Path) -> Result<()> {
     let file =
         File::create(initramfs).with_context(|| format!("create {}", initramfs.display()))?;
@@ -135,7 +135,7 @@ pub fn pack(programs: &[Program], kernel: &Kernel, initramfs: &Path) -> Result<(
     Ok(())
 }
 
-/// Names of the binaries of the packages imdsmon and tests.
+/// The names of all binaries of the packages imdsmon and tests.
 fn names(root: &Path) -> Result<Vec<String>> {
     let directory = root.join("tests/src/bin");
     let entries =

@@ -1,6 +1,7 @@
-//! One boot of one machine.
+//! One boot of one virtual machine.
 
 use super::kernel::Kernel;
+use crate::arch::Arch;
 use crate::process;
 use anyhow::{Context as _, Result};
 use std::ffi::OsString;
@@ -11,43 +12,42 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What a machine left behind.
+/// The result of a boot.
 pub struct Output {
-    /// Everything on its console, without carriage returns.
+    /// All console output, without carriage returns.
     pub console: String,
-    /// It did not power off in time, and was ended.
+    /// Whether it was killed because it did not power off in time.
     pub timed_out: bool,
-    /// From power on to power off.
+    /// Duration from power on to power off.
     pub seconds: f64,
-    /// Where the console is kept.
+    /// The file with the console output.
     pub log: PathBuf,
 }
 
-/// What a kernel finds its first process in.
+/// The file system with the first process.
 #[derive(Clone, Copy)]
 pub enum System<'a> {
-    /// A cpio archive, unpacked into memory.
+    /// A cpio archive that the kernel unpacks into memory.
     Initramfs(&'a Path),
-    /// An ext4 file system; changes go with the machine.
+    /// An ext4 file system; changes are discarded at the end.
     Disk(&'a Path),
 }
 
-/// Boots `kernel` with `system` and waits until the machine is off, or `limit` has passed.
+/// Boots `kernel` with `system` and waits until the machine is off or `timeout` has passed.
 ///
-/// `extra_args` go to qemu: `-icount shift=0` makes the guest's clock count instructions, which
-/// gives the same figures on every run. Without an `-accel` among them the machine is emulated,
-/// so that it behaves alike on all hosts. No machine ever has a network device.
+/// `extra_args` go to qemu. Unless they contain `-accel`, the machine is emulated and behaves the
+/// same on all hosts. No machine has a network device.
 pub fn run(
     kernel: &Kernel,
     system: System,
     extra_args: &[&str],
-    limit: Duration,
+    timeout: Duration,
 ) -> Result<Output> {
     let name = match system {
         System::Initramfs(_) => kernel.name,
         System::Disk(_) => "systemd",
     };
-    let log = kernel.home.join(format!("{name}.log"));
+    let log = kernel.logs.join(format!("{name}.log"));
     let mut file = File::create(&log).with_context(|| format!("create {}", log.display()))?;
     let start = Instant::now();
     let mut machine = command(kernel, system, extra_args)
@@ -55,9 +55,9 @@ pub fn run(
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
         .spawn()
-        .with_context(|| format!("start {}", kernel.arch.qemu().program))?;
+        .with_context(|| format!("cannot start {}", emulator(kernel.arch).program))?;
     let stdout = machine.stdout.take().context("qemu has no output")?;
-    // Line by line into the log, so that one can follow a machine that hangs.
+    // The log is written line by line, to follow a machine that hangs.
     let reader = thread::spawn(move || {
         let mut console = String::new();
         let mut lines = BufReader::new(stdout);
@@ -67,14 +67,14 @@ pub fn run(
             .is_ok_and(|read| read > 0)
         {
             let text = String::from_utf8_lossy(&line).replace('\r', "");
-            // The verdict does not depend on the log.
+            // The result does not depend on the log.
             let _ = file.write_all(text.as_bytes());
             console.push_str(&text);
             line.clear();
         }
         console
     });
-    let status = process::wait(&mut machine, limit)?;
+    let status = process::wait(&mut machine, timeout)?;
     let seconds = start.elapsed().as_secs_f64();
     let console = reader.join().unwrap_or_default();
     Ok(Output {
@@ -85,7 +85,7 @@ pub fn run(
     })
 }
 
-/// The same machine, as one types it.
+/// The command that boots the same machine, for a shell.
 pub fn command_line(kernel: &Kernel, system: System) -> String {
     let command = command(kernel, system, &[]);
     let mut words = vec![command.get_program().to_string_lossy().into_owned()];
@@ -96,11 +96,39 @@ pub fn command_line(kernel: &Kernel, system: System) -> String {
     words.join(" ")
 }
 
+/// The emulator of an architecture.
+pub struct Emulator {
+    /// Debian's package.
+    pub package: &'static str,
+    program: &'static str,
+    machine: &'static str,
+    /// Linux's name for its serial port.
+    console: &'static str,
+}
+
+/// The emulator of `arch`.
+pub fn emulator(arch: Arch) -> Emulator {
+    match arch {
+        Arch::Amd64 => Emulator {
+            package: "qemu-system-x86",
+            program: "qemu-system-x86_64",
+            machine: "q35",
+            console: "ttyS0",
+        },
+        Arch::Arm64 => Emulator {
+            package: "qemu-system-arm",
+            program: "qemu-system-aarch64",
+            machine: "virt",
+            console: "ttyAMA0",
+        },
+    }
+}
+
 fn command(kernel: &Kernel, system: System, extra_args: &[&str]) -> Command {
-    let qemu = kernel.arch.qemu();
-    let mut command = process::foreign(qemu.program);
+    let emulator = emulator(kernel.arch);
+    let mut command = process::external(emulator.program);
     command
-        .args(["-M", qemu.machine, "-cpu", "max"])
+        .args(["-M", emulator.machine, "-cpu", "max"])
         .args([
             "-nodefaults",
             "-nic",
@@ -113,8 +141,8 @@ fn command(kernel: &Kernel, system: System, extra_args: &[&str]) -> Command {
         ])
         .arg("-kernel")
         .arg(&kernel.image);
-    // A panic reboots, which -no-reboot turns into the end.
-    let mut append = format!("console={} panic=-1 quiet", qemu.console);
+    // A panic reboots, and -no-reboot turns that into the end.
+    let mut append = format!("console={} panic=-1 quiet", emulator.console);
     match system {
         System::Initramfs(path) => {
             command.args(["-m", "512", "-smp", "1"]);
@@ -122,7 +150,7 @@ fn command(kernel: &Kernel, system: System, extra_args: &[&str]) -> Command {
         }
         System::Disk(path) => {
             command.args(["-m", "1024", "-smp", "2"]);
-            // The kernels for clouds have this disk's driver built in.
+            // Cloud kernels have the driver of this disk built in.
             command.args(["-device", "nvme,serial=root,drive=root", "-drive"]);
             let mut drive = OsString::from("if=none,id=root,format=raw,snapshot=on,file=");
             drive.push(path);
@@ -137,7 +165,7 @@ fn command(kernel: &Kernel, system: System, extra_args: &[&str]) -> Command {
     command
 }
 
-/// The size of a file in MiB, for people.
+/// The size of a file in MiB.
 pub fn mebibytes(path: &Path) -> Result<u64> {
     let file = fs::metadata(path).with_context(|| format!("stat {}", path.display()))?;
     Ok(file.len() >> 20)

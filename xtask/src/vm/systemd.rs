@@ -1,17 +1,15 @@
-//! `cargo xtask vm --systemd`: the Debian package on a Debian of its own, under a real systemd.
+//! `cargo xtask vm --systemd`: tests the Debian package under a real systemd.
 //!
-//! The machine's disk is a small Debian in which the package was installed. It boots with the
-//! service enabled, and `systemd/check.sh` in it looks at the service as an administrator would. A
-//! simulated metadata service is on the machine's loopback: it has no network device, and what is
-//! sent there stays there.
+//! The disk of the test machine is a small Debian with the package installed. It boots with the
+//! service enabled, and `systemd/check.sh` tests the service from inside. The machine has no
+//! network device; a simulated IMDS listens on its loopback interface.
 
-use super::archive::Archive;
-use super::kernel::{self, Arch, KERNELS};
+use super::kernel::{self, KERNELS};
 use super::qemu::{self, System};
-use super::{Outcome, accelerator, judge, root};
-use crate::debian::{self, Installer};
+use super::{Outcome, accelerator, lacking, outcome};
+use crate::debian::{self, Debian};
 use crate::dist;
-use crate::process::{self, FETCH};
+use crate::process::{self, DOWNLOAD_TIMEOUT};
 use crate::progress::{note, step};
 use anyhow::{Context as _, Result};
 use std::fs;
@@ -19,14 +17,14 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::time::Duration;
 
-/// A boot under emulation, and every check, takes a minute or two.
-const LIMIT: Duration = Duration::from_secs(300);
-/// Debian 12's own.
+/// From power on to power off. Boot and checks take one to two minutes under emulation.
+const BOOT_TIMEOUT: Duration = Duration::from_secs(300);
+/// The kernel of Debian 12, as the system on the disk.
 const KERNEL: &str = "6.1";
-/// Of the disk; the system takes less than half.
-const MEBIBYTES: &str = "768M";
+/// The system fills less than half of it.
+const DISK_SIZE: &str = "768M";
 
-/// What the test adds to the system: name, content, mode.
+/// Files that the test adds to the system: path, content, mode.
 const FILES: &[(&str, &str, u32)] = &[
     (
         "etc/systemd/system/imdsmon.service.d/slow.conf",
@@ -65,57 +63,45 @@ const FILES: &[(&str, &str, u32)] = &[
     ),
 ];
 
-/// Units that the machine starts beside the service, and what pulls them in.
+/// Additional units to enable, with the target that wants them.
 const ENABLED: &[(&str, &str)] = &[
     ("sysinit.target", "cloud-init-local.service"),
     ("multi-user.target", "imdsmon-check.service"),
-    // The administrator's choice that adds to the order at boot.
+    // Off by default; enabled because it adds constraints to the boot order.
     ("sockets.target", "imdsmon-metrics.socket"),
 ];
 
-/// Makes the disk, boots it, and reads the verdict.
-pub fn boot(home: &Path, archive: &Archive, kvm: bool, installer: &Installer) -> Result<Outcome> {
-    let wanted = KERNELS
+/// Makes the disk, boots it and returns the outcome.
+pub fn boot(kvm: bool, debian: &Debian) -> Result<Outcome> {
+    let version = KERNELS
         .iter()
         .find(|kernel| kernel.name == KERNEL)
         .with_context(|| format!("no kernel {KERNEL}"))?;
     if !debian::is_root() {
-        return Ok(Outcome::Skipped("only root can install the package".into()));
+        return Ok(Outcome::Skipped("installing the package needs root".into()));
     }
-    let tools = [wanted.arch.qemu().package, "e2fsprogs", "xz-utils"];
-    if let Err(error) = installer.ensure(&tools, "the virtual machine") {
-        if installer.can() {
-            return Err(error);
-        }
-        return Ok(Outcome::Skipped(format!("{error:#}")));
+    let qemu = qemu::emulator(version.arch).package;
+    if let Some(reason) = lacking(&[qemu, "e2fsprogs", "xz-utils"], debian)? {
+        return Ok(Outcome::Skipped(reason));
     }
-    let deb = dist::deb(home, archive, installer)?;
-    let kernel = kernel::obtain(wanted, home, archive)?;
-    debug_assert_eq!(kernel.arch, Arch::X86_64);
+    let deb = dist::deb(version.arch, debian)?;
+    let kernel = kernel::obtain(version, debian)?;
     note(format!("Linux {}", kernel.release));
-    let disk = home.join("systemd.img");
-    step("make the disk", || {
-        make(&disk, &deb, home, archive, installer)
-    })?;
-    let output = qemu::run(&kernel, System::Disk(&disk), accelerator(kvm), LIMIT)?;
+    let disk = debian.cache.join("systemd.img");
+    step("make the disk", || make_disk(&disk, &deb, debian))?;
+    let output = qemu::run(&kernel, System::Disk(&disk), accelerator(kvm), BOOT_TIMEOUT)?;
     fs::remove_file(&disk).with_context(|| format!("remove {}", disk.display()))?;
-    Ok(judge("systemd", &output))
+    Ok(outcome("systemd", &output))
 }
 
-fn make(
-    disk: &Path,
-    deb: &Path,
-    home: &Path,
-    archive: &Archive,
-    installer: &Installer,
-) -> Result<()> {
-    let system = root::unpacked(home, archive, installer)?;
+fn make_disk(disk: &Path, deb: &Path, debian: &Debian) -> Result<()> {
+    let system = debian.unpack_root()?;
     let system = system.path();
     fs::copy(deb, system.join("imdsmon.deb")).context("copy the package")?;
-    root::output(system, &["dpkg", "--install", "/imdsmon.deb"])?;
+    debian::output_in(system, &["dpkg", "--install", "/imdsmon.deb"])?;
     for (path, content, mode) in FILES {
         let path = system.join(path);
-        let directory = path.parent().context("a file without a directory")?;
+        let directory = path.parent().context("the file has no directory")?;
         fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
         fs::write(&path, content).with_context(|| format!("write {}", path.display()))?;
         fs::set_permissions(&path, fs::Permissions::from_mode(*mode))
@@ -124,15 +110,15 @@ fn make(
     for (target, unit) in ENABLED {
         let wants = system.join(format!("etc/systemd/system/{target}.wants"));
         fs::create_dir_all(&wants).with_context(|| format!("create {}", wants.display()))?;
-        // systemd goes by the name; where the link leads to is for people.
+        // systemd uses the name of the link; its target is for people.
         symlink(format!("../{unit}"), wants.join(unit))
             .with_context(|| format!("enable {unit}"))?;
     }
-    let mut mke2fs = process::foreign("mke2fs");
+    let mut mke2fs = process::external("mke2fs");
     mke2fs
         .args(["-q", "-F", "-t", "ext4", "-d"])
         .arg(system)
         .arg(disk)
-        .arg(MEBIBYTES);
-    process::run(&mut mke2fs, FETCH)
+        .arg(DISK_SIZE);
+    process::run(&mut mke2fs, DOWNLOAD_TIMEOUT)
 }

@@ -1,21 +1,22 @@
-//! Packages of other Debian releases, without touching this machine's apt.
+//! Packages of other Debian releases, downloaded without changing this machine's apt.
 //!
-//! apt runs with its own sources, lists and cache below target/vm/apt. The mirror is the one the
-//! machine is configured with; signatures are checked with Debian's own keys.
+//! apt runs with separate sources, lists and cache below `target/vm/apt`. The mirror is the one the
+//! machine is configured with; signatures are verified with Debian's keyring.
 
-use crate::process::{self, FETCH, QUESTION};
+use super::is_younger_than;
+use crate::process::{self, DOWNLOAD_TIMEOUT, QUERY_TIMEOUT};
 use crate::progress::note;
 use anyhow::{Context as _, Result, bail};
 use std::cell::OnceCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// Suites and the architectures wanted of them. Small ones only: a whole release's list of
-/// packages would take longer than a boot.
+/// Suites, and the architectures to list in each. Small suites only: the package list of a whole
+/// release takes longer to download than a kernel to boot.
 const SUITES: &[(&str, &str)] = &[
     ("bullseye-security", "amd64"),
     ("bookworm-security", "amd64,arm64"),
@@ -24,22 +25,22 @@ const SUITES: &[(&str, &str)] = &[
     ("trixie-backports", "amd64"),
 ];
 
-/// How long lists of packages are good for.
-const FRESH: Duration = Duration::from_secs(24 * 60 * 60);
+/// Package lists older than this are downloaded again.
+const LIST_MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The archive, as one may ask it for packages.
+/// Debian's archive on one mirror. Nothing is downloaded before it is needed.
 pub struct Archive {
-    home: PathBuf,
+    directory: PathBuf,
     mirror: Option<String>,
-    /// Set up once; the error, too, is the same for every kernel.
+    /// Prepared once; every later use gets the same error.
     ready: OnceCell<Result<(), String>>,
 }
 
 impl Archive {
-    /// Nothing is fetched before it is needed. `mirror` stands in for the configured one.
-    pub fn new(home: &Path, mirror: Option<&str>) -> Self {
+    /// Lists and downloads go below `cache`; `mirror` replaces the configured mirror.
+    pub fn new(cache: &Path, mirror: Option<&str>) -> Self {
         Self {
-            home: home.join("apt"),
+            directory: cache.join("apt"),
             mirror: mirror.map(str::to_owned),
             ready: OnceCell::new(),
         }
@@ -50,33 +51,34 @@ impl Archive {
         Ok(self.mirrors()?.main)
     }
 
-    /// Names of packages that match a regular expression.
+    /// Names of packages that match the regular expression `pattern`.
     pub fn search(&self, pattern: &str) -> Result<Vec<String>> {
         self.ready()?;
         let found = process::output(
             self.apt("apt-cache")
                 .args(["search", "--names-only", pattern]),
-            QUESTION,
+            QUERY_TIMEOUT,
         )?;
         let name = |line: &str| line.split_whitespace().next().map(str::to_owned);
         Ok(found.lines().filter_map(name).collect())
     }
 
-    /// Downloads `package` (`NAME:ARCH`, or with `=VERSION`) and unpacks it into `into`.
+    /// Downloads `package` (`NAME:ARCH` or `NAME:ARCH=VERSION`) and unpacks it into `into`.
     pub fn unpack(&self, package: &str, into: &Path) -> Result<()> {
         self.ready()?;
-        let download = tempfile::tempdir_in(&self.home).context("make a directory")?;
+        let download =
+            tempfile::tempdir_in(&self.directory).context("create a temporary directory")?;
         let mut apt = self.apt("apt-get");
         apt.current_dir(download.path())
             .args(["-qq", "download", package]);
-        process::run(&mut apt, FETCH)?;
+        process::run(&mut apt, DOWNLOAD_TIMEOUT)?;
         let mut files = fs::read_dir(download.path()).context("read the download")?;
         let file = files
             .next()
-            .context("nothing was downloaded")?
+            .context("apt-get downloaded nothing")?
             .context("read the download")?;
         let mut dpkg = Command::new("dpkg");
-        process::run(dpkg.arg("-x").arg(file.path()).arg(into), FETCH)
+        process::run(dpkg.arg("-x").arg(file.path()).arg(into), DOWNLOAD_TIMEOUT)
     }
 
     fn ready(&self) -> Result<()> {
@@ -91,10 +93,10 @@ impl Archive {
 
     fn prepare(&self) -> Result<()> {
         if !Path::new(KEYRING).exists() {
-            bail!("{KEYRING} is missing; it is in the package debian-archive-keyring");
+            bail!("{KEYRING} is missing; install the package debian-archive-keyring");
         }
         for directory in ["state/lists/partial", "cache/archives/partial"] {
-            let directory = self.home.join(directory);
+            let directory = self.directory.join(directory);
             fs::create_dir_all(&directory)
                 .with_context(|| format!("create {}", directory.display()))?;
         }
@@ -102,10 +104,13 @@ impl Archive {
         let changed = self.write("sources.list", &sources(&mirrors))?;
         self.write("apt.conf", &self.settings())?;
         self.write("state/status", "")?;
-        if changed || !self.fresh() {
-            note("fetch lists of kernel packages");
-            process::run(self.apt("apt-get").args(["-qq", "update"]), FETCH)
-                .context("reach the Debian mirror")?;
+        if changed || !is_younger_than(&self.directory.join("updated"), LIST_MAX_AGE) {
+            note("download package lists");
+            process::run(
+                self.apt("apt-get").args(["-qq", "update"]),
+                DOWNLOAD_TIMEOUT,
+            )
+            .context("reach the Debian mirror")?;
             self.write("updated", "")?;
         }
         Ok(())
@@ -119,21 +124,21 @@ impl Archive {
     }
 
     fn apt(&self, program: &str) -> Command {
-        let mut command = process::foreign(program);
-        // Read after the machine's configuration, whose proxies and certificates stay in force.
-        command.arg("-c").arg(self.home.join("apt.conf"));
+        let mut command = process::external(program);
+        // Read after the machine's configuration, so its proxies and certificates still apply.
+        command.arg("-c").arg(self.directory.join("apt.conf"));
         command
     }
 
     fn settings(&self) -> String {
-        let home = self.home.display();
+        let directory = self.directory.display();
         format!(
-            "Dir::Etc::SourceList \"{home}/sources.list\";\n\
+            "Dir::Etc::SourceList \"{directory}/sources.list\";\n\
              Dir::Etc::SourceParts \"/dev/null\";\n\
-             Dir::State \"{home}/state\";\n\
-             Dir::State::Lists \"{home}/state/lists\";\n\
-             Dir::State::Status \"{home}/state/status\";\n\
-             Dir::Cache \"{home}/cache\";\n\
+             Dir::State \"{directory}/state\";\n\
+             Dir::State::Lists \"{directory}/state/lists\";\n\
+             Dir::State::Status \"{directory}/state/status\";\n\
+             Dir::Cache \"{directory}/cache\";\n\
              #clear APT::Architectures;\n\
              APT::Architectures {{ \"amd64\"; \"arm64\"; }};\n\
              #clear APT::Update::Pre-Invoke;\n\
@@ -146,21 +151,12 @@ impl Archive {
         )
     }
 
-    /// Writes a file and says whether it was another before.
+    /// Writes a file and returns whether its content changed.
     fn write(&self, name: &str, text: &str) -> Result<bool> {
-        let path = self.home.join(name);
+        let path = self.directory.join(name);
         let changed = fs::read_to_string(&path).map_or(true, |before| before != text);
         fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
         Ok(changed)
-    }
-
-    fn fresh(&self) -> bool {
-        let written = fs::metadata(self.home.join("updated")).and_then(|file| file.modified());
-        written.is_ok_and(|at| {
-            SystemTime::now()
-                .duration_since(at)
-                .is_ok_and(|age| age < FRESH)
-        })
     }
 }
 
@@ -178,7 +174,7 @@ fn sources(mirrors: &Mirrors) -> String {
     SUITES.iter().map(line).collect()
 }
 
-/// Where Debian's archives are.
+/// URIs of Debian's archives.
 #[derive(Debug, PartialEq, Eq)]
 struct Mirrors {
     main: String,
@@ -186,21 +182,21 @@ struct Mirrors {
 }
 
 impl Mirrors {
-    /// Those of this machine's own apt.
+    /// The mirrors that this machine's apt is configured with.
     fn configured() -> Result<Self> {
-        let mut apt = process::foreign("apt-get");
+        let mut apt = process::external("apt-get");
         apt.args([
             "indextargets",
             "--format",
             "$(RELEASE) $(REPO_URI)",
             "Created-By: Packages",
         ]);
-        let targets = process::output(&mut apt, QUESTION)?;
+        let targets = process::output(&mut apt, QUERY_TIMEOUT)?;
         Self::parse(&targets)
-            .context("apt here is not configured with a Debian mirror; name one with --mirror URI")
+            .context("apt is not configured with a Debian mirror; pass --mirror URI")
     }
 
-    /// Of lines of a release and a URI; only Debian's releases have a known name.
+    /// Parses lines of a release and a URI, and ignores releases other than Debian's.
     fn parse(targets: &str) -> Option<Self> {
         let named = |line: &str, suffix: &str| {
             let (release, uri) = line.split_once(' ')?;
@@ -227,7 +223,7 @@ impl Mirrors {
         })
     }
 
-    /// A mirror has the security archive beside the main one.
+    /// Mirrors keep the security archive beside the main one.
     fn beside(main: &str) -> Self {
         let main = main.trim_end_matches('/').to_owned();
         Self {
@@ -242,7 +238,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_configured_mirrors_are_used() {
+    fn configured_mirrors_are_parsed() {
         let targets = "nodistro http://mirror.test/other/\n\
                        bookworm http://mirror.test/debian/\n\
                        bookworm-updates http://mirror.test/debian/\n\
@@ -255,18 +251,18 @@ mod tests {
     }
 
     #[test]
-    fn without_a_security_source_it_is_beside_the_main_one() {
+    fn security_archive_defaults_to_beside_the_main_one() {
         let mirrors = Mirrors::parse("trixie http://mirror.test/debian/").unwrap();
         assert_eq!(mirrors.security, "http://mirror.test/debian-security");
     }
 
     #[test]
-    fn ubuntu_is_no_debian_mirror() {
+    fn ubuntu_mirror_is_ignored() {
         assert_eq!(Mirrors::parse("noble http://mirror.test/ubuntu/"), None);
     }
 
     #[test]
-    fn each_suite_is_asked_where_it_is() {
+    fn suites_use_the_main_or_the_security_archive() {
         let text = sources(&Mirrors::beside("http://mirror.test/debian/"));
         assert!(text.contains("http://mirror.test/debian-security bullseye-security main\n"));
         assert!(text.contains("http://mirror.test/debian trixie-backports main\n"));

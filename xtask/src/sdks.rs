@@ -1,7 +1,7 @@
-//! Real SDKs that the end-to-end tests run, old and new, below `target/clients`.
+//! Old and new SDKs that the end-to-end tests run, installed below `target/clients`.
 //!
-//! The versions are fixed, so that a test means the same tomorrow. What is there already is left
-//! alone, and what cannot be had is told: a registry out of reach fails no test.
+//! Versions are pinned. Installed SDKs are kept, and one that cannot be installed is reported as
+//! SKIPPED: an unreachable registry fails no test.
 
 use crate::debian::Installer;
 use crate::process;
@@ -13,27 +13,26 @@ use std::process::Command;
 use std::time::Duration;
 
 /// For one SDK; the largest has 100 MB.
-const LIMIT: Duration = Duration::from_secs(4 * 60);
+const INSTALL_TIMEOUT: Duration = Duration::from_secs(4 * 60);
 
-/// Which installer it takes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Registry {
     PyPi,
     Npm,
 }
 
-/// An SDK, with all it needs.
+/// An SDK and its dependencies.
 struct Sdk {
-    /// Its directory, which the tests know.
+    /// The name of its directory, which the tests use.
     name: &'static str,
     registry: Registry,
-    /// As the installer takes them.
+    /// Arguments for the installer, all with a version.
     packages: &'static [&'static str],
 }
 
 const SDKS: &[Sdk] = &[
     Sdk {
-        // The first with tokens is 1.13.25.
+        // Uses IMDSv1 only; IMDSv2 came with 1.13.25.
         name: "botocore-old",
         registry: Registry::PyPi,
         packages: &[
@@ -57,7 +56,7 @@ const SDKS: &[Sdk] = &[
         ],
     },
     Sdk {
-        // Calls without a token first, and with one when that is refused.
+        // Tries IMDSv1 first and IMDSv2 when that is rejected.
         name: "salt",
         registry: Registry::PyPi,
         packages: &[
@@ -79,7 +78,7 @@ const SDKS: &[Sdk] = &[
         packages: &["aws-sdk@2.500.0"],
     },
     Sdk {
-        // The newest there will be of 2.x.
+        // The last release of 2.x.
         name: "aws-sdk-js-2-new",
         registry: Registry::Npm,
         packages: &["aws-sdk@2.1693.0"],
@@ -91,43 +90,42 @@ const SDKS: &[Sdk] = &[
     },
 ];
 
-/// Installs what is missing into `directory`, and names what cannot be had.
+/// Installs missing SDKs into `directory` and prints which cannot be installed.
 pub fn install(directory: &Path, installer: &Installer) {
     for registry in [Registry::PyPi, Registry::Npm] {
-        let wanted = || SDKS.iter().filter(|sdk| sdk.registry == registry);
-        let mut missing = wanted()
-            .filter(|sdk| !sdk.is_installed(directory))
+        let mut missing = SDKS
+            .iter()
+            .filter(|sdk| sdk.registry == registry && !sdk.is_installed(directory))
             .peekable();
         if missing.peek().is_none() {
             continue;
         }
         if let Err(error) = registry.prepare(installer) {
-            skip(missing, &error);
+            report_skipped(missing, &error);
             continue;
         }
         while let Some(sdk) = missing.next() {
             let title = format!("install {} for the end-to-end tests", sdk.packages[0]);
             if let Err(error) = step(&title, || sdk.install(directory)) {
-                // Whatever keeps the one from being installed keeps the next as well, and only
-                // takes its time again.
-                skip([sdk].into_iter().chain(missing), &error);
+                // The next one would most likely fail the same way, after the same timeout.
+                report_skipped([sdk].into_iter().chain(missing), &error);
                 break;
             }
         }
     }
 }
 
-fn skip<'a>(sdks: impl Iterator<Item = &'a Sdk>, error: &anyhow::Error) {
+fn report_skipped<'a>(sdks: impl Iterator<Item = &'a Sdk>, error: &anyhow::Error) {
     let names: Vec<_> = sdks.map(|sdk| sdk.name).collect();
     note(format!(
-        "{}: what is tested with {}: {}",
+        "{}: tests with {}: {}",
         yellow("SKIPPED"),
         names.join(", "),
         reason(&format!("{error:#}"))
     ));
 }
 
-/// The line that says it: pip comes to the point last, npm first.
+/// The most telling line of an installer's output: pip's last error, npm's first line.
 fn reason(error: &str) -> &str {
     let mut lines = error.lines().map(str::trim);
     let first = lines.next().unwrap_or_default();
@@ -137,20 +135,20 @@ fn reason(error: &str) -> &str {
 }
 
 impl Registry {
-    /// Makes sure that there is an installer.
+    /// Finds or installs pip or npm.
     fn prepare(self, installer: &Installer) -> Result<()> {
         ensure!(
             installer.may_install(),
-            "not installed yet, and --no-install says to install nothing"
+            "not installed, because of --no-install"
         );
         match self {
             Self::PyPi => {
                 if !works(pip().arg("--version")) {
-                    installer.ensure(&["python3-pip"], "installs SDKs for Python")?;
+                    installer.ensure(&["python3-pip"], "to install Python SDKs")?;
                 }
                 Ok(())
             }
-            // Debian's npm brings hundreds of packages and does not go with others' Node.js.
+            // Not from Debian: hundreds of packages, which conflict with other Node.js packages.
             Self::Npm => {
                 ensure!(works(npm().arg("--version")), "npm is not installed");
                 Ok(())
@@ -160,7 +158,7 @@ impl Registry {
 }
 
 impl Sdk {
-    /// Whether these very packages are there.
+    /// Whether exactly these packages are installed.
     fn is_installed(&self, directory: &Path) -> bool {
         let stamp = directory.join(self.name).join(STAMP);
         fs::read_to_string(stamp).is_ok_and(|stamp| stamp == self.stamp())
@@ -170,9 +168,9 @@ impl Sdk {
         self.packages.join("\n")
     }
 
-    /// Installs beside the final place, so that what is there is always whole.
+    /// Installs into a temporary place first: an existing directory is always complete.
     fn install(&self, directory: &Path) -> Result<()> {
-        let place = directory.join(self.name);
+        let target = directory.join(self.name);
         let partial = directory.join(format!("{}.partial", self.name));
         remove(&partial)?;
         fs::create_dir_all(&partial).with_context(|| format!("create {}", partial.display()))?;
@@ -197,17 +195,17 @@ impl Sdk {
                 command
             }
         };
-        if let Err(error) = process::output(command.args(self.packages), LIMIT) {
+        if let Err(error) = process::output(command.args(self.packages), INSTALL_TIMEOUT) {
             remove(&partial)?;
             return Err(error);
         }
         fs::write(partial.join(STAMP), self.stamp()).context("write the stamp")?;
-        remove(&place)?;
-        fs::rename(&partial, &place).with_context(|| format!("rename to {}", place.display()))
+        remove(&target)?;
+        fs::rename(&partial, &target).with_context(|| format!("rename to {}", target.display()))
     }
 }
 
-/// The file that says which packages are there.
+/// The file that lists the installed packages.
 const STAMP: &str = "packages";
 
 fn remove(directory: &Path) -> Result<()> {
@@ -218,17 +216,17 @@ fn remove(directory: &Path) -> Result<()> {
 }
 
 fn pip() -> Command {
-    let mut command = process::foreign("python3");
+    let mut command = process::external("python3");
     command.args(["-m", "pip"]);
     command
 }
 
 fn npm() -> Command {
-    process::foreign("npm")
+    process::external("npm")
 }
 
 fn works(command: &mut Command) -> bool {
-    process::output(command, process::QUESTION).is_ok()
+    process::output(command, process::QUERY_TIMEOUT).is_ok()
 }
 
 #[cfg(test)]
@@ -236,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn other_packages_are_installed_anew() {
+    fn changed_packages_are_installed_again() {
         let directory = tempfile::tempdir().unwrap();
         let sdk = &SDKS[0];
         assert!(!sdk.is_installed(directory.path()));
@@ -250,16 +248,16 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_told_in_one_line() {
-        let pip = "pip install ended with exit status: 1: WARNING: Retrying\nERROR: No match\n";
+    fn failure_is_shortened_to_one_line() {
+        let pip = "pip install failed: exit status: 1: WARNING: Retrying\nERROR: No match\n";
         assert_eq!(reason(pip), "ERROR: No match");
-        let npm = "npm install ended with exit status: 1: npm error code X\nnpm error more\n";
+        let npm = "npm install failed: exit status: 1: npm error code X\nnpm error more\n";
         assert!(reason(npm).ends_with("npm error code X"));
         assert_eq!(reason(""), "");
     }
 
     #[test]
-    fn every_version_is_fixed() {
+    fn every_version_is_pinned() {
         for sdk in SDKS {
             for package in sdk.packages {
                 let version = match sdk.registry {
