@@ -15,7 +15,7 @@ use crate::{
     knowledge::Knowledge,
     monitor::{Monitor, Sink},
     pipeline::Attributed,
-    sandbox::{ImdsConfig, Sandbox, SandboxError},
+    sandbox::{ImdsConfig, ImdsSimulator, SimulatorError},
 };
 
 /// How long all clients together may take; they need a few milliseconds.
@@ -31,7 +31,7 @@ pub enum SelfTestError {
     Attach(#[from] AttachError),
     /// There is no private network to test in.
     #[error(transparent)]
-    Sandbox(#[from] SandboxError),
+    Simulator(#[from] SimulatorError),
     /// The client did not run.
     #[error("the self-test's own client failed: {0}")]
     Client(String),
@@ -105,14 +105,14 @@ pub async fn run() -> Result<Report, SelfTestError> {
         Path::new("/"),
         Rc::new(Knowledge::builtin()),
     )?;
-    let sandbox = Sandbox::start(ImdsConfig::default())?;
+    let simulator = ImdsSimulator::start(ImdsConfig::default())?;
     let expected: Vec<_> = V4
         .iter()
-        .chain(if sandbox.has_ipv6() { V6 } else { &[] })
+        .chain(if simulator.has_ipv6() { V6 } else { &[] })
         .collect();
     let mut seen = Seen::default();
     let clients = async {
-        let made = make_calls(&sandbox, &expected).await;
+        let made = make_calls(&simulator, &expected).await;
         tokio::time::sleep(GRACE).await;
         made
     };
@@ -122,21 +122,24 @@ pub async fn run() -> Result<Report, SelfTestError> {
         .await?;
     let pids = made.unwrap_or_else(|| Err(SelfTestError::Client("it never ran".into())))?;
     for (expected, pid) in expected.iter().zip(pids) {
-        compare(expected, pid, sandbox.netns(), &seen.0)?;
+        compare(expected, pid, simulator.netns(), &seen.0)?;
     }
     let live = monitor.live();
     Ok(Report {
         hooks: live.hooks().to_vec(),
         place: live.root().path.clone(),
         snapshot: live.snapshot().clone(),
-        ipv6: sandbox.has_ipv6(),
+        ipv6: simulator.has_ipv6(),
         totals: live.totals(),
         took: begun.elapsed(),
     })
 }
 
 /// Runs the clients one after the other and gives their process ids.
-async fn make_calls(sandbox: &Sandbox, expected: &[&Expected]) -> Result<Vec<u32>, SelfTestError> {
+async fn make_calls(
+    simulator: &ImdsSimulator,
+    expected: &[&Expected],
+) -> Result<Vec<u32>, SelfTestError> {
     let until = Instant::now() + PATIENCE;
     let mut pids = Vec::new();
     for expected in expected {
@@ -147,7 +150,7 @@ async fn make_calls(sandbox: &Sandbox, expected: &[&Expected]) -> Result<Vec<u32
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         let failed = |why: String| SelfTestError::Client(format!("{}: {why}", expected.name));
-        let mut child = sandbox
+        let mut child = simulator
             .enter(&mut command)
             .spawn()
             .map_err(|e| failed(e.to_string()))?;

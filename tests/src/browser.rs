@@ -1,6 +1,6 @@
 //! Chromium without a window, driven over `WebDriver` (W3C) by chromedriver.
 //!
-//! It phones home unless it cannot: run it inside of a [`Sandbox`](imdsmon::sandbox::Sandbox).
+//! Chromium makes network requests unless it cannot: run it inside an [`ImdsSimulator`](imdsmon::sandbox::ImdsSimulator).
 
 use std::{
     fs,

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use imdsmon::sandbox::Sandbox;
+use imdsmon::sandbox::ImdsSimulator;
 
 /// How long the kernel may take to make an address reachable.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -35,8 +35,8 @@ struct Ifreq6 {
 /// # Panics
 ///
 /// If that is not possible.
-pub fn serve(sandbox: &Sandbox, ip: IpAddr) {
-    let listener = sandbox.run(|| {
+pub fn serve(simulator: &ImdsSimulator, ip: IpAddr) {
+    let listener = simulator.run(|| {
         match ip {
             IpAddr::V4(ip) => add_v4(ip)?,
             IpAddr::V6(ip) => add_v6(ip)?,

@@ -5,7 +5,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use imdsmon::sandbox::{ImdsConfig, Sandbox};
+use imdsmon::sandbox::{ImdsConfig, ImdsSimulator};
 use serde_json::Value;
 
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
 /// See the module.
 pub struct Stage {
     /// Where it calls.
-    pub sandbox: Sandbox,
+    pub simulator: ImdsSimulator,
     /// Who calls.
     pub client: OwnClient,
     place: tempfile::TempDir,
@@ -42,7 +42,7 @@ impl Stage {
     #[must_use]
     pub fn at(name: &str, config: ImdsConfig) -> Option<Self> {
         (!skipped()).then(|| Self {
-            sandbox: Sandbox::start(config).unwrap(),
+            simulator: ImdsSimulator::start(config).unwrap(),
             client: own_client(name),
             place: tempfile::tempdir().unwrap(),
         })
@@ -101,7 +101,7 @@ impl Stage {
             .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::null());
-        self.sandbox.enter(&mut command).spawn().unwrap()
+        self.simulator.enter(&mut command).spawn().unwrap()
     }
 
     /// Calls of the client that a report counts.

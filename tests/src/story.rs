@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use imdsmon::sandbox::{ImdsConfig, Sandbox};
+use imdsmon::sandbox::{ImdsConfig, ImdsSimulator};
 use serde_json::Value;
 
 use crate::{
@@ -159,7 +159,7 @@ pub struct Who {
 /// A stage with the simulated IMDS, and the monitor beside it.
 pub struct Scene {
     /// The stage.
-    pub sandbox: Sandbox,
+    pub simulator: ImdsSimulator,
     watch: Option<Watch>,
 }
 
@@ -186,7 +186,7 @@ impl Scene {
     #[must_use]
     pub fn without_monitor(config: ImdsConfig) -> Self {
         Self {
-            sandbox: Sandbox::start(config).unwrap(),
+            simulator: ImdsSimulator::start(config).unwrap(),
             watch: None,
         }
     }
@@ -200,7 +200,7 @@ impl Scene {
     #[must_use]
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
-        self.sandbox.enter(&mut command);
+        self.simulator.enter(&mut command);
         command
     }
 
@@ -236,7 +236,7 @@ impl Scene {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let before = self.sandbox.requests().connections;
+        let before = self.simulator.requests().connections;
         let mut child = command.spawn().unwrap();
         let id = child.id();
         let mut stdin = child.stdin.take().unwrap();
@@ -270,7 +270,7 @@ impl Scene {
     /// Waits until the server has accepted one connection more.
     fn wait_for_connection(&self, before: u64) {
         let until = Instant::now() + PATIENCE;
-        while self.sandbox.requests().connections == before {
+        while self.simulator.requests().connections == before {
             assert!(Instant::now() < until, "the client does not connect");
             thread::sleep(Duration::from_millis(2));
         }
@@ -296,7 +296,7 @@ impl Scene {
     /// If none comes in time.
     #[must_use]
     pub fn printed(&self, patience: Duration) -> Value {
-        let netns = self.sandbox.netns();
+        let netns = self.simulator.netns();
         let mut mine = None;
         let watch = self.watch.as_ref().expect("a monitor was started");
         watch.printed(patience, |line| {
@@ -316,7 +316,7 @@ impl Scene {
     #[must_use]
     pub fn finish(&mut self) -> Vec<Value> {
         let ended = self.end();
-        let netns = self.sandbox.netns();
+        let netns = self.simulator.netns();
         ended
             .json()
             .into_iter()

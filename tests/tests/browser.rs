@@ -10,7 +10,7 @@ use std::{
 
 use imdsmon::{
     report::model::Report,
-    sandbox::{ImdsConfig, Sandbox},
+    sandbox::{ImdsConfig, ImdsSimulator},
 };
 use serde_json::{Value, json};
 use tests::{
@@ -28,8 +28,8 @@ fn with_page(report: &Report, test: impl Fn(&Browser, &Path) + Send + Sync) {
     let file = directory.path().join("report.html");
     let (_, html) = FORMATS.iter().find(|(name, _)| *name == "html").unwrap();
     fs::write(&file, html(report)).unwrap();
-    let sandbox = Sandbox::start(ImdsConfig::default()).unwrap();
-    sandbox
+    let simulator = ImdsSimulator::start(ImdsConfig::default()).unwrap();
+    simulator
         .run(|| {
             if let Some(browser) = Browser::start() {
                 browser.open(&file);

@@ -4,7 +4,7 @@
 
 use std::process::{Command, Stdio};
 
-use imdsmon::sandbox::{ImdsConfig, PutMode, TokenMode};
+use imdsmon::sandbox::{HttpTokens, ImdsConfig, TokenRequestMode};
 use serde_json::Value;
 use tests::{Scene, skipped, watch::is_installed};
 
@@ -116,7 +116,7 @@ fn curl_behind_a_hop_limit_gives_up_on_the_token() {
         TOKEN=$(curl -s -m 0.3 -X PUT -H "X-aws-ec2-metadata-token-ttl-seconds: 60" http://169.254.169.254/latest/api/token)
         curl -s -H "X-aws-ec2-metadata-token: $TOKEN" http://169.254.169.254/latest/user-data"#;
     let config = ImdsConfig {
-        put: PutMode::HopLimit,
+        token_requests: TokenRequestMode::HopLimit,
         ..ImdsConfig::default()
     };
     let Some((_, calls)) = calls_of(config, "sh", &["-c", script]) else {
@@ -188,7 +188,7 @@ fn java_through_a_mapped_ipv6_socket() {
 #[test]
 fn tokenless_clients_are_refused_after_the_flip() {
     let config = ImdsConfig {
-        tokens: TokenMode::Required,
+        http_tokens: HttpTokens::Required,
         ..ImdsConfig::default()
     };
     let Some((_, calls)) = calls_of(config, "curl", &["-s", URL]) else {

@@ -257,7 +257,7 @@ fn a_full_disk_ends_the_recording_and_not_the_watch() {
         ended.err
     );
     assert!(ended.err.contains("is not complete"), "{}", ended.err);
-    let netns = scene.sandbox.netns();
+    let netns = scene.simulator.netns();
     let mine = ended
         .json()
         .into_iter()
@@ -310,7 +310,7 @@ fn without_a_snapshot_proc_alone_attributes() {
     let later = scene.wire(&patient);
     scene.start_monitor(&[]);
     let ended = watch.unwrap().interrupt();
-    let netns = scene.sandbox.netns();
+    let netns = scene.simulator.netns();
     let seen: Vec<_> = ended
         .json()
         .into_iter()

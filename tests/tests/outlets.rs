@@ -59,7 +59,7 @@ fn the_files_for_others_hold_what_was_called_and_no_token() {
     stage.call(4);
     // This process calls, too, with a token that is known here.
     let token = stage
-        .sandbox
+        .simulator
         .run(|| {
             let token = client::token(Endpoint::V4, 600).unwrap();
             let answer = client::get(Endpoint::V4, PATH, Some(&token)).unwrap();

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use imdsmon::sandbox::{ImdsConfig, PutMode};
+use imdsmon::sandbox::{ImdsConfig, TokenRequestMode};
 use serde_json::Value;
 use tests::{
     OwnClient, Scene, contract, own_client, program, repetitions, skipped, time, watch::signal_to,
@@ -115,7 +115,7 @@ fn with_v1_only_the_others_are_counted_and_not_shown() {
         shown.iter().all(|line| line["imds.version"] == "v1"),
         "{shown:#?}"
     );
-    let netns = scene.sandbox.netns();
+    let netns = scene.simulator.netns();
     assert_eq!(
         shown
             .iter()
@@ -133,7 +133,7 @@ fn the_report_counts_what_was_sent() {
     }
     let client = own_client("counter");
     let config = ImdsConfig {
-        put: PutMode::HopLimit,
+        token_requests: TokenRequestMode::HopLimit,
         ..ImdsConfig::default()
     };
     let (here, behind_a_hop) = (
@@ -180,7 +180,7 @@ fn every_line_has_the_documented_fields_and_no_others() {
         return;
     }
     let unanswered = Scene::without_monitor(ImdsConfig {
-        put: PutMode::HopLimit,
+        token_requests: TokenRequestMode::HopLimit,
         ..ImdsConfig::default()
     });
     let mut scene = Scene::new(ImdsConfig::default());
@@ -207,7 +207,7 @@ fn every_line_has_the_documented_fields_and_no_others() {
     }
     let _ = unanswered.wire(&["send", "--request", "put", "--timeout", "0.1"]);
     let half = scene.wire(&["send", "--raw", "GET / HTTP/1.1\\r\\n", "--exit-at-once"]);
-    let stages = [scene.sandbox.netns(), unanswered.sandbox.netns()];
+    let stages = [scene.simulator.netns(), unanswered.simulator.netns()];
     let mut seen = scene.end().json();
     seen.retain(|line| stages.iter().any(|&netns| line["linux.netns"] == netns));
     assert_eq!(seen.len(), 26, "{seen:#?}");

@@ -10,7 +10,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use imdsmon::sandbox::{ImdsConfig, TokenMode};
+use imdsmon::sandbox::{HttpTokens, ImdsConfig};
 use serde_json::Value;
 use tests::{
     prometheus::{Prometheus, answer, ask, free_address, get, is_installed, selectors},
@@ -53,7 +53,7 @@ fn a_real_prometheus_counts_what_was_called_and_its_alerts_fire() {
         return;
     }
     let required = ImdsConfig {
-        tokens: TokenMode::Required,
+        http_tokens: HttpTokens::Required,
         ..ImdsConfig::default()
     };
     let (Some(scraped), Some(holder), Some(refused)) = (

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use imdsmon::sandbox::{ImdsConfig, PutMode, TokenMode};
+use imdsmon::sandbox::{HttpTokens, ImdsConfig, TokenRequestMode};
 use tests::{Call, Scene, optional, play, repetitions, send, skipped};
 
 /// Far less than the silence after which a request is given up.
@@ -11,7 +11,7 @@ const PROMPTLY: Duration = Duration::from_secs(5);
 
 fn required() -> ImdsConfig {
     ImdsConfig {
-        tokens: TokenMode::Required,
+        http_tokens: HttpTokens::Required,
         ..optional()
     }
 }
@@ -113,7 +113,7 @@ fn a_token_request_with_a_chunked_body_and_expectations() {
 #[test]
 fn a_token_request_that_is_never_answered() {
     let config = ImdsConfig {
-        put: PutMode::HopLimit,
+        token_requests: TokenRequestMode::HopLimit,
         ..optional()
     };
     let args = ["send", "--request", "put", "--timeout", "0.2"];
@@ -123,7 +123,7 @@ fn a_token_request_that_is_never_answered() {
 #[test]
 fn a_token_request_that_is_refused() {
     let config = ImdsConfig {
-        put: PutMode::Forbidden,
+        token_requests: TokenRequestMode::Forbidden,
         ..optional()
     };
     play(
@@ -179,7 +179,7 @@ fn a_request_without_an_answer_is_told_when_its_client_is_gone() {
         return;
     }
     let config = ImdsConfig {
-        put: PutMode::HopLimit,
+        token_requests: TokenRequestMode::HopLimit,
         ..optional()
     };
     let mut scene = Scene::new(config);

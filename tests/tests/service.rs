@@ -56,7 +56,7 @@ fn a_service_that_is_killed_at_random_loses_nothing_it_acknowledged() {
     let most = (soak * 1000 / 3).min(60_000);
     let until = Instant::now() + Duration::from_secs(soak);
     let mut load = stage.load(u32::try_from(soak * 200).unwrap() + 400, 200);
-    let calls = || stage.sandbox.requests().tokenless;
+    let calls = || stage.simulator.requests().v1;
     let (mut surely, mut acknowledged, mut lives) = (0, 0, 0);
     while Instant::now() < until {
         let service = Service::start(stage.place(), PLAIN);

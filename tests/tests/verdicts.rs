@@ -10,7 +10,7 @@ use std::{
     process::Command,
 };
 
-use imdsmon::sandbox::{ImdsConfig, PutMode, TokenMode};
+use imdsmon::sandbox::{HttpTokens, ImdsConfig, TokenRequestMode};
 use tests::{Recorded, sdk, verdict::Calls};
 
 const URL: &str = "http://169.254.169.254/latest/meta-data/instance-id";
@@ -104,14 +104,14 @@ fn assert_fell_back(calls: &Calls, status: Option<u64>) {
 
 fn required() -> ImdsConfig {
     ImdsConfig {
-        tokens: TokenMode::Required,
+        http_tokens: HttpTokens::Required,
         ..ImdsConfig::default()
     }
 }
 
 fn hop_limit_1() -> ImdsConfig {
     ImdsConfig {
-        put: PutMode::HopLimit,
+        token_requests: TokenRequestMode::HopLimit,
         ..ImdsConfig::default()
     }
 }
@@ -214,7 +214,7 @@ fn current_sdk_for_ruby_behind_hop_limit_1_falls_back() {
 #[test]
 fn what_is_refused_its_token_is_not_told_to_raise_the_hop_limit() {
     let config = ImdsConfig {
-        put: PutMode::Forbidden,
+        token_requests: TokenRequestMode::Forbidden,
         ..ImdsConfig::default()
     };
     let client = Client::botocore("botocore-new");

@@ -162,7 +162,7 @@ fn neighbours_of_imds_are_not_imds() {
     }
     let mut scene = Scene::new(optional());
     let mut neighbours = vec!["169.254.169.253", "169.254.168.254", "168.254.169.254"];
-    if scene.sandbox.has_ipv6() {
+    if scene.simulator.has_ipv6() {
         // Each differs from the address of IMDS in another of its 32-bit words.
         neighbours.extend([
             "fd00:ec2::1:254",
@@ -172,7 +172,7 @@ fn neighbours_of_imds_are_not_imds() {
         ]);
     }
     for address in neighbours {
-        tests::neighbour::serve(&scene.sandbox, address.parse().unwrap());
+        tests::neighbour::serve(&scene.simulator, address.parse().unwrap());
         let sockets: &[_] = if address.contains(':') {
             &["ipv6"]
         } else {
@@ -234,7 +234,7 @@ fn a_connection_that_was_open_before_the_monitor() {
             let seen: Vec<_> = ended
                 .json()
                 .into_iter()
-                .filter(|l| l["linux.netns"] == scene.sandbox.netns())
+                .filter(|l| l["linux.netns"] == scene.simulator.netns())
                 .collect();
             assert_eq!(seen.len(), 1, "{ended:?}");
             assert_eq!(seen[0]["process.pid"], who.pid);
@@ -257,8 +257,8 @@ fn two_network_namespaces_are_told_apart() {
     );
     let seen = here.end().json();
     let by = |pid: u32| seen.iter().find(|l| l["process.pid"] == pid).unwrap();
-    assert_eq!(by(one.pid)["linux.netns"], here.sandbox.netns());
-    assert_eq!(by(other.pid)["linux.netns"], there.sandbox.netns());
+    assert_eq!(by(one.pid)["linux.netns"], here.simulator.netns());
+    assert_eq!(by(other.pid)["linux.netns"], there.simulator.netns());
 }
 
 #[test]

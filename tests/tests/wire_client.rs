@@ -1,4 +1,4 @@
-//! The wire client, each of its ways tried against the sandbox: what it says it got is what
+//! The wire client, each of its ways tried against the simulator: what it says it got is what
 //! the server says it saw. Only then can it bear witness against the monitor.
 
 #![expect(
@@ -13,23 +13,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use imdsmon::sandbox::{FastOpen, ImdsConfig, PutMode, Requests, Sandbox};
+use imdsmon::sandbox::{FastOpen, ImdsConfig, ImdsSimulator, RequestCounts, TokenRequestMode};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_wire-client");
 
-fn sandbox(config: ImdsConfig) -> Option<Sandbox> {
+fn simulator(config: ImdsConfig) -> Option<ImdsSimulator> {
     // SAFETY: a call without arguments or effects.
     if unsafe { libc::geteuid() } != 0 {
         println!("SKIPPED: needs root");
         return None;
     }
-    Some(Sandbox::start(config).expect("a sandbox"))
+    Some(ImdsSimulator::start(config).expect("a simulator"))
 }
 
 /// Runs one command line, words separated by spaces; returns the lines after `pid`.
-fn run(sandbox: &Sandbox, line: &str) -> Vec<String> {
+fn run(simulator: &ImdsSimulator, line: &str) -> Vec<String> {
     let mut command = Command::new(PROGRAM);
-    let output = sandbox
+    let output = simulator
         .enter(command.args(line.split(' ')))
         .stdin(Stdio::null())
         .output()
@@ -44,17 +44,17 @@ fn run(sandbox: &Sandbox, line: &str) -> Vec<String> {
 }
 
 /// As [`run`], without the lines that name a sender.
-fn answers(sandbox: &Sandbox, line: &str) -> Vec<String> {
-    let mut lines = run(sandbox, line);
+fn answers(simulator: &ImdsSimulator, line: &str) -> Vec<String> {
+    let mut lines = run(simulator, line);
     lines.retain(|line| !line.starts_with("sender "));
     lines
 }
 
 /// What the server saw of one command line.
-fn seen(config: &ImdsConfig, line: &str) -> Option<(Vec<String>, Requests)> {
-    let sandbox = sandbox(config.clone())?;
-    let answers = answers(&sandbox, line);
-    Some((answers, sandbox.requests()))
+fn seen(config: &ImdsConfig, line: &str) -> Option<(Vec<String>, RequestCounts)> {
+    let simulator = simulator(config.clone())?;
+    let answers = answers(&simulator, line);
+    Some((answers, simulator.requests()))
 }
 
 const HOWS: &[&str] = &[
@@ -77,12 +77,12 @@ const HOWS: &[&str] = &[
 
 #[test]
 fn every_way_arrives_over_every_socket_from_every_sender() {
-    let Some(sandbox) = sandbox(ImdsConfig::default()) else {
+    let Some(simulator) = simulator(ImdsConfig::default()) else {
         return;
     };
     for how in HOWS {
         for socket in ["ipv4", "ipv6", "mapped", "mptcp"] {
-            if socket == "ipv6" && !sandbox.has_ipv6() {
+            if socket == "ipv6" && !simulator.has_ipv6() {
                 println!("SKIPPED: no IPv6 here");
                 continue;
             }
@@ -90,16 +90,16 @@ fn every_way_arrives_over_every_socket_from_every_sender() {
                 continue; // MPTCP has neither the socket options nor the flag on every kernel.
             }
             for by in ["caller", "thread", "fork", "exec", "pass-fd"] {
-                let before = sandbox.requests();
+                let before = simulator.requests();
                 let line = format!(
                     "send --how {how} --socket {socket} --by {by} --request v1,v2,not-found"
                 );
-                let mut lines = answers(&sandbox, &line);
+                let mut lines = answers(&simulator, &line);
                 lines.retain(|line| !line.starts_with("fast-open"));
                 assert_eq!(lines, ["200", "200", "404"], "{line}");
-                let after = sandbox.requests();
-                assert_eq!(after.tokenless - before.tokenless, 2, "{line}");
-                assert_eq!(after.with_token - before.with_token, 1, "{line}");
+                let after = simulator.requests();
+                assert_eq!(after.v1 - before.v1, 2, "{line}");
+                assert_eq!(after.v2 - before.v2, 1, "{line}");
                 assert_eq!(after.token_requests - before.token_requests, 1, "{line}");
                 assert_eq!(after.malformed, 0, "{line}");
             }
@@ -151,9 +151,9 @@ fn every_request_is_what_its_name_says() {
         };
         assert_eq!(lines, expected, "{line}");
         let got = (
-            seen.tokenless,
-            seen.with_token,
-            seen.empty_token,
+            seen.v1,
+            seen.v2,
+            seen.v2_empty_token,
             seen.token_requests,
             seen.malformed,
         );
@@ -202,7 +202,7 @@ fn a_request_rides_in_the_syn() {
             };
             assert_eq!(lines, [says, "200"], "{line} {fast_open:?}");
             assert_eq!(
-                (seen.fast_open, seen.tokenless),
+                (seen.fast_open, seen.v1),
                 (rides.into(), 1),
                 "{line} {fast_open:?}"
             );
@@ -212,7 +212,7 @@ fn a_request_rides_in_the_syn() {
 
 #[test]
 fn the_sender_is_who_it_should_be() {
-    let Some(sandbox) = sandbox(ImdsConfig::default()) else {
+    let Some(simulator) = simulator(ImdsConfig::default()) else {
         return;
     };
     for (by, same_process) in [
@@ -222,7 +222,7 @@ fn the_sender_is_who_it_should_be() {
         ("caller", None),
     ] {
         let mut command = Command::new(PROGRAM);
-        let output = sandbox
+        let output = simulator
             .enter(command.args(["send", "--request", "v1", "--by", by]))
             .output()
             .expect("runs");
@@ -238,14 +238,17 @@ fn the_sender_is_who_it_should_be() {
 
 #[test]
 fn names_and_arguments_may_be_any_bytes() {
-    let Some(sandbox) = sandbox(ImdsConfig::default()) else {
+    let Some(simulator) = simulator(ImdsConfig::default()) else {
         return;
     };
-    let lines = run(&sandbox, r"send --request v1 --comm a\xff\xfeb --argv-junk");
+    let lines = run(
+        &simulator,
+        r"send --request v1 --comm a\xff\xfeb --argv-junk",
+    );
     assert_eq!(lines, ["200"]);
 
     let mut command = Command::new(PROGRAM);
-    let mut child = sandbox
+    let mut child = simulator
         .enter(command.args([
             "send",
             "--request",
@@ -272,7 +275,7 @@ fn names_and_arguments_may_be_any_bytes() {
         "{}",
         argv.escape_ascii()
     );
-    assert_eq!(sandbox.requests().total, 1, "the second waits");
+    assert_eq!(simulator.requests().total, 1, "the second waits");
     child
         .stdin
         .take()
@@ -285,31 +288,31 @@ fn names_and_arguments_may_be_any_bytes() {
 
 #[test]
 fn silence_haste_and_patience() {
-    let Some(sandbox) = sandbox(ImdsConfig::default()) else {
+    let Some(simulator) = simulator(ImdsConfig::default()) else {
         return;
     };
-    assert!(run(&sandbox, "send --silent").is_empty());
-    assert_eq!(sandbox.requests().total, 0);
+    assert!(run(&simulator, "send --silent").is_empty());
+    assert_eq!(simulator.requests().total, 0);
 
-    assert!(run(&sandbox, "send --request v1 --exit-at-once").is_empty());
+    assert!(run(&simulator, "send --request v1 --exit-at-once").is_empty());
     let end = Instant::now() + Duration::from_secs(2);
-    while sandbox.requests().total == 0 && Instant::now() < end {
+    while simulator.requests().total == 0 && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(1));
     }
-    assert_eq!(sandbox.requests().tokenless, 1);
+    assert_eq!(simulator.requests().v1, 1);
 
     let began = Instant::now();
     assert_eq!(
         run(
-            &sandbox,
+            &simulator,
             "send --request v1 --hold-before 0.2 --hold-after 0.3"
         ),
         ["200"]
     );
     assert!(began.elapsed() >= Duration::from_millis(500));
 
-    let Some(silent) = self::sandbox(ImdsConfig {
-        put: PutMode::HopLimit,
+    let Some(silent) = self::simulator(ImdsConfig {
+        token_requests: TokenRequestMode::HopLimit,
         ..ImdsConfig::default()
     }) else {
         return;
@@ -320,20 +323,20 @@ fn silence_haste_and_patience() {
 
 #[test]
 fn other_ports_addresses_and_protocols_are_not_imds() {
-    let Some(sandbox) = sandbox(ImdsConfig::default()) else {
+    let Some(simulator) = simulator(ImdsConfig::default()) else {
         return;
     };
-    assert_eq!(run(&sandbox, "send --request v1 --port 8080"), ["200"]);
+    assert_eq!(run(&simulator, "send --request v1 --port 8080"), ["200"]);
     assert_eq!(
-        run(&sandbox, "send --request v1 --address 127.0.0.1"),
+        run(&simulator, "send --request v1 --address 127.0.0.1"),
         ["200"]
     );
-    assert_eq!(run(&sandbox, "udp --count 1"), ["sent"]);
+    assert_eq!(run(&simulator, "udp --count 1"), ["sent"]);
     assert_eq!(
-        sandbox.requests(),
-        Requests {
+        simulator.requests(),
+        RequestCounts {
             elsewhere: 2,
-            ..Requests::default()
+            ..RequestCounts::default()
         }
     );
 }
@@ -348,7 +351,7 @@ fn options_and_a_half_close_do_not_keep_a_request_from_arriving() {
         let Some((lines, seen)) = seen(&ImdsConfig::default(), line) else {
             return;
         };
-        assert_eq!((lines, seen.tokenless), (vec!["200".into()], 1), "{line}");
+        assert_eq!((lines, seen.v1), (vec!["200".into()], 1), "{line}");
     }
 }
 
@@ -378,7 +381,7 @@ fn load_is_counted_on_both_ends() {
 }
 
 #[test]
-fn outside_a_sandbox_it_sends_nothing() {
+fn outside_the_simulator_it_sends_nothing() {
     for line in [
         "send --request v1",
         "send --address 127.0.0.1 --request v1",
@@ -392,6 +395,9 @@ fn outside_a_sandbox_it_sends_nothing() {
         assert!(!output.status.success(), "{line}");
         assert!(output.stdout.is_empty(), "{line}");
         let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(errors.contains("not inside a sandbox"), "{line}: {errors}");
+        assert!(
+            errors.contains("not inside the IMDS simulator"),
+            "{line}: {errors}"
+        );
     }
 }

@@ -202,18 +202,18 @@ mod tests {
 
     #[test]
     fn a_connection_that_is_already_open_is_found_in_its_namespace() {
-        use crate::sandbox::{IMDS_V4, ImdsConfig, Sandbox, SandboxError, client};
-        let sandbox = match Sandbox::start(ImdsConfig::default()) {
-            Err(SandboxError::Privilege(_)) => return eprintln!("SKIPPED: needs root"),
-            sandbox => sandbox.unwrap(),
+        use crate::sandbox::{IMDS_V4, ImdsConfig, ImdsSimulator, SimulatorError, client};
+        let simulator = match ImdsSimulator::start(ImdsConfig::default()) {
+            Err(SimulatorError::Privilege(_)) => return eprintln!("SKIPPED: needs root"),
+            simulator => simulator.unwrap(),
         };
-        let _open = sandbox
-            .run(|| client::Connection::open(IMDS_V4, client::TIMEOUT))
+        let _open = simulator
+            .run(|| client::ImdsConnection::open(IMDS_V4, client::TIMEOUT))
             .unwrap()
             .unwrap();
         // A namespace is found by the processes in it; this one has only a thread there.
         let mut inside = std::process::Command::new("sleep");
-        let mut inside = sandbox.enter(inside.arg("10")).spawn().unwrap();
+        let mut inside = simulator.enter(inside.arg("10")).spawn().unwrap();
         let own: Vec<_> = find()
             .into_iter()
             .filter(|h| h.pid == std::process::id())

@@ -1,6 +1,6 @@
 //! `imdsmon sandbox-client`, hidden: the client that the demo and the self-test always have.
 //!
-//! It calls the simulated IMDS of a sandbox, and refuses to send anything outside of one.
+//! It calls the simulated IMDS of `sandbox::ImdsSimulator` and refuses to send anything outside it.
 
 use std::process::ExitCode;
 
@@ -8,7 +8,7 @@ use anyhow::Context as _;
 
 use crate::{capture::event::Endpoint, sandbox::client};
 
-/// Call the simulated metadata service; works inside a sandbox only.
+/// Call the simulated metadata service; works inside the IMDS simulator only.
 #[derive(clap::Args)]
 pub struct Args {
     /// Fetch a token first and send it along

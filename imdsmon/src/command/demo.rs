@@ -28,7 +28,7 @@ use crate::{
     monitor::{Monitor, Sink},
     pipeline::Attributed,
     report::model::Instance,
-    sandbox::{ImdsConfig, PutMode, Sandbox, TokenMode},
+    sandbox::{HttpTokens, ImdsConfig, ImdsSimulator, TokenRequestMode},
 };
 
 /// Show imdsmon at work, with real clients and a simulated metadata service.
@@ -54,12 +54,6 @@ pub struct Args {
 
     #[command(flatten)]
     format: Format,
-}
-
-#[derive(clap::ValueEnum, Clone, Copy)]
-enum HttpTokens {
-    Optional,
-    Required,
 }
 
 /// How long one client may take.
@@ -104,22 +98,19 @@ async fn demo(args: &Args) -> anyhow::Result<ExitCode> {
     let interrupted = stop(None)?;
     let knowledge = Rc::new(Knowledge::builtin());
     let mut monitor = Monitor::start(Options::default(), Path::new("/"), Rc::clone(&knowledge))?;
-    let sandbox = Sandbox::start(ImdsConfig {
-        tokens: match args.http_tokens {
-            HttpTokens::Optional => TokenMode::Optional,
-            HttpTokens::Required => TokenMode::Required,
-        },
-        put: if args.hop_limit == 1 {
-            PutMode::HopLimit
+    let simulator = ImdsSimulator::start(ImdsConfig {
+        http_tokens: args.http_tokens,
+        token_requests: if args.hop_limit == 1 {
+            TokenRequestMode::HopLimit
         } else {
-            PutMode::Answer
+            TokenRequestMode::Issue
         },
         ..ImdsConfig::default()
     })?;
     let scratch = Scratch::new().context("cannot make a temporary directory")?;
-    let clients = clients(&sandbox, &scratch)?;
+    let clients = clients(&simulator, &scratch)?;
     announce(&clients)?;
-    let netns = sandbox.netns();
+    let netns = simulator.netns();
     let mut output = Demo {
         netns,
         output: Output::new(args.format, Instance::default(), knowledge)?,
@@ -130,7 +121,7 @@ async fn demo(args: &Args) -> anyhow::Result<ExitCode> {
         let enough = Arc::clone(&enough);
         move || {
             for client in clients {
-                client.run(&sandbox, &enough);
+                client.run(&simulator, &enough);
             }
             // Nobody waits for this if the demo was interrupted.
             let _ = done.send(());
@@ -159,7 +150,7 @@ struct Client {
 }
 
 /// The built-in clients, and those that are installed.
-fn clients(sandbox: &Sandbox, scratch: &Scratch) -> io::Result<Vec<Client>> {
+fn clients(simulator: &ImdsSimulator, scratch: &Scratch) -> io::Result<Vec<Client>> {
     let mut clients = Vec::new();
     let mut add = |name, program: &str, args: &[&str]| {
         if program.starts_with('/') || is_installed(program) {
@@ -182,7 +173,7 @@ fn clients(sandbox: &Sandbox, scratch: &Scratch) -> io::Result<Vec<Client>> {
         &["sandbox-client", "/latest/meta-data/placement/region"],
     );
     add("built in, with token", own, &["sandbox-client", "--token"]);
-    if sandbox.has_ipv6() {
+    if simulator.has_ipv6() {
         add(
             "built in, with token, IPv6",
             own,
@@ -250,11 +241,11 @@ fn announce(clients: &[Client]) -> io::Result<()> {
 }
 
 impl Client {
-    fn run(mut self, sandbox: &Sandbox, enough: &AtomicBool) {
+    fn run(mut self, simulator: &ImdsSimulator, enough: &AtomicBool) {
         if enough.load(Ordering::Relaxed) {
             return;
         }
-        let command = sandbox.enter(&mut self.command);
+        let command = simulator.enter(&mut self.command);
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -282,7 +273,7 @@ fn wait(child: &mut Child, until: Instant, enough: &AtomicBool) {
     }
 }
 
-/// Shows what happens in the sandbox, and not what else this host does meanwhile.
+/// Shows only what happens inside the simulator, not the other IMDS calls of this host.
 struct Demo {
     netns: u32,
     output: Output,

@@ -7,7 +7,7 @@
 //! opens therefore passes [`ensure_inside`] first, which sends nothing and asks the kernel two
 //! things:
 //!
-//! 1. Is the sandbox's marker there? The server of a [`Sandbox`](super::Sandbox) holds an
+//! 1. Is the sandbox's marker there? The server of a [`ImdsSimulator`](super::ImdsSimulator) holds an
 //!    abstract Unix socket, and abstract names exist per network namespace: no other namespace
 //!    has it, whatever its addresses or routes are.
 //! 2. Is the address to call one of this namespace's own? A socket binds only to own addresses
@@ -45,7 +45,7 @@ const TCPI_OPT_SYN_DATA: u8 = 32;
 pub enum ClientError {
     /// See the module's text; nothing was sent.
     #[error(
-        "refused to call {0} because this process is not inside a sandbox: start it with Sandbox::enter"
+        "cannot call {0}: this process is not inside the IMDS simulator; start it with ImdsSimulator::enter"
     )]
     Outside(SocketAddr),
     /// The connection failed, or was closed before the answer was complete.
@@ -74,7 +74,7 @@ impl From<io::Error> for ClientError {
 
 /// An answer; interim ones (`100 Continue`) are not shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct HttpResponse {
     /// Status code.
     pub status: u16,
     /// Names and values, in order, as they came.
@@ -83,7 +83,7 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
-impl Answer {
+impl HttpResponse {
     /// Value of the first header with this name, in any case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -114,13 +114,17 @@ pub fn ensure_inside(address: SocketAddr) -> Result<(), ClientError> {
 }
 
 /// `GET path` on a connection of its own, with a token or without; at most [`TIMEOUT`].
-pub fn get(endpoint: Endpoint, path: &str, token: Option<&str>) -> Result<Answer, ClientError> {
-    Connection::open(address(endpoint), TIMEOUT)?.get(path, token)
+pub fn get(
+    endpoint: Endpoint,
+    path: &str,
+    token: Option<&str>,
+) -> Result<HttpResponse, ClientError> {
+    ImdsConnection::open(address(endpoint), TIMEOUT)?.get(path, token)
 }
 
 /// Fetches a token that lives `ttl` seconds, on a connection of its own; at most [`TIMEOUT`].
 pub fn token(endpoint: Endpoint, ttl: u32) -> Result<String, ClientError> {
-    Connection::open(address(endpoint), TIMEOUT)?.token(ttl)
+    ImdsConnection::open(address(endpoint), TIMEOUT)?.token(ttl)
 }
 
 /// Where an endpoint listens.
@@ -134,12 +138,12 @@ pub fn address(endpoint: Endpoint) -> SocketAddr {
 
 /// One connection, for any number of requests.
 #[derive(Debug)]
-pub struct Connection {
+pub struct ImdsConnection {
     stream: TcpStream,
-    answers: Answers,
+    responses: ResponseReader,
 }
 
-impl Connection {
+impl ImdsConnection {
     /// Connects from inside a sandbox; `timeout` is for this and for each later read or write.
     pub fn open(address: SocketAddr, timeout: Duration) -> Result<Self, ClientError> {
         ensure_inside(address)?;
@@ -149,19 +153,19 @@ impl Connection {
         stream.set_write_timeout(Some(timeout))?;
         Ok(Self {
             stream,
-            answers: Answers::default(),
+            responses: ResponseReader::default(),
         })
     }
 
     /// `GET path`, with a token or without.
-    pub fn get(&mut self, path: &str, token: Option<&str>) -> Result<Answer, ClientError> {
+    pub fn get(&mut self, path: &str, token: Option<&str>) -> Result<HttpResponse, ClientError> {
         let token = token.map_or_else(String::new, |token| {
             format!("X-aws-ec2-metadata-token: {token}\r\n")
         });
         self.send(
             format!("GET {path} HTTP/1.1\r\nHost: 169.254.169.254\r\n{token}\r\n").as_bytes(),
         )?;
-        self.answer(false)
+        self.read_response(false)
     }
 
     /// Fetches a token that lives `ttl` seconds.
@@ -171,7 +175,7 @@ impl Connection {
              X-aws-ec2-metadata-token-ttl-seconds: {ttl}\r\nContent-Length: 0\r\n\r\n"
         );
         self.send(request.as_bytes())?;
-        match self.answer(false)? {
+        match self.read_response(false)? {
             answer if answer.status == 200 => Ok(answer.text()),
             answer => Err(ClientError::NoToken(answer.status)),
         }
@@ -183,20 +187,24 @@ impl Connection {
     }
 
     /// Reads the next answer; one to a `HEAD` request has no body.
-    pub fn answer(&mut self, to_head: bool) -> Result<Answer, ClientError> {
-        self.answers.next(&mut self.stream, to_head)
+    pub fn read_response(&mut self, to_head: bool) -> Result<HttpResponse, ClientError> {
+        self.responses.next(&mut self.stream, to_head)
     }
 }
 
 /// Cuts what a server sends into answers.
 #[derive(Clone, Debug, Default)]
-pub struct Answers {
+pub struct ResponseReader {
     buffer: Vec<u8>,
 }
 
-impl Answers {
+impl ResponseReader {
     /// Reads the next answer from `stream`; one to a `HEAD` request has no body.
-    pub fn next(&mut self, stream: &mut impl Read, to_head: bool) -> Result<Answer, ClientError> {
+    pub fn next(
+        &mut self,
+        stream: &mut impl Read,
+        to_head: bool,
+    ) -> Result<HttpResponse, ClientError> {
         loop {
             if let Some(answer) = self.take(to_head)? {
                 if answer.status >= 200 {
@@ -217,7 +225,7 @@ impl Answers {
         }
     }
 
-    fn take(&mut self, to_head: bool) -> Result<Option<Answer>, ClientError> {
+    fn take(&mut self, to_head: bool) -> Result<Option<HttpResponse>, ClientError> {
         let Some(end) = self.buffer.windows(4).position(|four| four == b"\r\n\r\n") else {
             return Ok(None);
         };
@@ -233,7 +241,7 @@ impl Answers {
             .filter_map(|line| line.split_once(':'))
             .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
             .collect();
-        let mut answer = Answer {
+        let mut answer = HttpResponse {
             status,
             headers,
             body: Vec::new(),

@@ -1,21 +1,22 @@
 //! How the simulated IMDS behaves: the settings of a real instance, and what goes wrong.
 
-/// Whether a request needs a token: `HttpTokens` of the instance.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TokenMode {
-    /// Tokenless requests are answered (`optional`).
+/// `HttpTokens` of the simulated instance.
+// Also a command-line value: the first lines of the variants' documentation are help texts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum HttpTokens {
+    /// IMDSv1 and IMDSv2 requests succeed
     #[default]
     Optional,
-    /// Tokenless requests are answered 401 (`required`).
+    /// IMDSv1 requests are rejected (401)
     Required,
 }
 
 /// What a client that asks for a token gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PutMode {
+pub enum TokenRequestMode {
     /// A token.
     #[default]
-    Answer,
+    Issue,
     /// Nothing, for good, on a connection that stays open: what a container behind a bridge
     /// sees at `HttpPutResponseHopLimit` 1.
     HopLimit,
@@ -55,9 +56,9 @@ impl FastOpen {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImdsConfig {
     /// Are tokens needed?
-    pub tokens: TokenMode,
+    pub http_tokens: HttpTokens,
     /// Does a token request work?
-    pub put: PutMode,
+    pub token_requests: TokenRequestMode,
     /// Close the connection after each answer, and say so in `Connection: close`.
     pub close: bool,
     /// Value of the `Server` header; real IMDS says `EC2ws`. Control characters are left out.
@@ -69,8 +70,8 @@ pub struct ImdsConfig {
 impl Default for ImdsConfig {
     fn default() -> Self {
         Self {
-            tokens: TokenMode::default(),
-            put: PutMode::default(),
+            http_tokens: HttpTokens::default(),
+            token_requests: TokenRequestMode::default(),
             close: false,
             server: "EC2ws".to_owned(),
             fast_open: FastOpen::default(),

@@ -2,24 +2,25 @@
 //!
 //! The demo, the self-test, the end-to-end tests and the benchmarks need an IMDS to call, and
 //! the real one must never be it: on a cloud host `169.254.169.254` hands out credentials and
-//! counts every call in the owner's metrics. A [`Sandbox`] is a network of its own. One thread
+//! counts every call in the owner's metrics. A [`ImdsSimulator`] is a network of its own. One thread
 //! unshares its network namespace, gives `lo` both IMDS addresses and serves a small IMDS on
 //! them. Nothing in it has a way out, and it needs no program of the host: netlink sets it up,
 //! so a static binary in an empty initramfs can use it.
 //!
-//! Callers reach it from inside: [`Sandbox::enter`] moves a child process in, [`Sandbox::run`]
+//! Callers reach it from inside: [`ImdsSimulator::enter`] moves a child process in, [`ImdsSimulator::run`]
 //! a closure. [`client`] is a small IMDS client that refuses to send anywhere else.
 //!
 //! The simulation is independent of [`crate::http`] on purpose. What it counts
-//! ([`Sandbox::requests`]) is the other opinion that the monitor's own count is held against.
+//! ([`ImdsSimulator::requests`]) is the other opinion that the monitor's own count is held against.
 //!
 //! It leaves to others: real packet loss (a hop limit is acted out by silence), link-local
 //! throttling, and everything that IMDS does to addresses other than its own.
 
-mod answer;
 pub mod client;
 mod config;
-mod count;
+mod counts;
+mod imds;
+mod metadata;
 mod namespace;
 mod netlink;
 mod reader;
@@ -28,7 +29,6 @@ mod server;
 #[cfg(test)]
 mod tests;
 mod token;
-mod tree;
 
 use std::{
     fmt, io,
@@ -43,10 +43,10 @@ use std::{
 };
 
 pub use self::{
-    config::{FastOpen, ImdsConfig, PutMode, TokenMode},
-    count::Requests,
+    config::{FastOpen, HttpTokens, ImdsConfig, TokenRequestMode},
+    counts::RequestCounts,
 };
-use self::{count::Counter, namespace::Namespace};
+use self::{counts::RequestCounter, namespace::NetworkNamespace};
 
 /// Where IMDS listens on IPv4: `169.254.169.254:80`.
 pub const IMDS_V4: SocketAddr = SocketAddr::new(
@@ -80,7 +80,7 @@ const THREAD: &str = "imds-sandbox";
 
 /// Why there is no sandbox, or why nobody can enter it.
 #[derive(Debug, thiserror::Error)]
-pub enum SandboxError {
+pub enum SimulatorError {
     /// `unshare` was refused.
     #[error(
         "a private network namespace needs CAP_SYS_ADMIN: run as root, in a container with --privileged or --network none"
@@ -123,7 +123,7 @@ pub enum SandboxError {
     /// `setns` failed.
     #[error("the sandbox cannot be entered ({0}): CAP_SYS_ADMIN is needed")]
     Enter(#[source] io::Error),
-    /// The closure given to [`Sandbox::run`] panicked.
+    /// The closure given to [`ImdsSimulator::run`] panicked.
     #[error("the task inside the sandbox panicked: {0}")]
     Panicked(String),
 }
@@ -132,42 +132,42 @@ pub enum SandboxError {
 ///
 /// Dropping it stops the server and its thread. The namespace itself goes when the last
 /// process that entered it has left.
-pub struct Sandbox {
-    namespace: Namespace,
+pub struct ImdsSimulator {
+    namespace: NetworkNamespace,
     has_ipv6: bool,
     has_fast_open: bool,
-    counter: Arc<Counter>,
+    counter: Arc<RequestCounter>,
     stop: UnixStream,
     server: Option<thread::JoinHandle<()>>,
 }
 
-impl Sandbox {
+impl ImdsSimulator {
     /// Makes the namespace and starts the server; when it returns, IMDS answers.
-    pub fn start(config: ImdsConfig) -> Result<Self, SandboxError> {
-        let (stop, stopped) = UnixStream::pair().map_err(SandboxError::Thread)?;
-        let counter = Arc::new(Counter::default());
+    pub fn start(config: ImdsConfig) -> Result<Self, SimulatorError> {
+        let (stop, stopped) = UnixStream::pair().map_err(SimulatorError::Thread)?;
+        let counter = Arc::new(RequestCounter::default());
         let (report, ready) = mpsc::sync_channel(1);
         let server = thread::Builder::new()
             .name(THREAD.to_owned())
             .spawn({
                 let counter = Arc::clone(&counter);
                 move || match server::Server::set_up(config, counter) {
-                    Ok((server, facts)) => {
-                        if report.send(Ok(facts)).is_ok() {
+                    Ok((server, info)) => {
+                        if report.send(Ok(info)).is_ok() {
                             server.serve_until(stopped);
                         }
                     }
                     Err(error) => drop(report.send(Err(error))),
                 }
             })
-            .map_err(SandboxError::Thread)?;
-        let facts = ready.recv().unwrap_or_else(|_closed| {
-            Err(SandboxError::Panicked(
+            .map_err(SimulatorError::Thread)?;
+        let info = ready.recv().unwrap_or_else(|_closed| {
+            Err(SimulatorError::Panicked(
                 "it ended before it began".to_owned(),
             ))
         });
-        match facts {
-            Ok(server::Facts {
+        match info {
+            Ok(server::ServerInfo {
                 namespace,
                 has_ipv6,
                 has_fast_open,
@@ -208,7 +208,7 @@ impl Sandbox {
     /// What the server itself has seen so far. A request is counted before its answer is
     /// written: whoever holds an answer finds it counted.
     #[must_use]
-    pub fn requests(&self) -> Requests {
+    pub fn requests(&self) -> RequestCounts {
         self.counter.snapshot()
     }
 
@@ -225,36 +225,36 @@ impl Sandbox {
     /// Runs `task` on a new thread inside the sandbox and returns its value.
     ///
     /// Threads that `task` starts are inside too. A panic of `task` becomes
-    /// [`SandboxError::Panicked`].
-    pub fn run<T: Send>(&self, task: impl FnOnce() -> T + Send) -> Result<T, SandboxError> {
+    /// [`SimulatorError::Panicked`].
+    pub fn run<T: Send>(&self, task: impl FnOnce() -> T + Send) -> Result<T, SimulatorError> {
         thread::scope(|scope| {
             let inside = thread::Builder::new()
                 .name(THREAD.to_owned())
                 .spawn_scoped(scope, || {
-                    self.namespace.join().map_err(SandboxError::Enter)?;
+                    self.namespace.join().map_err(SimulatorError::Enter)?;
                     Ok(task())
                 })
-                .map_err(SandboxError::Thread)?;
+                .map_err(SimulatorError::Thread)?;
             inside.join().unwrap_or_else(|panic| {
                 let words = panic
                     .downcast_ref::<&str>()
                     .copied()
                     .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
                     .unwrap_or("it did not say why");
-                Err(SandboxError::Panicked(words.to_owned()))
+                Err(SimulatorError::Panicked(words.to_owned()))
             })
         })
     }
 }
 
-impl Sandbox {
+impl ImdsSimulator {
     /// Starts a thread that lives inside the sandbox for as long as `task` runs. When this
     /// returns, it is inside: from then on it needs no privilege to be there.
-    pub fn inhabit(
+    pub fn spawn_inside(
         &self,
         name: &str,
         task: impl FnOnce() + Send + 'static,
-    ) -> Result<thread::JoinHandle<()>, SandboxError> {
+    ) -> Result<thread::JoinHandle<()>, SimulatorError> {
         let namespace = self.namespace.clone();
         let (report, arrived) = mpsc::sync_channel(1);
         let inhabitant = thread::Builder::new()
@@ -266,32 +266,32 @@ impl Sandbox {
                     task();
                 }
             })
-            .map_err(SandboxError::Thread)?;
+            .map_err(SimulatorError::Thread)?;
         match arrived.recv() {
             Ok(Ok(())) => Ok(inhabitant),
-            Ok(Err(error)) => Err(SandboxError::Enter(error)),
-            Err(_) => Err(SandboxError::Panicked("it ended before it began".into())),
+            Ok(Err(error)) => Err(SimulatorError::Enter(error)),
+            Err(_) => Err(SimulatorError::Panicked("it ended before it began".into())),
         }
     }
 }
 
-impl AsFd for Sandbox {
+impl AsFd for ImdsSimulator {
     /// The network namespace, for `setns(2)` or to move a link into it.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.namespace.as_fd()
     }
 }
 
-impl fmt::Debug for Sandbox {
+impl fmt::Debug for ImdsSimulator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sandbox")
+        f.debug_struct("ImdsSimulator")
             .field("netns", &self.netns())
             .field("fd", &self.as_fd().as_raw_fd())
             .finish_non_exhaustive()
     }
 }
 
-impl Drop for Sandbox {
+impl Drop for ImdsSimulator {
     fn drop(&mut self) {
         // Shut down, not closed: a forked child may hold a copy of this end.
         // Both fail only if the thread is gone already, which is what is wanted.

@@ -14,11 +14,11 @@ use std::{
     sync::Arc,
 };
 
-use super::SandboxError;
+use super::SimulatorError;
 
 /// A network namespace, kept alive by its descriptor.
 #[derive(Clone)]
-pub(super) struct Namespace {
+pub(super) struct NetworkNamespace {
     file: Arc<OwnedFd>,
     inode: u32,
     /// The whole process is in it already.
@@ -31,10 +31,10 @@ const OWN: &str = "/proc/thread-self/ns/net";
 /// The calling thread's links: two lines of headings, then one line for each.
 const LINKS: &str = "/proc/thread-self/net/dev";
 
-impl Namespace {
+impl NetworkNamespace {
     /// Moves the calling thread, and it alone, to a new network namespace; stays where it is if
     /// it may not, and is in a private one already.
-    pub(super) fn unshare() -> Result<Self, SandboxError> {
+    pub(super) fn unshare() -> Result<Self, SimulatorError> {
         // SAFETY: no memory is involved; only this thread's namespace changes.
         if unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0 {
             return Self::current(false);
@@ -42,19 +42,19 @@ impl Namespace {
         let error = io::Error::last_os_error();
         match error.raw_os_error() {
             Some(libc::EPERM) if is_private() => Self::current(true),
-            Some(libc::EPERM) => Err(SandboxError::Privilege(error)),
-            Some(libc::EINVAL | libc::ENOSYS) => Err(SandboxError::Unsupported(error)),
-            Some(libc::ENOSPC | libc::EUSERS) => Err(SandboxError::Limit(error)),
-            _ => Err(SandboxError::Namespace(error)),
+            Some(libc::EPERM) => Err(SimulatorError::Privilege(error)),
+            Some(libc::EINVAL | libc::ENOSYS) => Err(SimulatorError::Unsupported(error)),
+            Some(libc::ENOSPC | libc::EUSERS) => Err(SimulatorError::Limit(error)),
+            _ => Err(SimulatorError::Namespace(error)),
         }
     }
 
-    fn current(inherited: bool) -> Result<Self, SandboxError> {
-        let file = File::open(OWN).map_err(SandboxError::Proc)?;
-        let inode = file.metadata().map_err(SandboxError::Proc)?.ino();
+    fn current(inherited: bool) -> Result<Self, SimulatorError> {
+        let file = File::open(OWN).map_err(SimulatorError::Proc)?;
+        let inode = file.metadata().map_err(SimulatorError::Proc)?.ino();
         // Inode numbers of namespaces are 32 bits wide (`ns_common.inum`).
         let inode =
-            u32::try_from(inode).map_err(|wide| SandboxError::Proc(io::Error::other(wide)))?;
+            u32::try_from(inode).map_err(|wide| SimulatorError::Proc(io::Error::other(wide)))?;
         Ok(Self {
             file: Arc::new(file.into()),
             inode,
@@ -80,7 +80,7 @@ impl Namespace {
     }
 }
 
-impl AsFd for Namespace {
+impl AsFd for NetworkNamespace {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }

@@ -2,7 +2,7 @@
 //!
 //! Keeps at most [`MAX_HEAD`] bytes and one read of a connection in memory; bodies are skipped.
 
-use super::request::{Framing, Head, Request, parse};
+use super::request::{BodyFraming, HttpRequest, RequestHead, parse};
 
 /// The longest request head, in bytes. More is answered 431.
 pub(super) const MAX_HEAD: usize = 8 * 1024;
@@ -18,18 +18,18 @@ const MAX_METHOD: usize = 16;
 
 /// What the bytes so far amount to.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum Progress {
     /// Nothing yet; feed more bytes.
     More,
     /// The client waits for `100 Continue`; send it and step again.
     Continue,
     /// A request.
-    Request(Request),
+    Request(HttpRequest),
     /// Not HTTP, or too large: answer with this status and close.
     Bad(u16),
 }
 
-/// What is left of the body of the request in `Reader::pending`.
+/// What is left of the body of the request in `RequestReader::pending`.
 enum Body {
     Sized(u64),
     ChunkSize,
@@ -40,18 +40,18 @@ enum Body {
 
 /// Reads the requests of one connection.
 #[derive(Default)]
-pub(super) struct Reader {
+pub(super) struct RequestReader {
     buffer: Vec<u8>,
     /// Bytes of `buffer` that are done with.
     used: usize,
     /// Bytes after `used` that hold no end of a head.
     searched: usize,
-    pending: Option<(Request, Body)>,
+    pending: Option<(HttpRequest, Body)>,
     /// Bytes of body still allowed for the pending request.
     allowance: u64,
 }
 
-impl Reader {
+impl RequestReader {
     /// Takes the next bytes of the connection.
     pub(super) fn feed(&mut self, bytes: &[u8]) {
         self.buffer.drain(..self.used);
@@ -59,7 +59,7 @@ impl Reader {
         self.buffer.extend_from_slice(bytes);
     }
 
-    pub(super) fn step(&mut self) -> Step {
+    pub(super) fn advance(&mut self) -> Progress {
         if self.pending.is_some() {
             return self.skip_body();
         }
@@ -70,39 +70,39 @@ impl Reader {
             .count();
         self.used += blank;
         if !looks_like_a_request(self.rest()) {
-            return Step::Bad(400);
+            return Progress::Bad(400);
         }
         let Some(end) = self.head_end() else {
             return if self.rest().len() > MAX_HEAD {
-                Step::Bad(431)
+                Progress::Bad(431)
             } else {
-                Step::More
+                Progress::More
             };
         };
         if end > MAX_HEAD {
-            return Step::Bad(431);
+            return Progress::Bad(431);
         }
         let head = &self.buffer[self.used..self.used + end];
         let parsed = parse(head);
         self.used += end;
         self.searched = 0;
-        let Some(Head {
+        let Some(RequestHead {
             request,
             body,
             expects,
         }) = parsed
         else {
-            return Step::Bad(400);
+            return Progress::Bad(400);
         };
         let body = match body {
-            Framing::None => return Step::Request(request),
-            Framing::Length(length) => Body::Sized(length),
-            Framing::Chunked => Body::ChunkSize,
+            BodyFraming::None => return Progress::Request(request),
+            BodyFraming::Length(length) => Body::Sized(length),
+            BodyFraming::Chunked => Body::ChunkSize,
         };
         self.pending = Some((request, body));
         self.allowance = MAX_BODY;
         if expects {
-            Step::Continue
+            Progress::Continue
         } else {
             self.skip_body()
         }
@@ -130,7 +130,7 @@ impl Reader {
         found
     }
 
-    fn skip_body(&mut self) -> Step {
+    fn skip_body(&mut self) -> Progress {
         while let Some((_, body)) = &mut self.pending {
             let rest = &self.buffer[self.used..];
             let (used, next) = match body {
@@ -138,11 +138,11 @@ impl Reader {
                 Body::Sized(left) | Body::Chunk(left) if *left > 0 => {
                     let here = usize::try_from(*left).unwrap_or(usize::MAX).min(rest.len());
                     if here == 0 {
-                        return Step::More;
+                        return Progress::More;
                     }
                     *left -= here as u64;
                     let Some(allowance) = self.allowance.checked_sub(here as u64) else {
-                        return Step::Bad(413);
+                        return Progress::Bad(413);
                     };
                     self.allowance = allowance;
                     self.used += here;
@@ -152,9 +152,9 @@ impl Reader {
                 Body::ChunkSize | Body::ChunkEnd | Body::Trailer => {
                     let Some(end) = rest.iter().position(|b| *b == b'\n') else {
                         return if rest.len() > MAX_CHUNK_LINE {
-                            Step::Bad(400)
+                            Progress::Bad(400)
                         } else {
-                            Step::More
+                            Progress::More
                         };
                     };
                     let line = rest[..end].trim_ascii();
@@ -162,16 +162,16 @@ impl Reader {
                         Body::ChunkSize => match chunk_size(line) {
                             Some(0) => Some(Body::Trailer),
                             Some(size) => Some(Body::Chunk(size)),
-                            None => return Step::Bad(400),
+                            None => return Progress::Bad(400),
                         },
                         Body::ChunkEnd if line.is_empty() => Some(Body::ChunkSize),
                         Body::Trailer if line.is_empty() => None,
                         Body::Trailer => Some(Body::Trailer),
-                        _ => return Step::Bad(400),
+                        _ => return Progress::Bad(400),
                     };
                     // Lines are body too: endless ones must end.
                     let Some(allowance) = self.allowance.checked_sub(end as u64 + 1) else {
-                        return Step::Bad(413);
+                        return Progress::Bad(413);
                     };
                     self.allowance = allowance;
                     (end + 1, next)
@@ -184,8 +184,8 @@ impl Reader {
             }
         }
         match self.pending.take() {
-            Some((request, _)) => Step::Request(request),
-            None => Step::More,
+            Some((request, _)) => Progress::Request(request),
+            None => Progress::More,
         }
     }
 }
@@ -214,19 +214,19 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::request::{Method, Version},
+        super::request::{HttpMethod, HttpVersion},
         *,
     };
 
     /// Feeds in pieces of `size` and collects what comes out.
-    fn read(bytes: &[u8], size: usize) -> Vec<Step> {
-        let (mut reader, mut steps) = (Reader::default(), Vec::new());
+    fn read(bytes: &[u8], size: usize) -> Vec<Progress> {
+        let (mut reader, mut steps) = (RequestReader::default(), Vec::new());
         for piece in bytes.chunks(size) {
             reader.feed(piece);
             loop {
-                match reader.step() {
-                    Step::More => break,
-                    bad @ Step::Bad(_) => {
+                match reader.advance() {
+                    Progress::More => break,
+                    bad @ Progress::Bad(_) => {
                         steps.push(bad);
                         return steps;
                     }
@@ -245,7 +245,7 @@ mod tests {
         whole
             .into_iter()
             .map(|step| match step {
-                Step::Request(request) => request.path,
+                Progress::Request(request) => request.path,
                 other => format!("{other:?}"),
             })
             .collect()
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn headers_that_matter_are_read_in_any_case() {
-        let [Step::Request(request)] = &read(
+        let [Progress::Request(request)] = &read(
             b"PUT /latest/api/token HTTP/1.0\r\nx-aws-EC2-metadata-token:v\r\nX-Forwarded-For: 1\r\n\
               X-aws-ec2-metadata-token-ttl-seconds: 60 \r\nConnection: Keep-Alive\r\n\r\n",
             16,
@@ -294,7 +294,7 @@ mod tests {
         assert!(request.forwarded && request.keep_alive);
         assert_eq!(
             (request.method, request.version),
-            (Method::Put, Version::Http10)
+            (HttpMethod::Put, HttpVersion::Http10)
         );
     }
 
@@ -302,12 +302,12 @@ mod tests {
     fn what_never_ends_is_refused() {
         let mut endless = b"GET /a HTTP/1.1\r\nX: ".to_vec();
         endless.resize(3 * MAX_HEAD, b'a');
-        assert_eq!(read(&endless, 1000), [Step::Bad(431)]);
+        assert_eq!(read(&endless, 1000), [Progress::Bad(431)]);
         let mut body = b"PUT /a HTTP/1.1\r\nContent-Length: 9999999\r\n\r\n".to_vec();
         body.resize(2_000_000, b'a');
-        assert_eq!(read(&body, 4096), [Step::Bad(413)]);
+        assert_eq!(read(&body, 4096), [Progress::Bad(413)]);
         let mut chunks = b"PUT /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
         chunks.extend(b"1\r\na\r\n".repeat(400_000));
-        assert_eq!(read(&chunks, 4096), [Step::Bad(413)]);
+        assert_eq!(read(&chunks, 4096), [Progress::Bad(413)]);
     }
 }

@@ -5,7 +5,7 @@
 
 /// What stands in the request line, as far as the simulation cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Method {
+pub(super) enum HttpMethod {
     Get,
     Head,
     Put,
@@ -13,7 +13,7 @@ pub(super) enum Method {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Version {
+pub(super) enum HttpVersion {
     /// A request line without a version.
     Http09,
     Http10,
@@ -22,11 +22,11 @@ pub(super) enum Version {
 
 /// A request whose body has been read and dropped.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Request {
-    pub(super) method: Method,
+pub(super) struct HttpRequest {
+    pub(super) method: HttpMethod,
     /// Path without the query.
     pub(super) path: String,
-    pub(super) version: Version,
+    pub(super) version: HttpVersion,
     /// May the connection stay open, as far as the client is concerned?
     pub(super) keep_alive: bool,
     /// Value of `X-aws-ec2-metadata-token`.
@@ -38,17 +38,17 @@ pub(super) struct Request {
 }
 
 /// A request's head.
-pub(super) struct Head {
-    pub(super) request: Request,
+pub(super) struct RequestHead {
+    pub(super) request: HttpRequest,
     /// What follows.
-    pub(super) body: Framing,
+    pub(super) body: BodyFraming,
     /// Does the client wait for `100 Continue`?
     pub(super) expects: bool,
 }
 
 /// How a request's body is delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Framing {
+pub(super) enum BodyFraming {
     /// There is none.
     None,
     /// So many bytes.
@@ -58,7 +58,7 @@ pub(super) enum Framing {
 }
 
 /// Reads a whole head, the empty line included; none if it is not HTTP.
-pub(super) fn parse(head: &[u8]) -> Option<Head> {
+pub(super) fn parse(head: &[u8]) -> Option<RequestHead> {
     let mut lines = head
         .split(|b| *b == b'\n')
         .map(|line| line.strip_suffix(b"\r").unwrap_or(line));
@@ -89,19 +89,19 @@ pub(super) fn parse(head: &[u8]) -> Option<Head> {
         }
     }
     let body = match (chunked, length) {
-        (true, _) => Framing::Chunked,
-        (false, 0) => Framing::None,
-        (false, length) => Framing::Length(length),
+        (true, _) => BodyFraming::Chunked,
+        (false, 0) => BodyFraming::None,
+        (false, length) => BodyFraming::Length(length),
     };
-    let expects = expects && request.version == Version::Http11;
-    Some(Head {
+    let expects = expects && request.version == HttpVersion::Http11;
+    Some(RequestHead {
         request,
         body,
         expects,
     })
 }
 
-fn request_line(line: &[u8]) -> Option<Request> {
+fn request_line(line: &[u8]) -> Option<HttpRequest> {
     let line = line.trim_ascii_end();
     let space = line.iter().position(|b| *b == b' ')?;
     let (method, rest) = (&line[..space], line[space..].trim_ascii());
@@ -112,23 +112,23 @@ fn request_line(line: &[u8]) -> Option<Request> {
         _ => (rest, &b""[..]),
     };
     let method = match method {
-        b"GET" => Method::Get,
-        b"HEAD" => Method::Head,
-        b"PUT" => Method::Put,
-        _ => Method::Other,
+        b"GET" => HttpMethod::Get,
+        b"HEAD" => HttpMethod::Head,
+        b"PUT" => HttpMethod::Put,
+        _ => HttpMethod::Other,
     };
     let version = match version {
         // Only `GET` exists in HTTP/0.9.
-        b"" if method == Method::Get => Version::Http09,
-        b"HTTP/1.0" => Version::Http10,
-        _ if version.starts_with(b"HTTP/1.") => Version::Http11,
+        b"" if method == HttpMethod::Get => HttpVersion::Http09,
+        b"HTTP/1.0" => HttpVersion::Http10,
+        _ if version.starts_with(b"HTTP/1.") => HttpVersion::Http11,
         _ => return None,
     };
-    Some(Request {
+    Some(HttpRequest {
         method,
         path: path(target)?,
         version,
-        keep_alive: version == Version::Http11,
+        keep_alive: version == HttpVersion::Http11,
         token: None,
         ttl: None,
         forwarded: false,

@@ -21,14 +21,14 @@ use tokio::{
 };
 
 use super::{
-    IMDS_V4, IMDS_V6, MARKER, OTHER_ADDRESS, OTHER_PORT, SandboxError,
-    answer::{After, Imds},
+    IMDS_V4, IMDS_V6, MARKER, OTHER_ADDRESS, OTHER_PORT, SimulatorError,
     client::had_data_in_syn,
     config::{FastOpen, ImdsConfig},
-    count::{Counter, Place},
-    namespace::Namespace,
+    counts::{Listener, RequestCounter},
+    imds::{AfterResponse, Imds},
+    namespace::NetworkNamespace,
     netlink,
-    reader::{Reader, Step},
+    reader::{Progress, RequestReader},
 };
 
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`, which
@@ -53,8 +53,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 const INT_LEN: libc::socklen_t = 4;
 
 /// What the sandbox needs to know of its namespace.
-pub(super) struct Facts {
-    pub(super) namespace: Namespace,
+pub(super) struct ServerInfo {
+    pub(super) namespace: NetworkNamespace,
     pub(super) has_ipv6: bool,
     pub(super) has_fast_open: bool,
 }
@@ -62,7 +62,7 @@ pub(super) struct Facts {
 /// A server that listens already. It belongs to the thread that set it up.
 pub(super) struct Server {
     runtime: runtime::Runtime,
-    listeners: Vec<(TcpListener, Place)>,
+    listeners: Vec<(TcpListener, Listener)>,
     imds: Arc<Imds>,
     /// Held while the server lives; see [`MARKER`].
     marker: UnixDatagram,
@@ -72,39 +72,39 @@ impl Server {
     /// Moves the calling thread to a new network namespace and listens there.
     pub(super) fn set_up(
         config: ImdsConfig,
-        counter: Arc<Counter>,
-    ) -> Result<(Self, Facts), SandboxError> {
-        let namespace = Namespace::unshare()?;
+        counter: Arc<RequestCounter>,
+    ) -> Result<(Self, ServerInfo), SimulatorError> {
+        let namespace = NetworkNamespace::unshare()?;
         let (has_ipv6, has_fast_open) = (set_up_addresses()?, set_up_fast_open(config.fast_open));
         set_up_port_reuse();
         let runtime = runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
             .build()
-            .map_err(SandboxError::Thread)?;
+            .map_err(SimulatorError::Thread)?;
         let marker = UnixAddr::from_abstract_name(MARKER)
             .and_then(|name| UnixDatagram::bind_addr(&name))
-            .map_err(SandboxError::Thread)?;
+            .map_err(SimulatorError::Thread)?;
         let mut listeners = Vec::new();
         {
             let _context = runtime.enter();
             let fast_open = config.fast_open != FastOpen::Off;
-            for (address, place) in [
-                (IMDS_V4, Place::Imds),
-                (IMDS_V6, Place::Imds),
-                (OTHER_PORT, Place::Elsewhere),
-                (OTHER_ADDRESS, Place::Elsewhere),
+            for (address, listener) in [
+                (IMDS_V4, Listener::Imds),
+                (IMDS_V6, Listener::Imds),
+                (OTHER_PORT, Listener::Elsewhere),
+                (OTHER_ADDRESS, Listener::Elsewhere),
             ] {
                 if address.is_ipv6() && !has_ipv6 {
                     continue;
                 }
-                let listener = listen(address, fast_open)
-                    .map_err(|error| SandboxError::Listen(error, address))?;
-                listeners.push((listener, place));
+                let socket = listen(address, fast_open)
+                    .map_err(|error| SimulatorError::Listen(error, address))?;
+                listeners.push((socket, listener));
             }
         }
         let imds = Arc::new(Imds::new(config, counter));
-        let facts = Facts {
+        let info = ServerInfo {
             namespace,
             has_ipv6,
             has_fast_open,
@@ -116,7 +116,7 @@ impl Server {
                 imds,
                 marker,
             },
-            facts,
+            info,
         ))
     }
 
@@ -130,8 +130,8 @@ impl Server {
         } = self;
         give_up_privileges();
         runtime.block_on(async {
-            for (listener, place) in listeners {
-                tokio::spawn(accept(listener, place, Arc::clone(&imds)));
+            for (socket, listener) in listeners {
+                tokio::spawn(accept(socket, listener, Arc::clone(&imds)));
             }
             // Without a way to be stopped there must be no server: end at once.
             if stop.set_nonblocking(true).is_ok()
@@ -157,10 +157,10 @@ fn give_up_privileges() {
 }
 
 /// Brings `lo` up with the IMDS addresses; returns whether it has the IPv6 one.
-fn set_up_addresses() -> Result<bool, SandboxError> {
-    netlink::loopback_up().map_err(SandboxError::Loopback)?;
+fn set_up_addresses() -> Result<bool, SimulatorError> {
+    netlink::loopback_up().map_err(SimulatorError::Loopback)?;
     netlink::add_address(IMDS_V4.ip())
-        .map_err(|error| SandboxError::Address(error, IMDS_V4.ip()))?;
+        .map_err(|error| SimulatorError::Address(error, IMDS_V4.ip()))?;
     // A host may pass `disable_ipv6` on to new namespaces. A kernel without IPv6 has no such file.
     for link in ["all", "lo"] {
         drop(fs::write(
@@ -233,12 +233,13 @@ fn listen(address: SocketAddr, fast_open: bool) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-async fn accept(listener: TcpListener, place: Place, imds: Arc<Imds>) {
+async fn accept(socket: TcpListener, listener: Listener, imds: Arc<Imds>) {
     loop {
-        match listener.accept().await {
+        match socket.accept().await {
             Ok((stream, _client)) => {
-                imds.counter().connection(place, had_data_in_syn(&stream));
-                tokio::spawn(serve(stream, place, Arc::clone(&imds)));
+                imds.counter()
+                    .connection(listener, had_data_in_syn(&stream));
+                tokio::spawn(serve(stream, listener, Arc::clone(&imds)));
             }
             Err(_no_descriptor_or_gone_client) => time::sleep(ACCEPT_PAUSE).await,
         }
@@ -246,31 +247,31 @@ async fn accept(listener: TcpListener, place: Place, imds: Arc<Imds>) {
 }
 
 /// Serves one connection to its end. An error means that the client is gone.
-async fn serve(mut stream: TcpStream, place: Place, imds: Arc<Imds>) {
-    let mut reader = Reader::default();
+async fn serve(mut stream: TcpStream, listener: Listener, imds: Arc<Imds>) {
+    let mut reader = RequestReader::default();
     let mut out = Vec::new();
     let mut piece = [0; READ];
     loop {
         out.clear();
-        let after = match reader.step() {
-            Step::More => match stream.read(&mut piece).await {
+        let after = match reader.advance() {
+            Progress::More => match stream.read(&mut piece).await {
                 Ok(0) | Err(_) => return,
                 Ok(n) => {
                     reader.feed(&piece[..n]);
                     continue;
                 }
             },
-            Step::Continue => {
+            Progress::Continue => {
                 out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
-                After::Open
+                AfterResponse::Open
             }
-            Step::Request(request) => imds.answer(&request, place, &mut out),
-            Step::Bad(status) => {
-                imds.refuse(status, place, &mut out);
-                After::Close
+            Progress::Request(request) => imds.answer(&request, listener, &mut out),
+            Progress::Bad(status) => {
+                imds.refuse(status, listener, &mut out);
+                AfterResponse::Close
             }
         };
-        if after == After::Silent {
+        if after == AfterResponse::Silent {
             while matches!(stream.read(&mut piece).await, Ok(1..)) {}
             return;
         }
@@ -278,7 +279,7 @@ async fn serve(mut stream: TcpStream, place: Place, imds: Arc<Imds>) {
         if stream.write_all(&out).await.is_err() {
             return;
         }
-        if after == After::Close {
+        if after == AfterResponse::Close {
             drop(stream.shutdown().await);
             // It is over when the time is.
             drop(time::timeout(LINGER, drain(&mut stream, &mut piece)).await);

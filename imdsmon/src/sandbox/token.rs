@@ -21,12 +21,12 @@ const LEN: usize = PREFIX.len() + NONCE + 8 + 8;
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// Makes tokens and knows its own again.
-pub(super) struct Tokens {
+pub(super) struct TokenIssuer {
     key: RandomState,
     start: Instant,
 }
 
-impl Tokens {
+impl TokenIssuer {
     pub(super) fn new() -> Self {
         Self {
             key: RandomState::new(),
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_token_has_the_real_shape() {
-        let token = Tokens::new().issue(60).expect("randomness");
+        let token = TokenIssuer::new().issue(60).expect("randomness");
         assert_eq!(token.len(), 56);
         assert!(
             token.starts_with("AQAE") && token.ends_with("=="),
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_token_is_known_again_and_a_changed_one_is_not() {
-        let tokens = Tokens::new();
+        let tokens = TokenIssuer::new();
         let token = tokens.issue(60).expect("randomness").into_bytes();
         assert!(tokens.is_valid(&token));
         for at in 0..token.len() {
@@ -153,12 +153,15 @@ mod tests {
         }
         assert!(!tokens.is_valid(&token[..55]));
         assert!(!tokens.is_valid(b""));
-        assert!(!Tokens::new().is_valid(&token), "another server's token");
+        assert!(
+            !TokenIssuer::new().is_valid(&token),
+            "another server's token"
+        );
     }
 
     #[test]
     fn a_token_expires() {
-        let tokens = Tokens::new();
+        let tokens = TokenIssuer::new();
         assert!(!tokens.is_valid(tokens.issue(0).expect("randomness").as_bytes()));
     }
 }

@@ -25,7 +25,7 @@ use crate::{
     identity::{Process, witness::sees_the_hosts_processes},
     pipeline::Attributed,
     sandbox::{
-        ImdsConfig, Sandbox, SandboxError,
+        ImdsConfig, ImdsSimulator, SimulatorError,
         client::{self, ClientError},
     },
 };
@@ -42,7 +42,7 @@ type Made = Result<(), ClientError>;
 
 /// The canary and its cage.
 pub struct Canary {
-    sandbox: Sandbox,
+    simulator: ImdsSimulator,
     calls: Sender<oneshot::Sender<Made>>,
     /// The service's process id, if the kernel knows it by the same number.
     pid: Option<u32>,
@@ -52,10 +52,10 @@ pub struct Canary {
 
 impl Canary {
     /// Makes the cage; needs `CAP_SYS_ADMIN` now, and never again.
-    pub fn new() -> Result<Self, SandboxError> {
-        let sandbox = Sandbox::start(ImdsConfig::default())?;
+    pub fn new() -> Result<Self, SimulatorError> {
+        let simulator = ImdsSimulator::start(ImdsConfig::default())?;
         let (calls, wanted) = mpsc::channel::<oneshot::Sender<Made>>();
-        sandbox.inhabit("canary", move || {
+        simulator.spawn_inside("canary", move || {
             if let Err(error) = privilege::drop_spent() {
                 tracing::warn!(%error, "the canary's thread keeps privileges that it does not need");
             }
@@ -65,7 +65,7 @@ impl Canary {
             }
         })?;
         Ok(Self {
-            sandbox,
+            simulator,
             calls,
             pid: sees_the_hosts_processes().then(std::process::id),
             heard: RefCell::default(),
@@ -75,7 +75,7 @@ impl Canary {
 
     /// Takes a finding that is the service's own; says whether it was.
     pub fn hear(&self, found: &Attributed) -> bool {
-        let netns = Some(self.sandbox.netns());
+        let netns = Some(self.simulator.netns());
         let is_own = |process: &Process| Some(process.pid) == self.pid || process.netns == netns;
         if !found.caller.process.as_deref().is_some_and(is_own) {
             return false;

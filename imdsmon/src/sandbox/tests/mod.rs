@@ -1,26 +1,26 @@
-//! The sandbox, tried from inside through real sockets.
+//! The simulator, tried from inside through real sockets.
 
-mod answers;
-mod walls;
+mod isolation;
+mod responses;
 
 use super::{
-    client::{Answer, get},
+    client::{HttpResponse, get},
     *,
 };
 use crate::capture::event::Endpoint;
 
-/// A sandbox, or none where only root could make one.
-fn sandbox(config: ImdsConfig) -> Option<Sandbox> {
+/// A simulator, or none where only root could make one.
+fn simulator(config: ImdsConfig) -> Option<ImdsSimulator> {
     // SAFETY: a call without arguments or effects.
     if unsafe { libc::geteuid() } != 0 {
         println!("SKIPPED: needs root");
         return None;
     }
-    Some(Sandbox::start(config).expect("a sandbox"))
+    Some(ImdsSimulator::start(config).expect("a simulator"))
 }
 
-fn fetch(sandbox: &Sandbox, path: &str, token: Option<&str>) -> Answer {
-    sandbox
+fn fetch(simulator: &ImdsSimulator, path: &str, token: Option<&str>) -> HttpResponse {
+    simulator
         .run(|| get(Endpoint::V4, path, token).expect("an answer"))
         .expect("runs")
 }

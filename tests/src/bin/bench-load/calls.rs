@@ -9,7 +9,7 @@ use crate::{
     tally::Tally,
 };
 use anyhow::{Context as _, Result};
-use imdsmon::sandbox::{ImdsConfig, Sandbox};
+use imdsmon::sandbox::{ImdsConfig, ImdsSimulator};
 use std::{
     fs::File,
     path::PathBuf,
@@ -81,24 +81,24 @@ pub fn run(args: &Args) {
 }
 
 fn row(name: &str, plan: Plan, args: &Args) -> Result<()> {
-    let sandbox = Sandbox::start(ImdsConfig::default())?;
-    let mut templates = sandbox.run(Templates::new)??;
+    let simulator = ImdsSimulator::start(ImdsConfig::default())?;
+    let mut templates = simulator.run(Templates::new)??;
     // What the machine can do without a monitor; of the paced row that is known.
     let unwatched = match plan.rate {
         Some(rate) => f64::from(rate),
         None => rate(
             plan,
-            sandbox.run(|| client::carry_out(plan, &mut templates))??,
+            simulator.run(|| client::carry_out(plan, &mut templates))??,
         ),
     };
     let path = args
         .directory
         .join(format!("bench-calls-{}.json", process::id()));
     let output = File::create(&path).with_context(|| format!("create {}", path.display()))?;
-    let measured = measure(plan, args, &sandbox, &mut templates, output);
+    let measured = measure(plan, args, &simulator, &mut templates, output);
     let checked = measured.and_then(|(measured, summary, before)| {
         let tally = Tally::read(File::open(&path)?, process::id(), plan.count)?;
-        tally.check(&sandbox.requests(), &before, &summary)?;
+        tally.check(&simulator.requests(), &before, &summary)?;
         Ok((measured, tally))
     });
     std::fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
@@ -120,16 +120,16 @@ struct Measured {
 fn measure(
     plan: Plan,
     args: &Args,
-    sandbox: &Sandbox,
+    simulator: &ImdsSimulator,
     templates: &mut Templates,
     output: File,
-) -> Result<(Measured, String, imdsmon::sandbox::Requests)> {
+) -> Result<(Measured, String, imdsmon::sandbox::RequestCounts)> {
     let monitor = Monitor::start(&args.imdsmon, Stdio::from(output))?;
     thread::sleep(SETTLE);
-    let before = sandbox.requests();
+    let before = simulator.requests();
     let begin = monitor.usage()?;
     let start = Instant::now();
-    let seconds = sandbox.run(|| client::carry_out(plan, templates))??;
+    let seconds = simulator.run(|| client::carry_out(plan, templates))??;
     let wall = start.elapsed().as_secs_f64();
     thread::sleep(SETTLE);
     let measured = Measured {

@@ -7,7 +7,7 @@
 use anyhow::{Context as _, Result, bail};
 use imdsmon::sandbox::{
     IMDS_V4,
-    client::{Connection, ensure_inside},
+    client::{ImdsConnection, ensure_inside},
 };
 use std::{
     io::{Read as _, Write as _},
@@ -77,10 +77,10 @@ struct Link {
 }
 
 impl Templates {
-    /// Fetches the token that the requests will carry. To be called inside the sandbox.
+    /// Fetches the token that the requests will carry. To be called inside the simulator.
     pub fn new() -> Result<Self> {
         ensure_inside(IMDS_V4)?;
-        let token = Connection::open(IMDS_V4, PATIENCE)?.token(21_600)?;
+        let token = ImdsConnection::open(IMDS_V4, PATIENCE)?.token(21_600)?;
         let get = "GET /latest/meta-data/instance-id";
         Ok(Self {
             v1: Template::new(get, ""),
@@ -123,7 +123,7 @@ impl Template {
     }
 }
 
-/// Carries out a plan, inside the sandbox; returns the seconds it took.
+/// Carries out a plan, inside the simulator; returns the seconds it took.
 pub fn carry_out(plan: Plan, templates: &mut Templates) -> Result<f64> {
     ensure_inside(IMDS_V4)?;
     let mut links = open()?;

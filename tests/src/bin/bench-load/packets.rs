@@ -15,7 +15,7 @@ use crate::{
 use anyhow::{Context as _, Result, bail};
 use imdsmon::{
     capture::cgroup::Root,
-    sandbox::{ImdsConfig, Sandbox},
+    sandbox::{ImdsConfig, ImdsSimulator},
 };
 use std::{
     fs,
@@ -75,8 +75,8 @@ pub fn run(args: &Args) -> Result<()> {
             programs: Some(loaded(&args.imdsmon, &root)?),
         },
     ];
-    let sandbox = Sandbox::start(ImdsConfig::default())?;
-    sandbox.run(|| {
+    let simulator = ImdsSimulator::start(ImdsConfig::default())?;
+    simulator.run(|| {
         pin()?;
         in_turn();
         let mut workloads = workload::all()?;

@@ -2,7 +2,7 @@
 
 use crate::client::Kind;
 use anyhow::{Context as _, Result, bail};
-use imdsmon::sandbox::Requests;
+use imdsmon::sandbox::RequestCounts;
 use serde_json::Value;
 use std::{
     fmt,
@@ -67,13 +67,18 @@ impl Tally {
     }
 
     /// Fails unless all came out, and as the server itself has seen them.
-    pub fn check(&self, server: &Requests, before: &Requests, summary: &str) -> Result<()> {
+    pub fn check(
+        &self,
+        server: &RequestCounts,
+        before: &RequestCounts,
+        summary: &str,
+    ) -> Result<()> {
         if self.lost + self.duplicate + self.wrong > 0 {
             bail!("{self}; {}", summary.trim());
         }
         let seen = [
-            server.tokenless - before.tokenless,
-            server.with_token - before.with_token,
+            server.v1 - before.v1,
+            server.v2 - before.v2,
             server.token_requests - before.token_requests,
         ];
         if seen != [self.v1, self.v2, self.token].map(u64::from) {
@@ -163,7 +168,7 @@ mod tests {
         assert_eq!(tally, expected);
         assert!(
             tally
-                .check(&Requests::default(), &Requests::default(), "")
+                .check(&RequestCounts::default(), &RequestCounts::default(), "")
                 .is_err()
         );
     }

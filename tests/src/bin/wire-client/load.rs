@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::bail;
-use imdsmon::sandbox::client::{ClientError, Connection, ensure_inside};
+use imdsmon::sandbox::client::{ClientError, ImdsConnection, ensure_inside};
 
 use crate::{
     options::{Load, Pattern},
@@ -28,7 +28,7 @@ pub(crate) fn run(load: &Load) -> anyhow::Result<()> {
     ensure_inside(target)?;
     say(format_args!("pid {}", process::id()))?;
     let token = match load.pattern {
-        Pattern::V2 => Some(Connection::open(target, TIMEOUT)?.token(21_600)?),
+        Pattern::V2 => Some(ImdsConnection::open(target, TIMEOUT)?.token(21_600)?),
         Pattern::V1 | Pattern::Sdk => None,
     };
     if load.wait_stdin {
@@ -89,7 +89,7 @@ fn work(load: &Load, target: SocketAddr, token: Option<&str>) -> Result<Counts, 
 fn get(
     load: &Load,
     target: SocketAddr,
-    kept: &mut Option<Connection>,
+    kept: &mut Option<ImdsConnection>,
     token: Option<&str>,
     counts: &mut Counts,
 ) -> Result<(), ClientError> {
@@ -102,8 +102,8 @@ fn get(
 fn connection<'k>(
     load: &Load,
     target: SocketAddr,
-    kept: &'k mut Option<Connection>,
-) -> Result<&'k mut Connection, ClientError> {
+    kept: &'k mut Option<ImdsConnection>,
+) -> Result<&'k mut ImdsConnection, ClientError> {
     let old = if load.new_connections {
         None
     } else {
@@ -111,7 +111,7 @@ fn connection<'k>(
     };
     let next = match old {
         Some(connection) => connection,
-        None => Connection::open(target, TIMEOUT)?,
+        None => ImdsConnection::open(target, TIMEOUT)?,
     };
     Ok(kept.insert(next))
 }

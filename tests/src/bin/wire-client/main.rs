@@ -5,7 +5,7 @@
 //! socket that another process uses. Each is one command line here. The program reads nothing
 //! but its arguments, links statically if asked to, and runs in an empty initramfs.
 //!
-//! It refuses to run outside a sandbox, see [`imdsmon::sandbox::client`].
+//! It refuses to run outside the IMDS simulator, see [`imdsmon::sandbox::client`].
 
 mod load;
 mod options;
@@ -23,7 +23,7 @@ use std::{
 };
 
 use clap::Parser as _;
-use imdsmon::sandbox::client::{Answers, ClientError, ensure_inside, had_data_in_syn};
+use imdsmon::sandbox::client::{ClientError, ResponseReader, ensure_inside, had_data_in_syn};
 
 use crate::options::{By, Cli, Command, How, Send, Udp};
 
@@ -88,7 +88,7 @@ fn converse(options: &Send, stream: &TcpStream, target: SocketAddr) -> anyhow::R
 fn exchange(options: &Send, mut stream: &TcpStream, target: SocketAddr) -> anyhow::Result<()> {
     let together = options.pipeline || options.how == How::Sendmmsg;
     let batches = requests::batches(options, target, together)?;
-    let mut answers = Answers::default();
+    let mut answers = ResponseReader::default();
     for (index, batch) in batches.iter().enumerate() {
         shapes::send(options, stream, target, batch, index == 0)?;
         if options.half_close {

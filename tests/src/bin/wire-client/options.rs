@@ -13,7 +13,7 @@ use imdsmon::sandbox::{IMDS_V4, IMDS_V6};
 
 use crate::requests::Request;
 
-/// Sends exact bytes to the simulated IMDS in exact ways. Runs only inside a sandbox.
+/// Sends exact bytes to the simulated IMDS in exact ways. Runs only inside the simulator.
 ///
 /// Prints one fact per line: `pid N` first, `sender N` if another process sends, `fast-open
 /// yes|no`, then one line per answer: its status, `none` (nothing came) or `closed`.

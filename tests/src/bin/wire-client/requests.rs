@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use clap::ValueEnum;
-use imdsmon::sandbox::client::{ClientError, Connection};
+use imdsmon::sandbox::client::{ClientError, ImdsConnection};
 
 use crate::options::Send;
 
@@ -183,7 +183,7 @@ pub(crate) fn batches(
     let token = match &options.token {
         Some(token) => token.clone(),
         None if options.requests.iter().any(|request| request.needs_token()) => {
-            Connection::open(target, Duration::from_secs(3))?.token(300)?
+            ImdsConnection::open(target, Duration::from_secs(3))?.token(300)?
         }
         None => String::new(),
     };

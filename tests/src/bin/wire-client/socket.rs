@@ -81,7 +81,7 @@ pub(crate) fn open(family: Family) -> io::Result<TcpStream> {
     Ok(TcpStream::from(unsafe { OwnedFd::from_raw_fd(fd) }))
 }
 
-/// Connects, from inside a sandbox only.
+/// Connects, from inside the simulator only.
 pub(crate) fn connect(stream: &TcpStream, target: SocketAddr) -> anyhow::Result<()> {
     ensure_inside(target)?;
     let address = Address::from(target);

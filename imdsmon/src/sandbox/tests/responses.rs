@@ -6,20 +6,20 @@ use crate::capture::event::Endpoint;
 
 use super::{
     super::{
-        client::{ClientError, Connection, get, token},
+        client::{ClientError, ImdsConnection, get, token},
         *,
     },
-    fetch, sandbox,
+    fetch, simulator,
 };
 
 const PUT: &str = "PUT /latest/api/token HTTP/1.1\r\nX-aws-ec2-metadata-token-ttl-seconds: 60\r\n";
 
 #[test]
 fn optional_answers_with_and_without_a_token() {
-    let Some(sandbox) = sandbox(ImdsConfig::default()) else {
+    let Some(simulator) = simulator(ImdsConfig::default()) else {
         return;
     };
-    let answer = fetch(&sandbox, "/latest/meta-data/instance-id", None);
+    let answer = fetch(&simulator, "/latest/meta-data/instance-id", None);
     assert_eq!(
         (answer.status, answer.text().as_str()),
         (200, "i-0123456789abcdef0")
@@ -42,52 +42,52 @@ fn optional_answers_with_and_without_a_token() {
         );
     }
 
-    let token = sandbox
+    let token = simulator
         .run(|| token(Endpoint::V4, 60).expect("a token"))
         .expect("runs");
     assert_eq!(
-        fetch(&sandbox, "/latest/user-data", Some(&token)).status,
+        fetch(&simulator, "/latest/user-data", Some(&token)).status,
         200
     );
-    assert_eq!(fetch(&sandbox, "/latest/user-data", Some("")).status, 401);
+    assert_eq!(fetch(&simulator, "/latest/user-data", Some("")).status, 401);
     assert_eq!(
-        fetch(&sandbox, "/latest/user-data", Some("nonsense")).status,
+        fetch(&simulator, "/latest/user-data", Some("nonsense")).status,
         401
     );
 
-    let seen = sandbox.requests();
+    let seen = simulator.requests();
     assert_eq!(
         seen,
-        Requests {
+        RequestCounts {
             connections: 5,
             total: 5,
-            tokenless: 1,
-            with_token: 3,
-            empty_token: 1,
+            v1: 1,
+            v2: 3,
+            v2_empty_token: 1,
             token_requests: 1,
             by_status: [(200, 3), (401, 2)].into(),
-            ..Requests::default()
+            ..RequestCounts::default()
         }
     );
 }
 
 #[test]
 fn ipv6_answers_where_there_is_ipv6() {
-    let Some(sandbox) = sandbox(ImdsConfig::default()) else {
+    let Some(simulator) = simulator(ImdsConfig::default()) else {
         return;
     };
-    let answer = sandbox
+    let answer = simulator
         .run(|| get(Endpoint::V6, "/latest/meta-data/ami-id", None))
         .expect("runs");
     assert_eq!(
         answer.is_ok_and(|answer| answer.status == 200),
-        sandbox.has_ipv6()
+        simulator.has_ipv6()
     );
 }
 
 #[test]
 fn each_request_gets_the_status_of_the_user_guide() {
-    let Some(sandbox) = sandbox(ImdsConfig::default()) else {
+    let Some(simulator) = simulator(ImdsConfig::default()) else {
         return;
     };
     for (request, expected) in [
@@ -128,31 +128,31 @@ fn each_request_gets_the_status_of_the_user_guide() {
             431,
         ),
     ] {
-        assert_eq!(status(&sandbox, &request), expected, "{request:.300}");
+        assert_eq!(status(&simulator, &request), expected, "{request:.300}");
     }
-    let seen = sandbox.requests();
+    let seen = simulator.requests();
     assert_eq!((seen.malformed, seen.total), (3, 21));
 }
 
 #[test]
 fn required_refuses_what_has_no_token() {
-    let Some(sandbox) = sandbox(ImdsConfig {
-        tokens: TokenMode::Required,
+    let Some(simulator) = simulator(ImdsConfig {
+        http_tokens: HttpTokens::Required,
         ..ImdsConfig::default()
     }) else {
         return;
     };
-    assert_eq!(fetch(&sandbox, "/latest/meta-data/", None).status, 401);
-    let token = sandbox
+    assert_eq!(fetch(&simulator, "/latest/meta-data/", None).status, 401);
+    let token = simulator
         .run(|| token(Endpoint::V4, 1).expect("a token"))
         .expect("runs");
     assert_eq!(
-        fetch(&sandbox, "/latest/meta-data/", Some(&token)).status,
+        fetch(&simulator, "/latest/meta-data/", Some(&token)).status,
         200
     );
     thread::sleep(Duration::from_millis(1100));
     assert_eq!(
-        fetch(&sandbox, "/latest/meta-data/", Some(&token)).status,
+        fetch(&simulator, "/latest/meta-data/", Some(&token)).status,
         401,
         "expired"
     );
@@ -160,57 +160,57 @@ fn required_refuses_what_has_no_token() {
 
 #[test]
 fn a_token_request_fails_as_configured() {
-    for (put, expected) in [(PutMode::Forbidden, 403), (PutMode::Throttled, 503)] {
-        let Some(sandbox) = sandbox(ImdsConfig {
-            put,
+    for (token_requests, expected) in [
+        (TokenRequestMode::Forbidden, 403),
+        (TokenRequestMode::Throttled, 503),
+    ] {
+        let Some(simulator) = simulator(ImdsConfig {
+            token_requests,
             ..ImdsConfig::default()
         }) else {
             return;
         };
-        assert_eq!(status(&sandbox, &format!("{PUT}\r\n")), expected);
+        assert_eq!(status(&simulator, &format!("{PUT}\r\n")), expected);
     }
 }
 
 #[test]
 fn behind_a_hop_limit_the_connection_is_silent_and_stays() {
-    let Some(sandbox) = sandbox(ImdsConfig {
-        put: PutMode::HopLimit,
+    let Some(simulator) = simulator(ImdsConfig {
+        token_requests: TokenRequestMode::HopLimit,
         ..ImdsConfig::default()
     }) else {
         return;
     };
-    let error = sandbox
+    let error = simulator
         .run(|| {
             let mut connection =
-                Connection::open(IMDS_V4, Duration::from_millis(200)).expect("inside");
+                ImdsConnection::open(IMDS_V4, Duration::from_millis(200)).expect("inside");
             connection.token(60).expect_err("no answer")
         })
         .expect("runs");
     assert!(matches!(error, ClientError::Timeout), "{error}");
     assert_eq!(
-        fetch(&sandbox, "/latest/meta-data/", None).status,
+        fetch(&simulator, "/latest/meta-data/", None).status,
         200,
         "only the token request hangs"
     );
-    let seen = sandbox.requests();
-    assert_eq!(
-        (seen.token_requests, seen.unanswered, seen.tokenless),
-        (1, 1, 1)
-    );
+    let seen = simulator.requests();
+    assert_eq!((seen.token_requests, seen.unanswered, seen.v1), (1, 1, 1));
 }
 
 #[test]
 fn connections_are_kept_pipelined_and_closed_as_http_says() {
-    let Some(sandbox) = sandbox(ImdsConfig::default()) else {
+    let Some(simulator) = simulator(ImdsConfig::default()) else {
         return;
     };
     let three = "GET / HTTP/1.1\r\n\r\nGET /nothing HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n";
-    assert_eq!(statuses(&sandbox, three.as_bytes(), 3), [200, 404, 200]);
+    assert_eq!(statuses(&simulator, three.as_bytes(), 3), [200, 404, 200]);
     let old = "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET / HTTP/1.0\r\n\r\n";
-    assert_eq!(statuses(&sandbox, old.as_bytes(), 2), [200, 200]);
-    assert_eq!(sandbox.requests().connections, 2);
+    assert_eq!(statuses(&simulator, old.as_bytes(), 2), [200, 200]);
+    assert_eq!(simulator.requests().connections, 2);
 
-    let Some(closing) = super::sandbox(ImdsConfig {
+    let Some(closing) = super::simulator(ImdsConfig {
         close: true,
         ..ImdsConfig::default()
     }) else {
@@ -218,51 +218,54 @@ fn connections_are_kept_pipelined_and_closed_as_http_says() {
     };
     closing
         .run(|| {
-            let mut connection = Connection::open(IMDS_V4, Duration::from_secs(2)).expect("inside");
+            let mut connection =
+                ImdsConnection::open(IMDS_V4, Duration::from_secs(2)).expect("inside");
             let answer = connection.get("/", None).expect("an answer");
             assert_eq!(answer.header("connection"), Some("close"));
-            connection.answer(false).expect_err("closed");
+            connection.read_response(false).expect_err("closed");
         })
         .expect("runs");
 }
 
 #[test]
 fn other_ports_and_addresses_answer_and_are_not_imds() {
-    let Some(sandbox) = sandbox(ImdsConfig::default()) else {
+    let Some(simulator) = simulator(ImdsConfig::default()) else {
         return;
     };
     for address in [OTHER_PORT, OTHER_ADDRESS] {
-        let answer = sandbox
+        let answer = simulator
             .run(|| {
-                Connection::open(address, Duration::from_secs(2))?.get("/latest/meta-data/", None)
+                ImdsConnection::open(address, Duration::from_secs(2))?
+                    .get("/latest/meta-data/", None)
             })
             .expect("runs")
             .expect("an answer");
         assert_eq!(answer.status, 200);
     }
     assert_eq!(
-        sandbox.requests(),
-        Requests {
+        simulator.requests(),
+        RequestCounts {
             elsewhere: 2,
-            ..Requests::default()
+            ..RequestCounts::default()
         }
     );
 }
 
 /// Sends raw bytes on a new connection and collects the statuses of `answers` answers.
-fn statuses(sandbox: &Sandbox, bytes: &[u8], answers: usize) -> Vec<u16> {
-    sandbox
+fn statuses(simulator: &ImdsSimulator, bytes: &[u8], answers: usize) -> Vec<u16> {
+    simulator
         .run(|| {
-            let mut connection = Connection::open(IMDS_V4, Duration::from_secs(2)).expect("inside");
+            let mut connection =
+                ImdsConnection::open(IMDS_V4, Duration::from_secs(2)).expect("inside");
             connection.send(bytes).expect("sent");
             let head = bytes.starts_with(b"HEAD");
             (0..answers)
-                .map(|_| connection.answer(head).expect("an answer").status)
+                .map(|_| connection.read_response(head).expect("an answer").status)
                 .collect()
         })
         .expect("runs")
 }
 
-fn status(sandbox: &Sandbox, request: &str) -> u16 {
-    statuses(sandbox, request.as_bytes(), 1)[0]
+fn status(simulator: &ImdsSimulator, request: &str) -> u16 {
+    statuses(simulator, request.as_bytes(), 1)[0]
 }

@@ -1,4 +1,4 @@
-//! What is inside a sandbox, what is outside, and that nothing is left of it.
+//! What is inside a simulator, what is outside, and that nothing is left of it.
 
 use std::{
     fs,
@@ -12,10 +12,10 @@ use crate::capture::event::Endpoint;
 
 use super::{
     super::{
-        client::{ClientError, Connection, ensure_inside, get},
+        client::{ClientError, ImdsConnection, ensure_inside, get},
         *,
     },
-    fetch, sandbox,
+    fetch, simulator,
 };
 
 #[test]
@@ -30,39 +30,43 @@ fn outside_a_sandbox_the_client_sends_nothing() {
     ));
 
     // Inside, addresses of the rest of the world are as closed.
-    let Some(sandbox) = sandbox(ImdsConfig::default()) else {
+    let Some(simulator) = simulator(ImdsConfig::default()) else {
         return;
     };
     let elsewhere = SocketAddr::from(([192, 0, 2, 1], 80));
-    sandbox
+    simulator
         .run(|| ensure_inside(elsewhere).expect_err("not ours"))
         .expect("runs");
-    sandbox
+    simulator
         .run(|| ensure_inside(IMDS_V4).expect("ours"))
         .expect("runs");
 }
 
 #[test]
 fn children_and_closures_run_inside() {
-    let Some(sandbox) = sandbox(ImdsConfig::default()) else {
+    let Some(simulator) = simulator(ImdsConfig::default()) else {
         return;
     };
     let mut command = Command::new("readlink");
-    let output = sandbox
+    let output = simulator
         .enter(command.arg("/proc/self/ns/net"))
         .output()
         .expect("runs");
-    let inside = format!("net:[{}]", sandbox.netns());
+    let inside = format!("net:[{}]", simulator.netns());
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), inside);
-    let link = sandbox
+    let link = simulator
         .run(|| fs::read_link("/proc/thread-self/ns/net").expect("proc"))
         .expect("runs");
     assert_eq!(link.to_str(), Some(inside.as_str()));
     let own = fs::metadata("/proc/thread-self/ns/net")
         .expect("proc")
         .ino();
-    assert_ne!(own, u64::from(sandbox.netns()), "the caller stays outside");
-    let panicked = sandbox
+    assert_ne!(
+        own,
+        u64::from(simulator.netns()),
+        "the caller stays outside"
+    );
+    let panicked = simulator
         .run(|| panic!("on purpose"))
         .map(|(): ()| ())
         .expect_err("a panic");
@@ -72,8 +76,8 @@ fn children_and_closures_run_inside() {
 #[test]
 fn two_sandboxes_do_not_see_each_other() {
     let (Some(one), Some(two)) = (
-        sandbox(ImdsConfig::default()),
-        sandbox(ImdsConfig::default()),
+        simulator(ImdsConfig::default()),
+        simulator(ImdsConfig::default()),
     ) else {
         return;
     };
@@ -84,17 +88,20 @@ fn two_sandboxes_do_not_see_each_other() {
 
 #[test]
 fn nothing_is_left_of_a_dropped_sandbox() {
-    let Some(sandbox) = sandbox(ImdsConfig::default()) else {
+    let Some(simulator) = simulator(ImdsConfig::default()) else {
         return;
     };
-    let inode = u64::from(sandbox.netns());
-    let waiting = sandbox
-        .run(|| Connection::open(IMDS_V4, Duration::from_secs(2)).expect("inside"))
+    let inode = u64::from(simulator.netns());
+    let waiting = simulator
+        .run(|| ImdsConnection::open(IMDS_V4, Duration::from_secs(2)).expect("inside"))
         .expect("runs");
-    // While this is held, no other sandbox gets the same inode number.
-    let held = sandbox.as_fd().try_clone_to_owned().expect("a descriptor");
+    // While this is held, no other simulator gets the same inode number.
+    let held = simulator
+        .as_fd()
+        .try_clone_to_owned()
+        .expect("a descriptor");
     let began = Instant::now();
-    drop(sandbox);
+    drop(simulator);
     assert!(
         began.elapsed() < Duration::from_secs(1),
         "an open connection does not hold it up"
@@ -133,22 +140,22 @@ fn a_request_rides_in_the_syn_only_where_it_may() {
         (FastOpen::Cookie, 1),
         (FastOpen::NoCookie, 2),
     ] {
-        let Some(sandbox) = sandbox(ImdsConfig {
+        let Some(simulator) = simulator(ImdsConfig {
             fast_open,
             ..ImdsConfig::default()
         }) else {
             return;
         };
-        if !sandbox.has_fast_open() {
+        if !simulator.has_fast_open() {
             println!("SKIPPED: no Fast Open here");
             return;
         }
         for _ in 0..2 {
-            sandbox
+            simulator
                 .run(|| drop(send_in_syn(b"GET / HTTP/1.1\r\n\r\n")))
                 .expect("runs");
         }
-        let seen = sandbox.requests();
+        let seen = simulator.requests();
         assert_eq!(
             (seen.fast_open, seen.connections),
             (expected, 2),

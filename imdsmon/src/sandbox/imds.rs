@@ -9,16 +9,16 @@ use std::{
 use jiff::{Timestamp, fmt::rfc2822::DateTimePrinter};
 
 use super::{
-    config::{ImdsConfig, PutMode, TokenMode},
-    count::{Counter, Kind, Place},
-    request::{Method, Request, Version},
-    token::{MAX_TTL, Tokens},
-    tree,
+    config::{HttpTokens, ImdsConfig, TokenRequestMode},
+    counts::{Listener, RequestCounter, RequestKind},
+    metadata,
+    request::{HttpMethod, HttpRequest, HttpVersion},
+    token::{MAX_TTL, TokenIssuer},
 };
 
 /// What becomes of the connection after a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum After {
+pub(super) enum AfterResponse {
     /// It waits for the next request.
     Open,
     /// The server closes it once the answer is sent.
@@ -30,15 +30,15 @@ pub(super) enum After {
 /// A simulated IMDS without its sockets.
 pub(super) struct Imds {
     config: ImdsConfig,
-    tokens: Tokens,
-    counter: Arc<Counter>,
+    tokens: TokenIssuer,
+    counter: Arc<RequestCounter>,
     last_modified: String,
     /// The `Date` header and the second that it holds for.
     date: Mutex<(i64, String)>,
 }
 
 /// An answer before it is bytes.
-struct Answer {
+struct MetadataResponse {
     status: u16,
     content_type: &'static str,
     body: String,
@@ -46,109 +46,136 @@ struct Answer {
 }
 
 impl Imds {
-    pub(super) fn new(mut config: ImdsConfig, counter: Arc<Counter>) -> Self {
+    pub(super) fn new(mut config: ImdsConfig, counter: Arc<RequestCounter>) -> Self {
         config.server.retain(|c| !c.is_control());
         let now = Timestamp::now();
         Self {
             config,
-            tokens: Tokens::new(),
+            tokens: TokenIssuer::new(),
             counter,
             last_modified: http_date(now),
             date: Mutex::new((now.as_second(), http_date(now))),
         }
     }
 
-    pub(super) fn counter(&self) -> &Counter {
+    pub(super) fn counter(&self) -> &RequestCounter {
         &self.counter
     }
 
     /// Counts `request` and appends its answer to `out`.
-    pub(super) fn answer(&self, request: &Request, place: Place, out: &mut Vec<u8>) -> After {
-        let is_token_request = request.method == Method::Put && is_token_path(&request.path);
+    pub(super) fn answer(
+        &self,
+        request: &HttpRequest,
+        listener: Listener,
+        out: &mut Vec<u8>,
+    ) -> AfterResponse {
+        let is_token_request = request.method == HttpMethod::Put && is_token_path(&request.path);
         let kind = match &request.token {
-            _ if is_token_request => Kind::TokenRequest,
-            Some(token) => Kind::WithToken {
+            _ if is_token_request => RequestKind::TokenRequest,
+            Some(token) => RequestKind::V2 {
                 empty: token.is_empty(),
             },
-            None => Kind::Tokenless,
+            None => RequestKind::V1,
         };
-        if is_token_request && self.config.put == PutMode::HopLimit {
-            self.counter.request(place, kind, None);
-            return After::Silent;
+        if is_token_request && self.config.token_requests == TokenRequestMode::HopLimit {
+            self.counter.request(listener, kind, None);
+            return AfterResponse::Silent;
         }
         let answer = if is_token_request {
             self.token(request)
         } else {
             self.data(request)
         };
-        self.counter.request(place, kind, Some(answer.status));
+        self.counter.request(listener, kind, Some(answer.status));
         let keep = request.keep_alive && !self.config.close;
         self.write(
             &answer,
             request.version,
-            request.method == Method::Head,
+            request.method == HttpMethod::Head,
             keep,
             out,
         );
-        if keep { After::Open } else { After::Close }
+        if keep {
+            AfterResponse::Open
+        } else {
+            AfterResponse::Close
+        }
     }
 
     /// Counts what was no request and appends the answer to it.
-    pub(super) fn refuse(&self, status: u16, place: Place, out: &mut Vec<u8>) {
-        self.counter.request(place, Kind::Malformed, Some(status));
-        self.write(&Answer::error(status), Version::Http11, false, false, out);
+    pub(super) fn refuse(&self, status: u16, listener: Listener, out: &mut Vec<u8>) {
+        self.counter
+            .request(listener, RequestKind::Malformed, Some(status));
+        self.write(
+            &MetadataResponse::error(status),
+            HttpVersion::Http11,
+            false,
+            false,
+            out,
+        );
     }
 
-    fn token(&self, request: &Request) -> Answer {
-        match self.config.put {
-            PutMode::Answer | PutMode::HopLimit => {}
-            PutMode::Forbidden => return Answer::error(403),
-            PutMode::Throttled => return Answer::error(503),
+    fn token(&self, request: &HttpRequest) -> MetadataResponse {
+        match self.config.token_requests {
+            TokenRequestMode::Issue | TokenRequestMode::HopLimit => {}
+            TokenRequestMode::Forbidden => return MetadataResponse::error(403),
+            TokenRequestMode::Throttled => return MetadataResponse::error(503),
         }
         // Forwarded requests come from a proxy that anybody may use; only `latest` has tokens.
         if request.forwarded || !is_latest(&request.path) {
-            return Answer::error(403);
+            return MetadataResponse::error(403);
         }
         let ttl = request
             .ttl
             .as_deref()
             .and_then(|ttl| str::from_utf8(ttl).ok()?.parse().ok());
         let Some(ttl) = ttl.filter(|ttl| (1..=MAX_TTL).contains(ttl)) else {
-            return Answer::error(400);
+            return MetadataResponse::error(400);
         };
         match self.tokens.issue(ttl) {
-            Ok(token) => Answer {
+            Ok(token) => MetadataResponse {
                 ttl: Some(ttl),
-                ..Answer::text(token)
+                ..MetadataResponse::text(token)
             },
-            Err(_no_randomness) => Answer::error(500),
+            Err(_no_randomness) => MetadataResponse::error(500),
         }
     }
 
-    fn data(&self, request: &Request) -> Answer {
+    fn data(&self, request: &HttpRequest) -> MetadataResponse {
         match &request.token {
-            Some(token) if !self.tokens.is_valid(token) => return Answer::error(401),
-            None if self.config.tokens == TokenMode::Required => return Answer::error(401),
+            Some(token) if !self.tokens.is_valid(token) => return MetadataResponse::error(401),
+            None if self.config.http_tokens == HttpTokens::Required => {
+                return MetadataResponse::error(401);
+            }
             _ => {}
         }
-        if !matches!(request.method, Method::Get | Method::Head) || is_token_path(&request.path) {
-            return Answer::error(405);
+        if !matches!(request.method, HttpMethod::Get | HttpMethod::Head)
+            || is_token_path(&request.path)
+        {
+            return MetadataResponse::error(405);
         }
-        match tree::look_up(&request.path, Timestamp::now()) {
-            Some(value) => Answer::text(value),
-            None => Answer::error(404),
+        match metadata::look_up(&request.path, Timestamp::now()) {
+            Some(value) => MetadataResponse::text(value),
+            None => MetadataResponse::error(404),
         }
     }
 
-    fn write(&self, answer: &Answer, version: Version, head: bool, keep: bool, out: &mut Vec<u8>) {
-        let Answer {
+    fn write(
+        &self,
+        answer: &MetadataResponse,
+        version: HttpVersion,
+        head: bool,
+        keep: bool,
+        out: &mut Vec<u8>,
+    ) {
+        let MetadataResponse {
             status,
             content_type,
             body,
             ttl,
         } = answer;
         // To a request without a version, an old server answers as to HTTP/1.0.
-        let version = if version == Version::Http11 {
+        let version = if version == HttpVersion::Http11 {
             "1.1"
         } else {
             "1.0"
@@ -192,7 +219,7 @@ impl Imds {
     }
 }
 
-impl Answer {
+impl MetadataResponse {
     fn text(body: String) -> Self {
         Self {
             status: 200,
@@ -231,7 +258,7 @@ fn is_token_path(path: &str) -> bool {
     let mut components = path.split('/').filter(|component| !component.is_empty());
     components
         .next()
-        .is_some_and(|version| version == "latest" || tree::is_dated(version))
+        .is_some_and(|version| version == "latest" || metadata::is_dated(version))
         && components.eq(["api", "token"])
 }
 
