@@ -13,13 +13,14 @@ use std::{
 use crate::{
     capture::{
         AttachError, Options,
-        event::Event,
-        live::{self, Live},
-        recording::{Host, Writer},
+        recording::{RecordedHost, Writer},
+        source,
+        source::EventSource,
     },
-    identity::witness::Witness,
+    enrich::Enricher,
+    event::Event,
     knowledge::Knowledge,
-    pipeline::{Attributed, Pipeline},
+    pipeline::{AttributedEvent, Pipeline},
 };
 
 /// Time between two warnings of lost records.
@@ -30,8 +31,8 @@ pub type Recorder = Writer<BufWriter<File>>;
 
 /// A live run.
 pub struct Monitor {
-    live: Live,
-    witness: Witness,
+    live: EventSource,
+    witness: Enricher,
     pipeline: Pipeline,
     recorder: Option<Recorder>,
     events: Vec<Event>,
@@ -43,13 +44,13 @@ pub struct Monitor {
 /// Receives findings. An error ends the run.
 pub trait Sink {
     /// Takes one finding.
-    fn found(&mut self, found: &Attributed) -> io::Result<()>;
+    fn found(&mut self, found: &AttributedEvent) -> io::Result<()>;
 
     /// There is nothing more for now: what was written should be seen.
     fn flush(&mut self) -> io::Result<()>;
 
     /// Events came, with findings or without; `live` and `pipeline` tell how the run goes.
-    fn progress(&mut self, _live: &Live, _pipeline: &Pipeline) {}
+    fn progress(&mut self, _live: &EventSource, _pipeline: &Pipeline) {}
 }
 
 impl Monitor {
@@ -62,9 +63,11 @@ impl Monitor {
         host: &Path,
         knowledge: Rc<Knowledge>,
     ) -> Result<Self, AttachError> {
-        let mut live = Live::start(options)?;
-        let mut witness = Witness::new(Rc::clone(live.root()), host);
-        let mut events = vec![Event::Start { time: live::now() }];
+        let mut live = EventSource::start(options)?;
+        let mut witness = Enricher::new(Rc::clone(live.root()), host);
+        let mut events = vec![Event::Start {
+            time: source::now(),
+        }];
         // Now, and not when the first event is read: who holds a connection may soon be gone.
         live.find_holders(&mut |event| events.push(witness.complete(event)));
         Ok(Self {
@@ -79,8 +82,8 @@ impl Monitor {
     }
 
     /// Writes all events of the run to `file`, as of `host`.
-    pub fn record(&mut self, file: File, host: Host) -> io::Result<()> {
-        let mut recorder = Writer::new(BufWriter::new(file), live::now(), host)?;
+    pub fn record(&mut self, file: File, host: RecordedHost) -> io::Result<()> {
+        let mut recorder = Writer::new(BufWriter::new(file), source::now(), host)?;
         recorder.flush()?;
         self.recorder = Some(recorder);
         Ok(())
@@ -103,7 +106,7 @@ impl Monitor {
                 biased;
                 () = &mut stop => break,
                 ready = wait(&mut self.live, more) => ready?,
-                () = until(deadline) => self.events.push(Event::Tick { time: live::now() }),
+                () = until(deadline) => self.events.push(Event::Tick { time: source::now() }),
             }
             more = self.read();
             self.process(sink)?;
@@ -114,7 +117,7 @@ impl Monitor {
             self.process(sink)?;
         }
         self.events.push(Event::End {
-            time: live::now(),
+            time: source::now(),
             totals: self.live.totals(),
         });
         self.process(sink)?;
@@ -123,13 +126,11 @@ impl Monitor {
     }
 
     /// The source of the events.
-    #[must_use]
-    pub fn live(&self) -> &Live {
+    pub fn live(&self) -> &EventSource {
         &self.live
     }
 
     /// What was found, for the summary.
-    #[must_use]
     pub fn pipeline(&self) -> &Pipeline {
         &self.pipeline
     }
@@ -202,7 +203,7 @@ impl Monitor {
     }
 }
 
-async fn wait(live: &mut Live, more: bool) -> io::Result<()> {
+async fn wait(live: &mut EventSource, more: bool) -> io::Result<()> {
     if more {
         // Signals and timers get their turn in a flood, too.
         tokio::task::yield_now().await;
@@ -215,7 +216,10 @@ async fn wait(live: &mut Live, more: bool) -> io::Result<()> {
 async fn until(deadline: Option<i64>) {
     match deadline {
         Some(deadline) => {
-            let nanos = deadline.saturating_sub(live::now()).max(0).cast_unsigned();
+            let nanos = deadline
+                .saturating_sub(source::now())
+                .max(0)
+                .cast_unsigned();
             // A millisecond on top, so that the deadline is over when it is looked at.
             tokio::time::sleep(Duration::from_nanos(nanos) + Duration::from_millis(1)).await;
         }

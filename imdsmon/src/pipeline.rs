@@ -6,20 +6,20 @@
 use std::{collections::VecDeque, rc::Rc};
 
 use crate::{
-    capture::event::{Event, Totals, UnixNanos},
+    event::{Event, Totals, UnixNanos},
     http::{
         Counters, Http, Limits,
-        call::{Call, Finding, Unparsed},
+        call::{Call, HttpEvent, Unparsed},
     },
-    identity::{Caller, People},
+    identity::{Caller, CallerTable},
     knowledge::{Knowledge, Sdk},
 };
 
 /// A finding, and who is behind it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Attributed {
+pub struct AttributedEvent {
     /// What was found.
-    pub finding: Finding,
+    pub finding: HttpEvent,
     /// Who did it.
     pub caller: Caller,
     /// What it says it is made with; `None` if it says nothing.
@@ -30,9 +30,9 @@ pub struct Attributed {
 pub struct Pipeline {
     knowledge: Rc<Knowledge>,
     http: Http,
-    people: People,
-    found: Vec<Finding>,
-    out: VecDeque<Attributed>,
+    people: CallerTable,
+    found: Vec<HttpEvent>,
+    out: VecDeque<AttributedEvent>,
     window: Option<(UnixNanos, UnixNanos)>,
     totals: Option<Totals>,
 }
@@ -45,12 +45,11 @@ impl Default for Pipeline {
 
 impl Pipeline {
     /// Nothing seen yet.
-    #[must_use]
     pub fn new(knowledge: Rc<Knowledge>) -> Self {
         Self {
             knowledge,
             http: Http::new(Limits::default()),
-            people: People::default(),
+            people: CallerTable::default(),
             found: Vec::new(),
             out: VecDeque::new(),
             window: None,
@@ -90,30 +89,26 @@ impl Pipeline {
     }
 
     /// The next finding that is complete.
-    pub fn take(&mut self) -> Option<Attributed> {
+    pub fn take(&mut self) -> Option<AttributedEvent> {
         self.out.pop_front()
     }
 
     /// When a [`Event::Tick`] is due, if no other event comes before. `None`: nothing waits.
-    #[must_use]
     pub fn next_deadline(&self) -> Option<UnixNanos> {
         self.http.next_deadline()
     }
 
     /// What the HTTP side counted.
-    #[must_use]
     pub fn counters(&self) -> Counters {
         self.http.counters()
     }
 
     /// Time of the first and of the last event.
-    #[must_use]
     pub fn window(&self) -> Option<(UnixNanos, UnixNanos)> {
         self.window
     }
 
     /// What went through the kernel programs; known once the stream has ended as it should.
-    #[must_use]
     pub fn totals(&self) -> Option<Totals> {
         self.totals
     }
@@ -121,7 +116,7 @@ impl Pipeline {
     fn attribute(&mut self) {
         for finding in self.found.drain(..) {
             let (connection, task, user_agent) = match &finding {
-                Finding::Call(call) => {
+                HttpEvent::Call(call) => {
                     let Call {
                         connection,
                         task,
@@ -130,13 +125,13 @@ impl Pipeline {
                     } = &**call;
                     (*connection, *task, user_agent.as_deref())
                 }
-                Finding::Unparsed(Unparsed {
+                HttpEvent::Unparsed(Unparsed {
                     connection, task, ..
                 }) => (*connection, *task, None),
             };
             let sdk = user_agent.and_then(|said| self.knowledge.sdk(said));
             let caller = self.people.caller(connection, task);
-            self.out.push_back(Attributed {
+            self.out.push_back(AttributedEvent {
                 finding,
                 caller,
                 sdk,

@@ -2,10 +2,9 @@
 
 use jiff::Timestamp;
 
-use crate::capture::event::UnixNanos;
+use crate::event::UnixNanos;
 
 /// RFC 3339 in UTC, with microseconds.
-#[must_use]
 pub fn rfc3339(time: UnixNanos) -> String {
     let timestamp = Timestamp::from_nanosecond(time.into()).unwrap_or_default();
     format!("{timestamp:.6}")
@@ -16,7 +15,7 @@ pub mod as_rfc3339 {
     use jiff::Timestamp;
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 
-    use crate::capture::event::UnixNanos;
+    use crate::event::UnixNanos;
 
     /// Writes a time.
     pub fn serialize<S: Serializer>(time: &UnixNanos, serializer: S) -> Result<S::Ok, S::Error> {

@@ -13,7 +13,6 @@ pub fn word(value: &impl Serialize) -> String {
 }
 
 /// The value of a word; `None` if there is none.
-#[must_use]
 pub fn value<T: DeserializeOwned>(word: String) -> Option<T> {
     serde_json::from_value(Value::String(word)).ok()
 }

@@ -12,9 +12,9 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use imdsmon::capture::bytes::Bytes;
-use imdsmon::capture::event::{Endpoint, Event, Received, Sent};
-use imdsmon::http::call::{Call, Finding, Outcome, Version};
+use imdsmon::event::bytes::ByteString;
+use imdsmon::event::{Endpoint, Event, Received, Sent};
+use imdsmon::http::call::{Call, HttpEvent, Outcome, Version};
 use imdsmon::http::{Http, Limits};
 use serde::Deserialize;
 
@@ -28,7 +28,7 @@ struct Run {
 #[derive(Deserialize)]
 struct Request {
     connection: u64,
-    raw: Bytes,
+    raw: ByteString,
     segments: Vec<usize>,
     /// A number, or a word for "never answered".
     status: serde_json::Value,
@@ -87,7 +87,7 @@ fn corpus() -> Vec<Run> {
 /// A conversation on one connection.
 struct Wire {
     http: Http,
-    found: Vec<Finding>,
+    found: Vec<HttpEvent>,
     sent: u32,
     received: u32,
 }
@@ -148,8 +148,8 @@ impl Wire {
     fn calls(mut self) -> Vec<Call> {
         self.http.finish(&mut self.found);
         let call = |finding| match finding {
-            Finding::Call(call) => *call,
-            Finding::Unparsed(unparsed) => panic!("{unparsed:?}"),
+            HttpEvent::Call(call) => *call,
+            HttpEvent::Unparsed(unparsed) => panic!("{unparsed:?}"),
         };
         self.found.into_iter().map(call).collect()
     }

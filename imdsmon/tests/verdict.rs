@@ -18,14 +18,13 @@ use std::{
 };
 
 use imdsmon::{
-    capture::{
-        bytes::Bytes,
-        event::{Ancestor, Endpoint, Event, Received, Role, Sent, Task, UnixNanos},
+    event::{
+        Endpoint, Event, Received, Role, Sent, Task, UnixNanos, bytes::ByteString, facts::Ancestor,
     },
     knowledge::Knowledge,
     ledger::{Coverage, Ledger},
     pipeline::Pipeline,
-    verdict::{Judgement, Outlook, Policy, Rule, Verdict, assess},
+    verdict::{AccessAfter, Judgement, Policy, Rule, Verdict, assess},
 };
 use serde::Deserialize;
 
@@ -48,7 +47,7 @@ struct Process {
 struct Request {
     connection: u64,
     t: f64,
-    raw: Bytes,
+    raw: ByteString,
     /// A number, or a word for "never answered".
     status: serde_json::Value,
 }
@@ -102,7 +101,7 @@ impl Run {
     fn task(&self, request: &Request) -> Event {
         let index = self.process_of(request);
         let Process { exe, argv } = &self.processes[index];
-        let bytes = |text: &str| Bytes::from(text);
+        let bytes = |text: &str| ByteString::from(text);
         let name = exe.rsplit('/').next().unwrap();
         let pid = 1000 + u32::try_from(index).unwrap();
         Event::Task(Box::new(Task {
@@ -193,7 +192,10 @@ impl Run {
         while let Some(found) = pipeline.take() {
             ledger.add(&found);
         }
-        let counted: i64 = ledger.entries().map(imdsmon::ledger::Entry::calls).sum();
+        let counted: i64 = ledger
+            .entries()
+            .map(imdsmon::ledger::ClientStats::calls)
+            .sum();
         assert_eq!(usize::try_from(counted).unwrap(), self.requests.len());
         let policy = Policy::default();
         let assessment = assess(ledger.entries(), &Coverage::default(), &knowledge, &policy);
@@ -322,7 +324,7 @@ fn who_falls_back_is_told_what_is_in_the_way() {
                 continue;
             }
             assert!(judgement.needs_action, "{client}");
-            assert_eq!(judgement.outlook, Outlook::AllOnceMended, "{client}");
+            assert_eq!(judgement.outlook, AccessAfter::AllOnceMended, "{client}");
             let raises = judgement
                 .remedy
                 .commands

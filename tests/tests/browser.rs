@@ -15,7 +15,7 @@ use imdsmon::{
 use serde_json::{Value, json};
 use tests::{
     browser::Browser,
-    report::{FORMATS, busy, crowded, hostile, quiet},
+    report::{FORMATS, busy, hostile, overflowed, quiet},
     skipped,
 };
 
@@ -220,7 +220,7 @@ fn each_timeline_says_in_words_what_it_shows() {
 
 #[test]
 fn a_thousand_clients_can_be_searched() {
-    with_page(&crowded(1000), |browser, _| {
+    with_page(&overflowed(1000), |browser, _| {
         let begin = Instant::now();
         filter(browser, "worker.py-990");
         assert_eq!(programs(browser), ["/opt/orders/worker.py-990"]);

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use imdsmon::{capture::event::Endpoint, sandbox::client};
+use imdsmon::{event::Endpoint, sandbox::client};
 use serde_json::Value;
 use tests::{prometheus::selectors, service::Service, stage::Stage};
 

@@ -5,12 +5,12 @@
 
 use std::time::{Duration, Instant};
 
-use imdsmon::report::{escape::is_unsafe, model::Report};
+use imdsmon::{report::model::Report, text::escape::is_unsafe};
 use proptest::prelude::*;
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 use serde_json::{Map, Value};
 use tests::report::{
-    FORMATS, FORMULAS, HOSTILE, busy, coloured, crowded, hostile, plain, quiet, unwatched,
+    FORMATS, FORMULAS, HOSTILE, busy, coloured, hostile, overflowed, plain, quiet, unwatched,
 };
 use unicode_width::UnicodeWidthStr as _;
 
@@ -95,7 +95,7 @@ fn the_first_line_of_the_text_is_the_answer() {
 
 #[test]
 fn the_text_is_no_wider_than_the_terminal_but_for_what_is_pasted() {
-    for report in [busy(), quiet(), unwatched(), hostile(), crowded(50)] {
+    for report in [busy(), quiet(), unwatched(), hostile(), overflowed(50)] {
         let pasted: Vec<String> = report
             .clients
             .iter()
@@ -339,7 +339,7 @@ fn a_report_without_clients_is_a_report_in_every_format() {
 
 #[test]
 fn a_thousand_clients_are_written_in_no_time() {
-    let report = crowded(1000);
+    let report = overflowed(1000);
     for (extension, format) in FORMATS {
         let begin = Instant::now();
         let text = format(&report);

@@ -79,7 +79,6 @@ impl Root {
 
     /// The path below the root of the cgroup with this id, if it still exists. The id is what
     /// `bpf_get_current_cgroup_id` gives: the directory's inode number.
-    #[must_use]
     pub fn path_of(&self, id: u64) -> Option<PathBuf> {
         if id == ROOT_INODE {
             return Some("/".into());

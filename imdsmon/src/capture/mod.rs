@@ -6,18 +6,16 @@
 
 mod attach;
 mod btf;
-pub mod bytes;
 pub mod cgroup;
+mod connections;
 mod error;
-pub mod event;
-pub mod holders;
-pub mod live;
 mod record;
 pub mod recording;
 pub mod redact;
-mod session;
+pub mod socket_owners;
+pub mod source;
 
 pub use attach::{MAX_RING_BYTES, MIN_RING_BYTES, Options, Snapshot, check_kernel};
 pub use btf::{BtfError, offsets};
+pub use connections::split_arguments;
 pub use error::{AttachError, has_capability};
-pub use session::split_arguments;

@@ -8,7 +8,7 @@ use std::io::{self, BufRead, Read, Write};
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{Event, UnixNanos};
+use crate::event::{Event, UnixNanos};
 
 /// The version of the format that is written, and the newest that is read.
 pub const VERSION: u32 = 1;
@@ -24,12 +24,12 @@ struct Header {
     imdsmon: String,
     started: UnixNanos,
     #[serde(flatten)]
-    host: Host,
+    host: RecordedHost,
 }
 
 /// The host that a recording is of, as far as it is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Host {
+pub struct RecordedHost {
     /// Id of the EC2 instance.
     #[serde(default, rename = "instance.id")]
     pub instance: Option<String>,
@@ -75,7 +75,7 @@ pub struct Writer<W: Write> {
 
 impl<W: Write> Writer<W> {
     /// Begins a recording.
-    pub fn new(mut out: W, started: UnixNanos, host: Host) -> io::Result<Self> {
+    pub fn new(mut out: W, started: UnixNanos, host: RecordedHost) -> io::Result<Self> {
         let imdsmon = env!("CARGO_PKG_VERSION").into();
         line(
             &mut out,
@@ -108,7 +108,7 @@ fn line(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
 /// Reads events back.
 pub struct Reader<R: BufRead> {
     input: R,
-    host: Host,
+    host: RecordedHost,
     line: u64,
     /// The recording broke off in the middle of a line, which is not an error.
     truncated: bool,
@@ -119,7 +119,7 @@ impl<R: BufRead> Reader<R> {
     pub fn new(input: R) -> Result<Self, RecordingError> {
         let mut reader = Self {
             input,
-            host: Host::default(),
+            host: RecordedHost::default(),
             line: 0,
             truncated: false,
         };
@@ -134,8 +134,7 @@ impl<R: BufRead> Reader<R> {
     }
 
     /// The host that it is of.
-    #[must_use]
-    pub fn host(&self) -> &Host {
+    pub fn host(&self) -> &RecordedHost {
         &self.host
     }
 
@@ -158,7 +157,6 @@ impl<R: BufRead> Reader<R> {
     }
 
     /// Whether the last line was cut off, as when the disk was full or the monitor was killed.
-    #[must_use]
     pub fn is_truncated(&self) -> bool {
         self.truncated
     }
@@ -187,7 +185,7 @@ mod tests {
 
     fn recorded(events: &[Event]) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let mut writer = Writer::new(&mut bytes, 1, Host::default()).unwrap();
+        let mut writer = Writer::new(&mut bytes, 1, RecordedHost::default()).unwrap();
         for event in events {
             writer.write(event).unwrap();
         }

@@ -50,7 +50,6 @@ pub struct Redactor {
 
 impl Redactor {
     /// A redactor that stands at the beginning of a stream, whose first byte has this number.
-    #[must_use]
     pub fn at(seq: u32) -> Self {
         Self {
             state: State::Start,

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use crate::{capture::event::Endpoint, sandbox::client};
+use crate::{event::Endpoint, sandbox::client};
 
 /// Call the simulated metadata service; works inside the IMDS simulator only.
 #[derive(clap::Args)]

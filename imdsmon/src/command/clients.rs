@@ -11,10 +11,11 @@ use serde_json::json;
 
 use super::report::{Question, Stored, config};
 use crate::{
-    capture::live,
+    capture::source,
     http::call::Version,
-    ledger::Entry,
-    report::{escape::escaped, words},
+    ledger::ClientStats,
+    report::labels,
+    text::escape::escaped,
     time::rfc3339,
     verdict::{self, Policy},
 };
@@ -65,7 +66,7 @@ pub struct CallsArgs {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config = config()?;
     let knowledge = args.question.knowledge(&config)?;
-    let now = live::now();
+    let now = source::now();
     let (entries, coverage) = args.stored.load(&config, now)?;
     let policy = Policy {
         min_window: args.question.min_window(&config),
@@ -83,7 +84,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     for judged in &assessment.clients {
         let (tokenless, all) = calls(judged.entry);
         let name = judged.entry.client.name();
-        let verdict = words::verdict(judged.judgement.verdict);
+        let verdict = labels::verdict(judged.judgement.verdict);
         let last = rfc3339(judged.entry.last);
         if args.json {
             let line = json!({
@@ -115,7 +116,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// Runs `imdsmon calls`.
 pub fn run_calls(args: &CallsArgs) -> anyhow::Result<ExitCode> {
-    let (entries, _) = args.stored.load(&config()?, live::now())?;
+    let (entries, _) = args.stored.load(&config()?, source::now())?;
     let chosen: Vec<_> = entries
         .iter()
         .map(|entry| (entry.client.name(), entry))
@@ -139,7 +140,7 @@ pub fn run_calls(args: &CallsArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn as_json(out: &mut impl Write, name: &str, entry: &Entry) -> io::Result<()> {
+fn as_json(out: &mut impl Write, name: &str, entry: &ClientStats) -> io::Result<()> {
     for (cell, count) in &entry.cells {
         let line = json!({
             "imds.client": name,
@@ -156,13 +157,13 @@ fn as_json(out: &mut impl Write, name: &str, entry: &Entry) -> io::Result<()> {
     Ok(())
 }
 
-fn as_text(out: &mut impl Write, name: &str, entry: &Entry) -> io::Result<()> {
+fn as_text(out: &mut impl Write, name: &str, entry: &ClientStats) -> io::Result<()> {
     writeln!(out, "{HEADING}{}{HEADING:#}", escaped(name, NAME))?;
     let mut hours: BTreeMap<i64, BTreeMap<(Version, &str), i64>> = BTreeMap::new();
     for (cell, count) in &entry.cells {
         let kinds = hours.entry(cell.hour).or_default();
         *kinds
-            .entry((cell.version, words::class(cell.path)))
+            .entry((cell.version, labels::class(cell.path)))
             .or_default() += count;
     }
     for (hour, kinds) in hours {
@@ -184,14 +185,14 @@ fn as_text(out: &mut impl Write, name: &str, entry: &Entry) -> io::Result<()> {
             rfc3339(sample.time),
             escaped(&sample.method, NAME),
             escaped(&sample.target, NAME),
-            escaped(&words::reply(sample), NAME)
+            escaped(&labels::reply(sample), NAME)
         )?;
     }
     writeln!(out)
 }
 
 /// Tokenless calls, and all.
-fn calls(entry: &Entry) -> (i64, i64) {
+fn calls(entry: &ClientStats) -> (i64, i64) {
     let of = |tokenless: bool| {
         let cells = entry.cells.iter();
         cells

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::report::knowledge;
 use crate::{
     config::{Config, Origin, Shown},
-    report::escape::escaped,
+    text::escape::escaped,
 };
 
 /// Show or check how the service is set up.

@@ -26,7 +26,7 @@ use crate::{
     capture::Options,
     knowledge::Knowledge,
     monitor::{Monitor, Sink},
-    pipeline::Attributed,
+    pipeline::AttributedEvent,
     report::model::Instance,
     sandbox::{HttpTokens, ImdsConfig, ImdsSimulator, TokenRequestMode},
 };
@@ -280,7 +280,7 @@ struct Demo {
 }
 
 impl Sink for Demo {
-    fn found(&mut self, found: &Attributed) -> io::Result<()> {
+    fn found(&mut self, found: &AttributedEvent) -> io::Result<()> {
         let place = found
             .caller
             .process

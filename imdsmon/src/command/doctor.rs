@@ -12,8 +12,8 @@ use anstyle::{AnsiColor, Style};
 use super::block_on;
 use crate::{
     capture::{Snapshot, cgroup, has_capability},
-    identity::witness::sees_the_hosts_processes,
-    selftest::{self, SelfTestError},
+    enrich::sees_the_hosts_processes,
+    selftest::doctor::{self, SelfTestError},
 };
 
 /// Check what this host offers, then prove that calls are heard.
@@ -78,7 +78,7 @@ const CAPABILITIES: &[Capability] = &[
 
 /// Runs the subcommand.
 pub fn run(_args: &Args) -> anyhow::Result<ExitCode> {
-    let result = block_on(selftest::run())?;
+    let result = block_on(doctor::run())?;
     let passed = result.is_ok();
     // The exit status is the answer, also if nobody reads the reasons.
     if let Err(error) = explain(result) {
@@ -91,7 +91,7 @@ pub fn run(_args: &Args) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn explain(result: Result<selftest::Report, SelfTestError>) -> io::Result<()> {
+fn explain(result: Result<doctor::Report, SelfTestError>) -> io::Result<()> {
     let mut out = anstream::stdout();
     kernel(&mut out)?;
     capabilities(&mut out)?;
@@ -228,7 +228,7 @@ fn lockdown(out: &mut impl Write) -> io::Result<()> {
 
 fn self_test(
     out: &mut impl Write,
-    result: Result<selftest::Report, SelfTestError>,
+    result: Result<doctor::Report, SelfTestError>,
 ) -> io::Result<bool> {
     let report = match result {
         Ok(report) => report,

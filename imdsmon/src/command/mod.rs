@@ -60,13 +60,11 @@ enum Command {
 }
 
 /// The definition of the command line, for man pages and completions.
-#[must_use]
 pub fn cli() -> clap::Command {
     Cli::command()
 }
 
 /// Runs the command line.
-#[must_use]
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -9,15 +9,14 @@ use std::{
 use anstream::AutoStream;
 
 use crate::{
-    export::json,
-    http::call::{Finding, Version},
+    http::call::{HttpEvent, Version},
     knowledge::Knowledge,
     ledger::{Coverage, Ledger, coverage::Span},
     monitor::Sink,
-    pipeline::{Attributed, Pipeline},
+    output,
+    pipeline::{AttributedEvent, Pipeline},
     report::{
-        build::Material,
-        line,
+        build::ReportInput,
         model::{Instance, Report},
         text,
     },
@@ -67,7 +66,7 @@ impl Output {
             knowledge,
         };
         if !format.json {
-            line::heading(&mut output.out)?;
+            output::text::heading(&mut output.out)?;
             output.out.flush()?;
         }
         Ok(output)
@@ -91,7 +90,7 @@ impl Output {
         if to > 0 {
             let totals = pipeline.totals();
             let mut span = Span::new(from, to, totals.as_ref(), &pipeline.counters());
-            span.crowded(self.ledger.crowd());
+            span.overflowed(self.ledger.overflow());
             coverage.add(span);
         }
         let policy = Policy {
@@ -99,7 +98,7 @@ impl Output {
             now: None,
         };
         let entries = self.ledger.entries();
-        Report::new(Material {
+        Report::new(ReportInput {
             instance: self.instance.clone(),
             coverage: &coverage,
             assessment: verdict::assess(entries, &coverage, &self.knowledge, &policy),
@@ -110,22 +109,22 @@ impl Output {
         })
     }
 
-    fn wants(&self, found: &Attributed) -> bool {
+    fn wants(&self, found: &AttributedEvent) -> bool {
         !self.format.v1_only
-            || matches!(&found.finding, Finding::Call(call) if call.version == Version::V1)
+            || matches!(&found.finding, HttpEvent::Call(call) if call.version == Version::V1)
     }
 }
 
 impl Sink for Output {
-    fn found(&mut self, found: &Attributed) -> io::Result<()> {
+    fn found(&mut self, found: &AttributedEvent) -> io::Result<()> {
         self.ledger.add(found);
         if !self.wants(found) {
             return Ok(());
         }
         if self.format.json {
-            json::line(&mut self.out, found)
+            output::json::line(&mut self.out, found)
         } else {
-            line::line(&mut self.out, found)
+            output::text::line(&mut self.out, found)
         }
     }
 

@@ -15,17 +15,17 @@ use anyhow::{Context as _, bail};
 
 use crate::{
     capture::{
-        event::UnixNanos,
-        live,
         recording::{self, Reader},
+        source,
     },
     config::{Config, value::duration},
+    event::UnixNanos,
     knowledge::Knowledge,
-    ledger::{Coverage, Entry, Ledger, coverage::Span},
+    ledger::{ClientStats, Coverage, Ledger, coverage::Span},
     pipeline::Pipeline,
     report::{
         self,
-        build::Material,
+        build::ReportInput,
         cloudwatch::{self, Metrics},
         model::{Instance, Report},
     },
@@ -118,7 +118,7 @@ enum Format {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config = config()?;
     let knowledge = Rc::new(args.question.knowledge(&config)?);
-    let now = live::now();
+    let now = source::now();
     let is_live = args.from.is_empty();
     let (entries, coverage, instance) = if is_live {
         let (entries, coverage) = args.stored.load(&config, now)?;
@@ -133,7 +133,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let assessment = verdict::assess(&entries, &coverage, &knowledge, &policy);
     let verdict = assessment.verdict;
-    let report = Report::new(Material {
+    let report = Report::new(ReportInput {
         instance,
         coverage: &coverage,
         assessment,
@@ -235,7 +235,11 @@ fn since(text: &str) -> Result<Since, String> {
 
 impl Stored {
     /// What the store holds of the time that is asked for.
-    pub fn load(&self, config: &Config, now: UnixNanos) -> anyhow::Result<(Vec<Entry>, Coverage)> {
+    pub fn load(
+        &self,
+        config: &Config,
+        now: UnixNanos,
+    ) -> anyhow::Result<(Vec<ClientStats>, Coverage)> {
         let store = self.store.as_deref().unwrap_or(&config.store_dir.value);
         let mut reader = store::Reader::open(store).context(
             "no report from the service (`imdsmon report --from FILE` reads a recording instead)",
@@ -254,7 +258,7 @@ impl Stored {
 fn recorded(
     files: &[PathBuf],
     knowledge: &Rc<Knowledge>,
-) -> anyhow::Result<(Vec<Entry>, Coverage, Instance)> {
+) -> anyhow::Result<(Vec<ClientStats>, Coverage, Instance)> {
     let mut ledger = Ledger::new(Rc::clone(knowledge));
     let mut spans: Vec<(Span, &Path)> = Vec::new();
     let mut instance = Instance::default();
@@ -298,7 +302,7 @@ fn read(
     let open = File::open(file).with_context(|| format!("cannot open {}", name()))?;
     let mut reader = Reader::new(BufReader::new(open)).with_context(name)?;
     let mut pipeline = Pipeline::new(Rc::clone(knowledge));
-    let before = ledger.crowd();
+    let before = ledger.overflow();
     loop {
         match reader.read() {
             Ok(Some(event)) => pipeline.feed(&event),
@@ -322,10 +326,10 @@ fn read(
     while let Some(found) = pipeline.take() {
         ledger.add(&found);
     }
-    let crowd = ledger.crowd().since(&before);
+    let overflow = ledger.overflow().since(&before);
     let span = |(from, to)| {
         let mut span = Span::new(from, to, pipeline.totals().as_ref(), &pipeline.counters());
-        span.crowded(crowd);
+        span.overflowed(overflow);
         span
     };
     Ok((pipeline.window().map(span), Instance::of(reader.host())))

@@ -18,9 +18,9 @@ use super::{
     stop::stop,
 };
 use crate::{
-    capture::{Options, Snapshot, live::Live},
+    capture::{Options, Snapshot, source::EventSource},
     config::value::{buffer, duration},
-    identity::witness::sees_the_hosts_processes,
+    enrich::sees_the_hosts_processes,
     knowledge::Knowledge,
     monitor::Monitor,
     report::model::Instance,
@@ -106,7 +106,7 @@ async fn watch(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// Says what is watched, and from where.
-fn announce(live: &Live) -> io::Result<()> {
+fn announce(live: &EventSource) -> io::Result<()> {
     let mut err = anstream::stderr();
     let place = live
         .root()

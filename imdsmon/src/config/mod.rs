@@ -127,7 +127,6 @@ macro_rules! settings {
             }
 
             /// All values, and where they come from.
-            #[must_use]
             pub fn show(&self) -> Vec<Shown<'_>> {
                 vec![$(Shown {
                     key: $key,
@@ -234,7 +233,6 @@ impl Config {
 }
 
 /// The variable for a key.
-#[must_use]
 pub fn variable(key: &str) -> String {
     format!("{PREFIX}{}", key.replace('.', "_").to_uppercase())
 }

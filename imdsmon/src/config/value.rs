@@ -262,7 +262,6 @@ impl Default for Namespace {
 
 impl Namespace {
     /// As it is sent.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -10,10 +10,10 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    capture::event::UnixNanos,
     config::value::Namespace,
+    event::UnixNanos,
     http::call::Version,
-    ledger::{Answer, Entry},
+    ledger::{Answer, ClientStats},
 };
 
 /// Clients with a line of their own in one period; each is a metric that is paid for.
@@ -39,7 +39,6 @@ struct Count {
 
 impl Emf {
     /// Nothing counted yet. `instance` is the instance's id, if it is known.
-    #[must_use]
     pub fn new(namespace: Namespace, instance: Option<String>) -> Self {
         Self {
             namespace,
@@ -49,7 +48,7 @@ impl Emf {
     }
 
     /// Adds what was counted.
-    pub fn count(&mut self, delta: &[Entry]) {
+    pub fn count(&mut self, delta: &[ClientStats]) {
         for entry in delta {
             let mut count = Count::default();
             for (cell, calls) in &entry.cells {
@@ -70,13 +69,11 @@ impl Emf {
     }
 
     /// Whether there is nothing to tell: then no line is due.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.counts.values().all(|count| count.calls <= 0)
     }
 
     /// The lines for what was counted, one for each client, with the time of the period's end.
-    #[must_use]
     pub fn lines(&self, now: UnixNanos) -> String {
         let mut lines = String::new();
         for (client, count) in self.counts.iter().filter(|(_, count)| count.calls > 0) {
@@ -144,7 +141,7 @@ fn dimension(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::{How, story::entry};
+    use crate::ledger::{Cause, test_support::entry};
 
     fn emf() -> Emf {
         Emf::new(Namespace::default(), Some("i-0abc".into()))
@@ -192,15 +189,15 @@ mod tests {
             entry(
                 "curl",
                 &[
-                    (Version::V1, Answer::Ok, How::Plain, 3),
-                    (Version::V1, Answer::Unauthorized, How::Plain, 2),
-                    (Version::V1, Answer::None, How::Plain, 1),
-                    (Version::V2, Answer::Ok, How::Plain, 9),
+                    (Version::V1, Answer::Ok, Cause::Plain, 3),
+                    (Version::V1, Answer::Unauthorized, Cause::Plain, 2),
+                    (Version::V1, Answer::None, Cause::Plain, 1),
+                    (Version::V2, Answer::Ok, Cause::Plain, 9),
                 ],
             ),
-            entry("good", &[(Version::V2, Answer::Ok, How::Plain, 9)]),
+            entry("good", &[(Version::V2, Answer::Ok, Cause::Plain, 9)]),
         ]);
-        emf.count(&[entry("curl", &[(Version::V1, Answer::Ok, How::Plain, 4)])]);
+        emf.count(&[entry("curl", &[(Version::V1, Answer::Ok, Cause::Plain, 4)])]);
         let lines = parsed(&emf);
         let expected = json!({
             "_aws": {
@@ -229,8 +226,8 @@ mod tests {
         emf.count(&[entry(
             "curl",
             &[
-                (Version::V1, Answer::Ok, How::Plain, -3),
-                (Version::V1, Answer::Ok, How::AfterNoAnswer, 3),
+                (Version::V1, Answer::Ok, Cause::Plain, -3),
+                (Version::V1, Answer::Ok, Cause::AfterNoAnswer, 3),
             ],
         )]);
         assert!(emf.is_empty() && parsed(&emf).is_empty());
@@ -248,7 +245,7 @@ mod tests {
         ];
         let mut emf = Emf::new(Namespace::default(), None);
         for name in names {
-            let mut entry = entry(name, &[(Version::V1, Answer::Ok, How::Plain, 1)]);
+            let mut entry = entry(name, &[(Version::V1, Answer::Ok, Cause::Plain, 1)]);
             entry.client.workload.name = name.into();
             entry.client.user = name.into();
             emf.count(&[entry]);
@@ -263,7 +260,7 @@ mod tests {
     fn very_many_clients_are_told_together() {
         let mut emf = emf();
         for number in 0..1000 {
-            let calls = [(Version::V1, Answer::Ok, How::Plain, 1)];
+            let calls = [(Version::V1, Answer::Ok, Cause::Plain, 1)];
             emf.count(&[entry(&format!("client-{number}"), &calls)]);
         }
         let lines = parsed(&emf);

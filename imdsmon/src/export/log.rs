@@ -7,12 +7,10 @@ use std::{
 
 use serde_json::json;
 
-use super::{
-    json,
-    lines::{Lines, Rotation},
-};
+use super::lines::{Lines, Rotation};
+use crate::output::json;
 use crate::{
-    capture::event::UnixNanos, config::value::Destination, monitor::Sink, pipeline::Attributed,
+    config::value::Destination, event::UnixNanos, monitor::Sink, pipeline::AttributedEvent,
     time::rfc3339,
 };
 
@@ -53,7 +51,6 @@ impl CallLog {
     }
 
     /// Lines that could not be written and are not told in the log yet.
-    #[must_use]
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
@@ -93,7 +90,7 @@ impl CallLog {
 }
 
 impl Sink for CallLog {
-    fn found(&mut self, found: &Attributed) -> io::Result<()> {
+    fn found(&mut self, found: &AttributedEvent) -> io::Result<()> {
         json::line(&mut self.waiting, found)?;
         self.waiting_lines += 1;
         self.time = found.finding.time();
@@ -116,7 +113,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::export::json::tests::{anonymous, call};
+    use crate::output::json::tests::{anonymous, call};
 
     const ROTATION: Rotation = Rotation {
         bytes: 1 << 20,

@@ -15,11 +15,11 @@ use prometheus_client::{
 };
 
 use crate::{
-    capture::event::UnixNanos,
+    event::UnixNanos,
     http::call::Version,
     identity::client::Client,
-    ledger::{Coverage, Entry},
-    report::escape::is_unsafe,
+    ledger::{ClientStats, Coverage},
+    text::escape::is_unsafe,
     verdict::{HostVerdict, Verdict},
     word::word,
 };
@@ -130,7 +130,7 @@ impl Default for Metrics {
 
 impl Metrics {
     /// Counts what came since the last time.
-    pub fn count(&mut self, delta: &[Entry]) {
+    pub fn count(&mut self, delta: &[ClientStats]) {
         for entry in delta {
             self.unparsed_bytes.inc_by(entry.evidence.unparsed_bytes);
             // A call that is seen in another light is taken back and counted again, in one entry:
@@ -202,7 +202,6 @@ impl Metrics {
     }
 
     /// The metrics as they are now, in `OpenMetrics` 1.0.
-    #[must_use]
     pub fn page(&self) -> String {
         let mut page = String::new();
         if let Err(error) = encode(&mut page, &self.registry) {
@@ -352,7 +351,6 @@ fn label(text: &str) -> String {
 }
 
 /// A page in the text format from before `OpenMetrics`, version 0.0.4.
-#[must_use]
 pub fn to_text_format(page: &str) -> String {
     let mut text = String::new();
     let mut help = None;

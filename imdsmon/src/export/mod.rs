@@ -4,7 +4,6 @@
 //! the last time, the same deltas as the store; neither has a clock or wakes up by itself.
 
 pub mod emf;
-pub mod json;
 pub mod lines;
 pub mod log;
 pub mod metrics;

@@ -1,6 +1,6 @@
 //! Which request an answer belongs to when every segment is seen.
 
-use super::story::{MS, SECOND, SERVER, Story, V1, V1_UNANSWERED, V2, V2_UNANSWERED};
+use crate::http::test_support::{MS, SECOND, SERVER, Story, V1, V1_UNANSWERED, V2, V2_UNANSWERED};
 
 #[test]
 fn answers_go_to_requests_in_order() {

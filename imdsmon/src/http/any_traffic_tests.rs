@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::story::line;
 use super::{Http, Limits};
-use crate::capture::bytes::Bytes;
-use crate::capture::event::{Endpoint, Event, Received, Sent};
+use crate::event::bytes::ByteString;
+use crate::event::{Endpoint, Event, Received, Sent};
+use crate::http::test_support::line;
 
 /// Pieces that mean something, so that random streams reach every state.
 fn piece() -> impl Strategy<Value = Vec<u8>> {
@@ -145,7 +145,7 @@ fn cut(stream: &[u8], cuts: &[prop::sample::Index]) -> Vec<(usize, Vec<u8>)> {
 fn told(segments: &[(usize, Vec<u8>)], first: u32, limits: Limits) -> Vec<String> {
     let mut http = Http::new(limits);
     let mut found = Vec::new();
-    let mut send = |seq, syn, bytes: Bytes| {
+    let mut send = |seq, syn, bytes: ByteString| {
         let len = u32::try_from(bytes.len()).unwrap();
         let sent = Sent {
             time: 1,
@@ -162,7 +162,7 @@ fn told(segments: &[(usize, Vec<u8>)], first: u32, limits: Limits) -> Vec<String
         };
         http.feed(&Event::Sent(sent), &mut found);
     };
-    send(first, true, Bytes::default());
+    send(first, true, ByteString::default());
     for (at, bytes) in segments {
         let seq = first.wrapping_add(u32::try_from(*at).unwrap());
         send(seq, false, bytes.clone().into());

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::capture::event::{ConnectionId, Endpoint, TaskId, UnixNanos};
+use crate::event::{ConnectionId, Endpoint, TaskId, UnixNanos};
 
 /// Which way of speaking to IMDS a request is (EC2 User Guide, "How IMDSv2 works").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -87,16 +87,15 @@ pub struct Unparsed {
 
 /// What comes out of the HTTP side.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Finding {
+pub enum HttpEvent {
     /// A request.
     Call(Box<Call>),
     /// Bytes that are no request.
     Unparsed(Unparsed),
 }
 
-impl Finding {
+impl HttpEvent {
     /// When it was sent.
-    #[must_use]
     pub fn time(&self) -> UnixNanos {
         match self {
             Self::Call(call) => call.time,

@@ -1,17 +1,17 @@
 //! One connection: reassembly, requests and answers put together.
 
-use super::call::{Call, Finding, Outcome, Unparsed};
-use super::exchange::Exchange;
-use super::reader::{At, Item, Reader};
-use super::stream::{Run, Stream};
+use super::call::{Call, HttpEvent, Outcome, Unparsed};
+use super::reader::{Origin, Parsed, Reader};
+use super::stream::{Stream, StreamChunk};
 use super::{Counters, Limits};
-use crate::capture::event::{ConnectionId, Received, Sent, UnixNanos};
+use crate::event::{ConnectionId, Received, Sent, UnixNanos};
+use crate::http::response_matcher::ResponseMatcher;
 
 /// What every step needs beside the flow.
 pub(super) struct Context<'a> {
     pub limits: &'a Limits,
     pub counters: &'a mut Counters,
-    pub found: &'a mut Vec<Finding>,
+    pub found: &'a mut Vec<HttpEvent>,
 }
 
 /// A connection.
@@ -24,7 +24,7 @@ pub(super) struct Flow {
     /// Since when bytes are missing.
     hole_since: Option<UnixNanos>,
     reader: Reader,
-    exchange: Exchange,
+    exchange: ResponseMatcher,
     /// When its latest segment was seen.
     last: UnixNanos,
 }
@@ -38,7 +38,7 @@ impl Flow {
             stream: Stream::new(next, limits.flow_bytes),
             hole_since: None,
             reader: Reader::new(limits.flow_bytes, at(first)),
-            exchange: Exchange::default(),
+            exchange: ResponseMatcher::default(),
             last: first.time,
         }
     }
@@ -147,7 +147,7 @@ impl Flow {
         &mut self,
         now: Option<UnixNanos>,
         context: &mut Context<'_>,
-        step: impl FnOnce(&mut Stream, &mut dyn FnMut(Run<'_>)) -> R,
+        step: impl FnOnce(&mut Stream, &mut dyn FnMut(StreamChunk<'_>)) -> R,
     ) -> R {
         let Self {
             connection,
@@ -157,13 +157,13 @@ impl Flow {
             ..
         } = self;
         step(stream, &mut |run| match run {
-            Run::Bytes(bytes, at) => {
+            StreamChunk::ByteString(bytes, at) => {
                 let answered = exchange.len() == 0;
                 reader.read(bytes, at, answered, &mut |item| {
                     take(item, *connection, now.unwrap_or(at.time), exchange, context);
                 });
             }
-            Run::Gap(bytes) => {
+            StreamChunk::Gap(bytes) => {
                 context.counters.gaps += 1;
                 context.counters.gap_bytes += bytes;
                 reader.gap(bytes);
@@ -183,8 +183,8 @@ impl Flow {
     }
 }
 
-fn at(sent: &Sent) -> At {
-    At {
+fn at(sent: &Sent) -> Origin {
+    Origin {
         time: sent.time,
         task: sent.task,
         server: sent.server,
@@ -193,18 +193,18 @@ fn at(sent: &Sent) -> At {
 
 /// What the reader found becomes a request that waits, or a finding.
 fn take(
-    item: Item,
+    item: Parsed,
     connection: ConnectionId,
     now: UnixNanos,
-    exchange: &mut Exchange,
+    exchange: &mut ResponseMatcher,
     context: &mut Context<'_>,
 ) {
     let (request, at) = match item {
-        Item::Request(request, at) => (request, at),
-        Item::Garbage(bytes, at) => {
+        Parsed::Request(request, at) => (request, at),
+        Parsed::Garbage(bytes, at) => {
             context.counters.unparsed += 1;
             context.counters.unparsed_bytes += bytes;
-            context.found.push(Finding::Unparsed(Unparsed {
+            context.found.push(HttpEvent::Unparsed(Unparsed {
                 time: at.time,
                 connection,
                 task: at.task,

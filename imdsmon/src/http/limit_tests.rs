@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Limits;
-use super::story::{CLIENT, MS, SECOND, Story, V1, V1_UNANSWERED, V2};
+use crate::http::test_support::{CLIENT, MS, SECOND, Story, V1, V1_UNANSWERED, V2};
 
 #[test]
 fn silence_costs_no_wakeup() {

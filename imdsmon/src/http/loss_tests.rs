@@ -1,10 +1,10 @@
 //! What is missed costs what was missed, and nothing after it.
 
 use super::Limits;
-use super::story::{
+use crate::event::Event;
+use crate::http::test_support::{
     CLIENT, MS, PUT, SECOND, SERVER, Story, V1, V1_UNANSWERED, V2, V2_UNANSWERED, calls,
 };
-use crate::capture::event::Event;
 
 /// Bytes of what [`Story::status`] sends.
 const STATUS: u32 = 55;

@@ -10,22 +10,22 @@
 //! - `flow` is one connection, `table` all of them.
 
 pub mod call;
-mod exchange;
 mod flow;
+mod flow_table;
 mod reader;
 mod request;
 mod response;
+mod response_matcher;
 mod server;
 mod stream;
-mod table;
 
 use std::time::Duration;
 
-use self::call::Finding;
+use self::call::HttpEvent;
 use self::flow::{Context, Flow};
 use self::stream::is_before;
-use self::table::Table;
-use crate::capture::event::{ConnectionId, Event, Received, Sent, UnixNanos};
+use crate::event::{ConnectionId, Event, Received, Sent, UnixNanos};
+use crate::http::flow_table::FlowTable;
 
 /// What bounds the work on hostile or unlucky traffic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,9 +73,9 @@ impl Limits {
 /// What happened so far, in numbers that only grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// [`Finding::Call`]s.
+    /// [`HttpEvent::Call`]s.
     pub calls: u64,
-    /// [`Finding::Unparsed`]s.
+    /// [`HttpEvent::Unparsed`]s.
     pub unparsed: u64,
     /// Bytes in them, all captured.
     pub unparsed_bytes: u64,
@@ -102,7 +102,6 @@ pub struct Counters {
 
 impl Counters {
     /// What happened since `base`, an earlier reading.
-    #[must_use]
     pub fn since(&self, base: &Self) -> Self {
         let Self {
             calls,
@@ -138,7 +137,7 @@ impl Counters {
 pub struct Http {
     limits: Limits,
     counters: Counters,
-    table: Table,
+    table: FlowTable,
 }
 
 impl Default for Http {
@@ -149,18 +148,17 @@ impl Default for Http {
 
 impl Http {
     /// Nothing seen yet.
-    #[must_use]
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
             counters: Counters::default(),
-            table: Table::new(),
+            table: FlowTable::new(),
         }
     }
 
     /// Takes the next event. What it completes is appended to `found`: the calls of a connection
     /// in the order of its requests.
-    pub fn feed(&mut self, event: &Event, found: &mut Vec<Finding>) {
+    pub fn feed(&mut self, event: &Event, found: &mut Vec<HttpEvent>) {
         match event {
             // Who called is not asked here, and such an event says nothing about the time.
             Event::Task(_) => {}
@@ -187,7 +185,7 @@ impl Http {
 
     /// The run ends: what waits comes out without an answer and what is incomplete as unparsed,
     /// connection by connection.
-    pub fn finish(&mut self, found: &mut Vec<Finding>) {
+    pub fn finish(&mut self, found: &mut Vec<HttpEvent>) {
         for connection in self.table.connections() {
             self.retire(connection, found);
         }
@@ -195,18 +193,16 @@ impl Http {
     }
 
     /// When an [`Event::Tick`] is worth sending; `None` as long as nothing waits.
-    #[must_use]
     pub fn next_deadline(&self) -> Option<UnixNanos> {
         self.table.first_deadline().map(|(time, _)| time)
     }
 
     /// What happened so far.
-    #[must_use]
     pub fn counters(&self) -> Counters {
         self.counters
     }
 
-    fn sent(&mut self, sent: &Sent, found: &mut Vec<Finding>) {
+    fn sent(&mut self, sent: &Sent, found: &mut Vec<HttpEvent>) {
         let connection = sent.connection;
         let flow = self.table.peek(connection);
         if sent.syn && flow.is_some_and(|flow| flow.start() != sent.seq) {
@@ -248,7 +244,7 @@ impl Http {
         true
     }
 
-    fn received(&mut self, segment: &Received, found: &mut Vec<Finding>) {
+    fn received(&mut self, segment: &Received, found: &mut Vec<HttpEvent>) {
         let connection = segment.connection;
         let known = self.with(connection, found, |flow, context| {
             flow.received(segment, context);
@@ -262,7 +258,7 @@ impl Http {
         self.keep_bounds(found);
     }
 
-    fn expire(&mut self, now: UnixNanos, found: &mut Vec<Finding>) {
+    fn expire(&mut self, now: UnixNanos, found: &mut Vec<HttpEvent>) {
         while let Some((time, connection)) = self.table.first_deadline()
             && time <= now
         {
@@ -276,7 +272,7 @@ impl Http {
         self.keep_bounds(found);
     }
 
-    fn keep_bounds(&mut self, found: &mut Vec<Finding>) {
+    fn keep_bounds(&mut self, found: &mut Vec<HttpEvent>) {
         while self.table.is_over(&self.limits)
             && let Some((connection, _)) = self.table.oldest()
         {
@@ -285,7 +281,7 @@ impl Http {
         }
     }
 
-    fn retire(&mut self, connection: ConnectionId, found: &mut Vec<Finding>) {
+    fn retire(&mut self, connection: ConnectionId, found: &mut Vec<HttpEvent>) {
         if let Some(mut flow) = self.table.retire(connection, &self.limits) {
             let mut context = Context {
                 limits: &self.limits,
@@ -299,7 +295,7 @@ impl Http {
     fn with<R>(
         &mut self,
         connection: ConnectionId,
-        found: &mut Vec<Finding>,
+        found: &mut Vec<HttpEvent>,
         change: impl FnOnce(&mut Flow, &mut Context<'_>) -> R,
     ) -> Option<R> {
         let mut context = Context {
@@ -323,6 +319,6 @@ mod loss_tests;
 #[cfg(test)]
 mod shape_tests;
 #[cfg(test)]
-mod story;
+mod test_support;
 #[cfg(test)]
 mod tests;

@@ -9,11 +9,11 @@
 mod lines;
 
 use super::request::{self, Request};
-use crate::capture::event::{Endpoint, TaskId, UnixNanos};
+use crate::event::{Endpoint, TaskId, UnixNanos};
 
 /// Where a byte came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct At {
+pub(super) struct Origin {
     pub time: UnixNanos,
     pub task: TaskId,
     pub server: Endpoint,
@@ -21,10 +21,10 @@ pub(super) struct At {
 
 /// What the reader finds; each with where its first byte came from.
 #[derive(Debug)]
-pub(super) enum Item {
-    Request(Request, At),
+pub(super) enum Parsed {
+    Request(Request, Origin),
     /// This many bytes that are no request.
-    Garbage(u64, At),
+    Garbage(u64, Origin),
 }
 
 #[derive(Debug)]
@@ -44,11 +44,15 @@ enum State {
     Trailer,
     /// In bytes that are no request. `buffer` holds a line that may turn out to be a request
     /// line, unless that is hopeless for the current one.
-    Discard { bytes: u64, at: At, hopeless: bool },
+    Discard {
+        bytes: u64,
+        at: Origin,
+        hopeless: bool,
+    },
     /// Behind an HTTP/0.9 request: such a connection should carry no other.
     Behind09,
     /// What the server reads is not what was sent: no byte counts as a request any more.
-    Stopped { bytes: u64, at: At },
+    Stopped { bytes: u64, at: Origin },
 }
 
 /// How filling the buffer ended.
@@ -63,7 +67,7 @@ pub(super) struct Reader {
     state: State,
     buffer: Vec<u8>,
     /// Where the first byte of `buffer` came from.
-    buffer_at: At,
+    buffer_at: Origin,
     /// Where the line in progress begins in `buffer`: what is before was looked at.
     line: usize,
     /// Bytes to read once more, and how many of them have been.
@@ -75,7 +79,7 @@ pub(super) struct Reader {
 
 impl Reader {
     /// `limit` bounds a head and any other line, in bytes.
-    pub(super) fn new(limit: usize, at: At) -> Self {
+    pub(super) fn new(limit: usize, at: Origin) -> Self {
         Self {
             state: State::Head,
             buffer: Vec::new(),
@@ -92,9 +96,9 @@ impl Reader {
     pub(super) fn read(
         &mut self,
         bytes: &[u8],
-        at: At,
+        at: Origin,
         answered: bool,
-        found: &mut impl FnMut(Item),
+        found: &mut impl FnMut(Parsed),
     ) {
         let mut rest = bytes;
         self.fresh = false;
@@ -142,7 +146,7 @@ impl Reader {
 
     /// From here on nothing can be read; what is incomplete is garbage. `at` is where the next
     /// byte comes from.
-    pub(super) fn stop_reading(&mut self, at: At) {
+    pub(super) fn stop_reading(&mut self, at: Origin) {
         if self.is_stopped() {
             return;
         }
@@ -162,15 +166,15 @@ impl Reader {
     }
 
     /// The stream ends here, or is given up: what is in progress comes out as garbage.
-    pub(super) fn end(&mut self, found: &mut impl FnMut(Item)) {
+    pub(super) fn end(&mut self, found: &mut impl FnMut(Parsed)) {
         if self.is_incomplete() {
             let held = length(self.buffer.len());
             match self.state {
                 State::Discard { bytes, at, .. } if bytes > 0 => {
-                    found(Item::Garbage(bytes.saturating_add(held), at));
+                    found(Parsed::Garbage(bytes.saturating_add(held), at));
                 }
-                State::Stopped { bytes, at } => found(Item::Garbage(bytes, at)),
-                _ => found(Item::Garbage(held, self.buffer_at)),
+                State::Stopped { bytes, at } => found(Parsed::Garbage(bytes, at)),
+                _ => found(Parsed::Garbage(held, self.buffer_at)),
             }
         }
         match &mut self.state {
@@ -202,9 +206,9 @@ impl Reader {
     fn step(
         &mut self,
         bytes: &[u8],
-        at: At,
+        at: Origin,
         answered: bool,
-        found: &mut impl FnMut(Item),
+        found: &mut impl FnMut(Parsed),
     ) -> usize {
         if let State::Body { rest, begun: false } = self.state {
             self.state = if answered && !self.fresh {
@@ -256,7 +260,7 @@ impl Reader {
     }
 
     /// Moves bytes to the buffer, to the end of the line or to the limit.
-    fn fill(&mut self, bytes: &[u8], at: At) -> (usize, Fill) {
+    fn fill(&mut self, bytes: &[u8], at: Origin) -> (usize, Fill) {
         if self.buffer.is_empty() {
             self.buffer_at = at;
             self.line = 0;

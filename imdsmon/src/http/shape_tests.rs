@@ -1,7 +1,7 @@
 //! What single requests look like on the wire, and what is no request.
 
 use super::Limits;
-use super::story::{Story, V1, V1_UNANSWERED, V2, V2_UNANSWERED, calls};
+use crate::http::test_support::{Story, V1, V1_UNANSWERED, V2, V2_UNANSWERED, calls};
 
 /// What is sent, and what it is.
 const SHAPES: &[(&str, &str)] = &[

@@ -4,15 +4,15 @@
 //! exceptions are retransmits and segments that the monitor itself missed. A segment that comes
 //! too early is held until the bytes before it are there, or until its owner gives them up.
 
-use super::reader::At;
+use super::reader::Origin;
 
 /// What holding a segment costs beside its bytes, in bytes, roughly.
 const PIECE_COST: usize = 64;
 
 /// A run of the stream.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Run<'a> {
-    Bytes(&'a [u8], At),
+pub(super) enum StreamChunk<'a> {
+    ByteString(&'a [u8], Origin),
     /// Bytes that were sent but not captured.
     Gap(u64),
 }
@@ -23,7 +23,7 @@ struct Piece {
     /// Bytes on the wire, at least those in `bytes`.
     len: u32,
     bytes: Vec<u8>,
-    at: At,
+    at: Origin,
 }
 
 /// One direction of a connection.
@@ -55,8 +55,8 @@ impl Stream {
         seq: u32,
         len: u32,
         bytes: &[u8],
-        at: At,
-        out: &mut dyn FnMut(Run<'_>),
+        at: Origin,
+        out: &mut dyn FnMut(StreamChunk<'_>),
     ) -> u32 {
         let len = len.max(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
         if len == 0 {
@@ -80,11 +80,13 @@ impl Stream {
     }
 
     /// Gives up the bytes that are missing before what is held.
-    pub(super) fn skip_hole(&mut self, out: &mut dyn FnMut(Run<'_>)) {
+    pub(super) fn skip_hole(&mut self, out: &mut dyn FnMut(StreamChunk<'_>)) {
         let Some(first) = self.held.first() else {
             return;
         };
-        out(Run::Gap(u64::from(first.seq.wrapping_sub(self.next))));
+        out(StreamChunk::Gap(u64::from(
+            first.seq.wrapping_sub(self.next),
+        )));
         self.next = first.seq;
         self.release(out);
     }
@@ -110,19 +112,19 @@ impl Stream {
         seq: u32,
         len: u32,
         bytes: &[u8],
-        at: At,
-        out: &mut dyn FnMut(Run<'_>),
+        at: Origin,
+        out: &mut dyn FnMut(StreamChunk<'_>),
     ) -> u32 {
         let seen = self.next.wrapping_sub(seq).min(len);
         let skip = usize::try_from(seen).unwrap_or(usize::MAX).min(bytes.len());
         let new = &bytes[skip..];
         if !new.is_empty() {
-            out(Run::Bytes(new, at));
+            out(StreamChunk::ByteString(new, at));
         }
         let captured = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let missing = len - seen.max(captured).min(len);
         if missing > 0 {
-            out(Run::Gap(u64::from(missing)));
+            out(StreamChunk::Gap(u64::from(missing)));
         }
         self.next = self.next.wrapping_add(len - seen);
         seen
@@ -138,7 +140,7 @@ impl Stream {
     }
 
     /// Hands out what is held and no longer beyond a hole.
-    fn release(&mut self, out: &mut dyn FnMut(Run<'_>)) {
+    fn release(&mut self, out: &mut dyn FnMut(StreamChunk<'_>)) {
         loop {
             let ready = self
                 .held

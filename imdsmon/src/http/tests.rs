@@ -1,6 +1,8 @@
 //! Conversations, and the calls they are.
 
-use super::story::{CLIENT, MS, PUT, Story, V1, V1_UNANSWERED, V2, V2_UNANSWERED, calls};
+use crate::http::test_support::{
+    CLIENT, MS, PUT, Story, V1, V1_UNANSWERED, V2, V2_UNANSWERED, calls,
+};
 
 #[test]
 fn an_sdk_fetches_a_token_and_uses_it_on_one_connection() {

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::{
     process::Process,
     program::program,
-    text::clip,
     workload::{Workload, WorkloadKind},
 };
+use crate::text::clip::clip;
 
 /// Who calls.
 ///
@@ -39,7 +39,6 @@ impl Client {
     pub const UNKNOWN: &str = "(unknown)";
 
     /// Whoever calls, if nothing could be found out.
-    #[must_use]
     pub fn unknown() -> Self {
         Self {
             program: Self::UNKNOWN.into(),
@@ -48,7 +47,6 @@ impl Client {
     }
 
     /// The client that a process is.
-    #[must_use]
     pub fn of(process: &Process) -> Self {
         let in_container = process.workload.container.is_some();
         let user = match &process.user {
@@ -69,7 +67,6 @@ impl Client {
 
     /// The stable name, as in `imds.client`: `workload: program (user)`, or `program (user)` where
     /// no workload is known; at most 800 bytes. No two clients share one.
-    #[must_use]
     pub fn name(&self) -> String {
         // ": " ends the workload; in its name, which a container chooses, it must not occur.
         let whole = |text: &str| text.replace(": ", ":\u{a0}");
@@ -90,7 +87,6 @@ impl Client {
 
     /// Whether nothing could be found out about who calls. A program may call itself
     /// [`Self::UNKNOWN`], but then it has a user.
-    #[must_use]
     pub fn is_unknown(&self) -> bool {
         self.program == Self::UNKNOWN && self.user.is_empty()
     }
@@ -143,7 +139,10 @@ impl Hash for Client {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capture::event::{ContainerFacts, ProcFacts, Task};
+    use crate::event::{
+        Task,
+        facts::{ContainerFacts, ProcFacts},
+    };
 
     fn task(cgroup: &str) -> Task {
         Task {

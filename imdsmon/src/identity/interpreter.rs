@@ -3,7 +3,7 @@
 //! An interpreter's own options are skipped as it reads them itself; each table row cites where
 //! they are documented. What cannot be told is left out rather than guessed.
 
-use crate::capture::bytes::Bytes;
+use crate::event::bytes::ByteString;
 
 /// What an interpreter was told to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,13 +184,13 @@ pub fn interpreter(name: &str) -> Option<&str> {
 }
 
 /// What `interpreter` runs with these arguments, the first of which is its own name.
-pub fn script(interpreter: &str, args: &[Bytes]) -> Option<Script> {
+pub fn script(interpreter: &str, args: &[ByteString]) -> Option<Script> {
     let rules = rules(interpreter)?;
     let mut code_follows = None;
     let mut words = args.iter().skip(1);
     while let Some(word) = words.next() {
         let word = word.to_text();
-        let mut next = || words.next().map(Bytes::to_text);
+        let mut next = || words.next().map(ByteString::to_text);
         if matches!(&*word, "-" | "") {
             return None; // standard input, or a title that the process gave itself
         }

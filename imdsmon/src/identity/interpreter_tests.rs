@@ -1,7 +1,7 @@
 use super::*;
 
 fn run(line: &str) -> Option<Script> {
-    let args: Vec<Bytes> = line.split(' ').map(Bytes::from).collect();
+    let args: Vec<ByteString> = line.split(' ').map(ByteString::from).collect();
     let name = line.split(' ').next().unwrap().rsplit('/').next().unwrap();
     script(interpreter(name)?, &args)
 }
@@ -100,7 +100,7 @@ fn where_there_is_no_script_none_is_made_up() {
 proptest::proptest! {
     #[test]
     fn no_arguments_are_too_strange(name in "(python3|perl|ruby|node|php|bash|java|lua|deno|pwsh)", args: Vec<Vec<u8>>) {
-        let args: Vec<Bytes> = args.into_iter().map(Bytes).collect();
+        let args: Vec<ByteString> = args.into_iter().map(ByteString).collect();
         let _ = script(&name, &args);
     }
 }

@@ -4,33 +4,24 @@
 //! the moment an event arrives and adds what it finds to the event; all else is derived from the
 //! event, so that a recording says the same everywhere: [`process`] weighs what was found against
 //! the kernel's snapshot, [`workload`] says what it runs as, [`client`] gives it a name that
-//! stays. [`People`] remembers who uses which connection, so that a call can be attributed when
+//! stays. [`CallerTable`] remembers who uses which connection, so that a call can be attributed when
 //! it is complete. Knows nothing of HTTP.
 
+pub mod cgroup_path;
 pub mod client;
-mod container;
-mod cron;
-mod executable;
-mod generated;
-mod host;
+mod cron_job;
+mod generated_names;
 mod interpreter;
-mod kin;
-mod package;
-mod passwd;
-pub mod placement;
-mod proc;
+mod normalize;
 pub mod process;
 mod program;
-mod text;
-mod varying;
-pub mod witness;
 pub mod workload;
 
 use std::{collections::HashMap, num::NonZeroUsize, rc::Rc};
 
 use lru::LruCache;
 
-use crate::capture::event::{ConnectionId, Event, Role, TaskId};
+use crate::event::{ConnectionId, Event, Role, TaskId};
 pub use process::Process;
 
 /// Connections whose users are remembered; as many as capture itself remembers.
@@ -39,7 +30,7 @@ const CONNECTIONS: NonZeroUsize = NonZeroUsize::new(8192).unwrap();
 const TASKS: usize = 8;
 
 /// Who used which connection.
-pub struct People {
+pub struct CallerTable {
     connections: LruCache<ConnectionId, Vec<(TaskId, Rc<Process>)>>,
     /// One `Process` for all connections of a process: a client may open thousands.
     known: HashMap<u32, Rc<Process>>,
@@ -55,7 +46,7 @@ pub struct Caller {
     pub connector: Option<Rc<Process>>,
 }
 
-impl Default for People {
+impl Default for CallerTable {
     fn default() -> Self {
         Self {
             connections: LruCache::new(CONNECTIONS),
@@ -64,7 +55,7 @@ impl Default for People {
     }
 }
 
-impl People {
+impl CallerTable {
     /// Takes note of a task. All other events say nothing about people; a closed connection is
     /// forgotten by [`Self::forget`], once its calls are out.
     pub fn feed(&mut self, event: &Event) {
@@ -134,7 +125,7 @@ impl People {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capture::event::Task;
+    use crate::event::Task;
 
     fn task(connection: ConnectionId, task: TaskId, pid: u32, role: Role) -> Event {
         let argv = Some(vec![b"program".as_slice().into()]);
@@ -150,7 +141,7 @@ mod tests {
 
     #[test]
     fn the_sender_is_named_with_the_connector_beside_it() {
-        let mut people = People::default();
+        let mut people = CallerTable::default();
         people.feed(&task(1, 1, 100, Role::Connector));
         people.feed(&task(1, 2, 200, Role::Sender));
         let caller = people.caller(1, 2);
@@ -162,7 +153,7 @@ mod tests {
 
     #[test]
     fn an_unknown_task_is_the_connectors_and_an_unknown_connection_is_nobodys() {
-        let mut people = People::default();
+        let mut people = CallerTable::default();
         people.feed(&task(1, 1, 100, Role::Connector));
         assert_eq!(people.caller(1, 0).process.unwrap().pid, 100);
         assert_eq!(people.caller(2, 1), Caller::default());
@@ -170,7 +161,7 @@ mod tests {
 
     #[test]
     fn many_senders_on_one_connection_stay_bounded_and_keep_the_connector() {
-        let mut people = People::default();
+        let mut people = CallerTable::default();
         people.feed(&task(1, 1, 100, Role::Connector));
         for id in 2..100 {
             people.feed(&task(1, id, 100 + u32::try_from(id).unwrap(), Role::Sender));
@@ -181,7 +172,7 @@ mod tests {
 
     #[test]
     fn forgotten_connections_leave_nothing_behind() {
-        let mut people = People::default();
+        let mut people = CallerTable::default();
         for connection in 1..=10_000 {
             people.feed(&task(
                 connection,

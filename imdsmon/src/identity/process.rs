@@ -2,15 +2,13 @@
 
 use imdsmon_common::ARGV_LEN;
 
-use super::{
-    cron,
-    placement::Placement,
-    workload::{Signs, Workload},
+use super::workload::{Workload, WorkloadInputs};
+use crate::event::{
+    Task,
+    bytes::ByteString,
+    facts::{Ancestor, FileId, ProcFacts},
 };
-use crate::capture::{
-    bytes::Bytes,
-    event::{Ancestor, FileId, ProcFacts, Task},
-};
+use crate::identity::{cgroup_path::CgroupPath, cron_job};
 
 /// The kernel's clock ticks, in which `/proc` counts a start, in nanoseconds.
 const TICK: u64 = 10_000_000;
@@ -23,23 +21,23 @@ pub struct Process {
     /// Parent's process id.
     pub parent: Option<u32>,
     /// Path of the executable.
-    pub exe: Option<Bytes>,
+    pub exe: Option<ByteString>,
     /// Which file that is, if the kernel said so.
     pub exe_file: Option<FileId>,
     /// File name of the executable; if that is unknown, the name of the thread.
-    pub name: Bytes,
+    pub name: ByteString,
     /// Arguments, token values blanked.
-    pub args: Vec<Bytes>,
+    pub args: Vec<ByteString>,
     /// User id in the initial user namespace.
     pub uid: u32,
     /// Name of the user in the host's `/etc/passwd`.
     pub user: Option<String>,
     /// Path of the cgroup.
-    pub cgroup: Option<Bytes>,
+    pub cgroup: Option<ByteString>,
     /// Parent, its parent, and so on, up to pid 1: process id and name.
-    pub ancestors: Vec<(u32, Bytes)>,
+    pub ancestors: Vec<(u32, ByteString)>,
     /// Arguments of the nearest of them, in that order, token values blanked; empty where unknown.
-    pub ancestor_args: Vec<Vec<Bytes>>,
+    pub ancestor_args: Vec<Vec<ByteString>>,
     /// Inode number of the network namespace.
     pub netns: Option<u32>,
     /// Whether that is the host's; `None` if unknown.
@@ -56,11 +54,10 @@ pub struct Process {
 impl Process {
     /// Weighs the kernel's snapshot against what `/proc` said a moment later: in between, the
     /// process may have replaced itself by another program, or be gone.
-    #[must_use]
     pub fn new(task: &Task) -> Self {
         let none = ProcFacts::default();
         let proc = task.proc.as_ref().unwrap_or(&none);
-        let same = |exe: &Bytes| {
+        let same = |exe: &ByteString| {
             task.exe_name
                 .as_ref()
                 .is_none_or(|n| file_name(exe) == &n[..])
@@ -103,17 +100,16 @@ impl Process {
             workload: Workload::default(),
             package: task.package.clone(),
         };
-        process.workload = Workload::of(&Signs {
+        process.workload = Workload::of(&WorkloadInputs {
             cgroup: process.cgroup.as_deref(),
             container: task.container.as_ref(),
             slice_user: task.slice_user.as_deref(),
-            cron_job: cron::job(&process).as_deref(),
+            cron_job: cron_job::job(&process).as_deref(),
         });
         process
     }
 
     /// Whether this is the same process running the same program.
-    #[must_use]
     pub fn is_same_program(&self, other: &Self) -> bool {
         self.pid == other.pid && self.name == other.name && self.args == other.args
     }
@@ -121,13 +117,13 @@ impl Process {
 
 /// The last component of an executable's path, without what the kernel appends to one that was
 /// deleted.
-pub(super) fn file_name(exe: &[u8]) -> &[u8] {
+pub(crate) fn file_name(exe: &[u8]) -> &[u8] {
     let exe = exe.strip_suffix(b" (deleted)").unwrap_or(exe);
     exe.rsplit(|&b| b == b'/').next().unwrap_or(exe)
 }
 
 /// The snapshot is of the right moment but may be cut; `/proc` has all if it is the same program.
-fn arguments(snapshot: Option<&[Bytes]>, proc: &[Bytes]) -> Vec<Bytes> {
+fn arguments(snapshot: Option<&[ByteString]>, proc: &[ByteString]) -> Vec<ByteString> {
     let Some(snapshot) = snapshot else {
         return proc.to_vec();
     };
@@ -140,7 +136,7 @@ fn arguments(snapshot: Option<&[Bytes]>, proc: &[Bytes]) -> Vec<Bytes> {
     }
 }
 
-fn known_arguments(ancestors: &[Ancestor]) -> Vec<Vec<Bytes>> {
+fn known_arguments(ancestors: &[Ancestor]) -> Vec<Vec<ByteString>> {
     let known = ancestors
         .iter()
         .rposition(|a| !a.argv.is_empty())
@@ -150,10 +146,10 @@ fn known_arguments(ancestors: &[Ancestor]) -> Vec<Vec<Bytes>> {
 
 /// On a hybrid host all of cgroup v2 is its root, or has only what systemd put there, and `/proc`
 /// knows the other hierarchies: what names a container says more than what does not.
-pub(super) fn cgroup(task: &Task, proc: &ProcFacts) -> Option<Bytes> {
-    let root = |path: &&Bytes| path[..] == *b"/";
+pub(crate) fn cgroup(task: &Task, proc: &ProcFacts) -> Option<ByteString> {
+    let root = |path: &&ByteString| path[..] == *b"/";
     let kernel = task.cgroup.as_ref();
-    let in_container = |path: &&Bytes| Placement::of(path).container().is_some();
+    let in_container = |path: &&ByteString| CgroupPath::of(path).container().is_some();
     kernel
         .filter(in_container)
         .or(proc.cgroup.as_ref().filter(in_container))
@@ -167,7 +163,7 @@ pub(super) fn cgroup(task: &Task, proc: &ProcFacts) -> Option<Bytes> {
 mod tests {
     use super::*;
 
-    fn bytes(texts: &[&str]) -> Vec<Bytes> {
+    fn bytes(texts: &[&str]) -> Vec<ByteString> {
         texts.iter().map(|t| t.as_bytes().into()).collect()
     }
 
@@ -205,7 +201,7 @@ mod tests {
     #[test]
     fn a_deleted_executable_is_still_that_executable() {
         let mut task = task();
-        let exe: Bytes = b"/usr/bin/curl (deleted)".as_slice().into();
+        let exe: ByteString = b"/usr/bin/curl (deleted)".as_slice().into();
         task.proc = Some(ProcFacts {
             exe: Some(exe.clone()),
             ..ProcFacts::default()
@@ -229,7 +225,7 @@ mod tests {
         let mut task = task();
         task.cgroup = Some(b"/".as_slice().into());
         assert_eq!(Process::new(&task).cgroup, Some(b"/".as_slice().into()));
-        let unit: Bytes = b"/system.slice/cron.service".as_slice().into();
+        let unit: ByteString = b"/system.slice/cron.service".as_slice().into();
         task.proc = Some(ProcFacts {
             cgroup: Some(unit.clone()),
             ..ProcFacts::default()

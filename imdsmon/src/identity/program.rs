@@ -4,10 +4,12 @@
 use super::{
     interpreter::{Script, interpreter, script},
     process::{Process, file_name},
-    text::{clip, clip_to},
-    varying::stable,
 };
-use crate::capture::bytes::Bytes;
+use crate::event::bytes::ByteString;
+use crate::{
+    identity::normalize::normalize,
+    text::clip::{clip, clip_to},
+};
 
 /// Characters of code on a command line that are kept: enough to recognise it.
 const CODE: usize = 48;
@@ -62,21 +64,21 @@ pub fn program(process: &Process) -> String {
 
 /// The script that a command line runs, as its owner calls it: its path, or the interpreter with
 /// what it was told. `None` if it is no script.
-pub fn script_of(args: &[Bytes]) -> Option<String> {
+pub fn script_of(args: &[ByteString]) -> Option<String> {
     let name = file_name(args.first()?);
     let name = String::from_utf8_lossy(name.strip_prefix(b"-").unwrap_or(name));
     let interpreter = interpreter(&name)?;
     match script(interpreter, args)? {
         // A descriptor says nothing of what came through it.
         Script::File(path) if path.starts_with("/dev/") || path.starts_with("/proc/") => None,
-        Script::File(path) => Some(stable(&path)),
-        Script::Named(name) => Some(format!("{interpreter} {}", stable(&name))),
+        Script::File(path) => Some(normalize(&path)),
+        Script::Named(name) => Some(format!("{interpreter} {}", normalize(&name))),
         Script::Code(..) => None,
     }
 }
 
 /// The code that a command line gives to a shell, cut.
-pub fn shell_code(args: &[Bytes]) -> Option<String> {
+pub fn shell_code(args: &[ByteString]) -> Option<String> {
     let name = String::from_utf8_lossy(file_name(args.first()?)).into_owned();
     match script(
         interpreter(&name).filter(|name| name.ends_with("sh"))?,
@@ -88,7 +90,7 @@ pub fn shell_code(args: &[Bytes]) -> Option<String> {
 }
 
 /// What runs, and whether it only does what another tells it.
-fn what(name: &str, args: &[Bytes]) -> (String, bool) {
+fn what(name: &str, args: &[ByteString]) -> (String, bool) {
     let Some(interpreter) = interpreter(name) else {
         return bare(name, args);
     };
@@ -97,8 +99,8 @@ fn what(name: &str, args: &[Bytes]) -> (String, bool) {
             let at = args.iter().position(|arg| arg[..] == *path.as_bytes());
             (aws(args, at.unwrap_or(0)), true)
         }
-        Some(Script::File(path)) => (format!("{interpreter} {}", stable(&path)), false),
-        Some(Script::Named(name)) => (format!("{interpreter} {}", stable(&name)), false),
+        Some(Script::File(path)) => (format!("{interpreter} {}", normalize(&path)), false),
+        Some(Script::Named(name)) => (format!("{interpreter} {}", normalize(&name)), false),
         Some(Script::Code(option, code)) => {
             (format!("{interpreter} {option} {}", cut(&code)), true)
         }
@@ -106,7 +108,7 @@ fn what(name: &str, args: &[Bytes]) -> (String, bool) {
     }
 }
 
-fn bare(name: &str, args: &[Bytes]) -> (String, bool) {
+fn bare(name: &str, args: &[ByteString]) -> (String, bool) {
     let name = match name {
         "busybox" => {
             let first = args.first().map(|arg| file_name(arg));
@@ -124,8 +126,8 @@ fn bare(name: &str, args: &[Bytes]) -> (String, bool) {
 }
 
 /// `aws` with service and operation: one executable that behaves in many ways.
-fn aws(args: &[Bytes], at: usize) -> String {
-    let mut words = args.iter().skip(at + 1).map(Bytes::to_text);
+fn aws(args: &[ByteString], at: usize) -> String {
+    let mut words = args.iter().skip(at + 1).map(ByteString::to_text);
     let mut program = String::from("aws");
     let mut found = 0;
     while let Some(word) = words.next() {
@@ -152,7 +154,7 @@ fn aws(args: &[Bytes], at: usize) -> String {
 
 /// An interpreter without a script may have given itself a title, such as
 /// `gunicorn: worker [app]` or `puma 5.6.5 (tcp://0.0.0.0:9292)`: its first word stays the same.
-fn title(interpreter: &str, args: &[Bytes]) -> String {
+fn title(interpreter: &str, args: &[ByteString]) -> String {
     let Some(title) = args
         .first()
         .filter(|_| args.iter().skip(1).all(|arg| arg.is_empty()))
@@ -190,7 +192,7 @@ fn origin(process: &Process) -> Option<String> {
 }
 
 fn cut(code: &str) -> String {
-    let code = stable(&clip(code));
+    let code = normalize(&clip(code));
     if code.chars().count() <= CODE {
         return code;
     }

@@ -1,8 +1,12 @@
 use super::*;
 
 fn process(name: &str, args: &str, above: &[&str]) -> Process {
-    let words = |line: &str| line.split('|').map(Bytes::from).collect::<Vec<Bytes>>();
-    let mut process = Process::new(&crate::capture::event::Task {
+    let words = |line: &str| {
+        line.split('|')
+            .map(ByteString::from)
+            .collect::<Vec<ByteString>>()
+    };
+    let mut process = Process::new(&crate::event::Task {
         exe_name: Some(name.into()),
         argv: Some(words(args)),
         ..Default::default()
@@ -10,7 +14,7 @@ fn process(name: &str, args: &str, above: &[&str]) -> Process {
     for line in above {
         let args = words(line);
         let name = file_name(&args[0]).to_vec();
-        process.ancestors.push((1, Bytes(name)));
+        process.ancestors.push((1, ByteString(name)));
         process.ancestor_args.push(args);
     }
     process
@@ -191,11 +195,11 @@ proptest::proptest! {
     ) {
         let mut process = process("x", "x", &[]);
         process.name = name.as_str().into();
-        process.args = args.into_iter().map(Bytes::from).collect();
-        process.ancestors = above.iter().map(|_| (1, Bytes::default())).collect();
+        process.args = args.into_iter().map(ByteString::from).collect();
+        process.ancestors = above.iter().map(|_| (1, ByteString::default())).collect();
         process.ancestor_args = above
             .into_iter()
-            .map(|args| args.into_iter().map(Bytes::from).collect())
+            .map(|args| args.into_iter().map(ByteString::from).collect())
             .collect();
         let program = program(&process);
         proptest::prop_assert!(program.len() <= 256, "{}", program.len());

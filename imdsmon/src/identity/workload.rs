@@ -5,8 +5,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{generated, placement::Placement, text::clip, varying::stable};
-use crate::capture::event::ContainerFacts;
+use crate::event::facts::ContainerFacts;
+use crate::{
+    identity::{cgroup_path::CgroupPath, generated_names, normalize::normalize},
+    text::clip::clip,
+};
 
 /// Hexadecimal digits of a container's id that people use.
 const SHORT_ID: usize = 12;
@@ -89,7 +92,7 @@ pub struct Pod {
 
 /// What a workload is told by.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Signs<'s> {
+pub struct WorkloadInputs<'s> {
     /// Path of the cgroup.
     pub cgroup: Option<&'s [u8]>,
     /// What the runtime's state says of the container.
@@ -102,9 +105,8 @@ pub struct Signs<'s> {
 
 impl Workload {
     /// What a process with these signs runs as.
-    #[must_use]
-    pub fn of(signs: &Signs<'_>) -> Self {
-        let placement = signs.cgroup.map(Placement::of).unwrap_or_default();
+    pub fn of(signs: &WorkloadInputs<'_>) -> Self {
+        let placement = signs.cgroup.map(CgroupPath::of).unwrap_or_default();
         if let Some(container) = container(signs.container, &placement) {
             return Self::of_container(container, signs.container, &placement);
         }
@@ -126,7 +128,7 @@ impl Workload {
         } else if let Some(unit) = &placement.unit {
             (WorkloadKind::Unit, stable_unit(unit))
         } else if let Some(path) = path.filter(|path| path != "/") {
-            (WorkloadKind::Cgroup, stable(&path))
+            (WorkloadKind::Cgroup, normalize(&path))
         } else {
             (WorkloadKind::Unknown, String::new())
         };
@@ -141,7 +143,7 @@ impl Workload {
     fn of_container(
         container: Container,
         facts: Option<&ContainerFacts>,
-        placement: &Placement,
+        placement: &CgroupPath,
     ) -> Self {
         let pod = facts.and_then(|facts| facts.pod.as_ref()).map(|pod| Pod {
             namespace: pod.namespace.clone(),
@@ -150,7 +152,7 @@ impl Workload {
         });
         let short: String = container.id.chars().take(SHORT_ID).collect();
         let (kind, name) = if let Some(pod) = &pod {
-            let owner = generated::pod_owner(&pod.name);
+            let owner = generated_names::pod_owner(&pod.name);
             let name = [Some(&pod.namespace), Some(&owner), pod.container.as_ref()];
             let name: Vec<&str> = name.into_iter().flatten().map(String::as_str).collect();
             (WorkloadKind::Pod, name.join("/"))
@@ -180,7 +182,7 @@ impl Workload {
 }
 
 /// The facts are of one of the containers that the path names; they say more.
-fn container(facts: Option<&ContainerFacts>, placement: &Placement) -> Option<Container> {
+fn container(facts: Option<&ContainerFacts>, placement: &CgroupPath) -> Option<Container> {
     let named = placement.container();
     let of_path = |id: &str| {
         placement
@@ -211,8 +213,8 @@ fn container(facts: Option<&ContainerFacts>, placement: &Placement) -> Option<Co
 fn container_name(container: &Container, short: String) -> String {
     let Container { name, image, .. } = container;
     match (name, image) {
-        (Some(name), Some(image)) if generated::is_container_name(name) => image.clone(),
-        (Some(name), _) => stable(name),
+        (Some(name), Some(image)) if generated_names::is_container_name(name) => image.clone(),
+        (Some(name), _) => normalize(name),
         (None, Some(image)) => image.clone(),
         (None, None) => short,
     }
@@ -236,7 +238,7 @@ fn stable_unit(unit: &str) -> String {
     }
     match unit.strip_suffix(".scope") {
         Some(scope) => {
-            let parts = stable(scope);
+            let parts = normalize(scope);
             let all_digits =
                 |part: &str| part.len() > 1 && part.bytes().all(|b| b.is_ascii_digit());
             let parts = parts
@@ -268,7 +270,6 @@ fn is_run(number: &str) -> bool {
 
 impl WorkloadKind {
     /// Its word in JSON.
-    #[must_use]
     pub fn word(self) -> &'static str {
         match self {
             Self::Unit => "unit",

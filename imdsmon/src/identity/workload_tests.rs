@@ -1,12 +1,12 @@
 use super::*;
-use crate::capture::event::PodFacts;
+use crate::event::facts::PodFacts;
 
 const ID: &str = "6a825448c5ef07ac0c3b99532b18bdec0e1d0bb1eb41b4672d570634a1409a85";
 
-fn at(path: &str) -> Signs<'_> {
-    Signs {
+fn at(path: &str) -> WorkloadInputs<'_> {
+    WorkloadInputs {
         cgroup: Some(path.as_bytes()),
-        ..Signs::default()
+        ..WorkloadInputs::default()
     }
 }
 
@@ -16,7 +16,7 @@ fn in_docker(facts: ContainerFacts) -> Workload {
         ..facts
     };
     let path = format!("/system.slice/docker-{ID}.scope");
-    Workload::of(&Signs {
+    Workload::of(&WorkloadInputs {
         container: Some(&facts),
         ..at(&path)
     })
@@ -111,22 +111,25 @@ fn units_keep_their_name_and_lose_what_changes() {
         assert_eq!((found.kind, &*found.name), (kind, name), "{path}");
         assert_eq!((found.container, found.pod), (None, None));
     }
-    assert_eq!(Workload::of(&Signs::default()), Workload::default());
+    assert_eq!(
+        Workload::of(&WorkloadInputs::default()),
+        Workload::default()
+    );
 }
 
 #[test]
 fn a_session_is_its_users_and_a_job_is_crons_wherever_it_runs() {
-    let session = Signs {
+    let session = WorkloadInputs {
         slice_user: Some("alice"),
         ..at("/user.slice/user-1000.slice/session-c12.scope")
     };
     assert_eq!(Workload::of(&session).name, "alice");
-    let job = Signs {
+    let job = WorkloadInputs {
         cron_job: Some("/etc/cron.daily/backup"),
         ..session
     };
     let some_job = |path| {
-        let signs = Signs {
+        let signs = WorkloadInputs {
             cron_job: Some(""),
             ..at(path)
         };

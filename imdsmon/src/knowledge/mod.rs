@@ -37,7 +37,6 @@ pub struct Knowledge {
 
 impl Knowledge {
     /// What comes with the program.
-    #[must_use]
     pub fn builtin() -> Self {
         let mut knowledge = Self {
             data: Data::default(),
@@ -61,7 +60,6 @@ impl Knowledge {
     }
 
     /// Which SDK or tool a User-Agent names; `None` if it names nothing.
-    #[must_use]
     pub fn sdk(&self, user_agent: &str) -> Option<Sdk> {
         let products: Vec<_> = product::products(user_agent).collect();
         let known = self.data.sdk.iter().find_map(|facts| {
@@ -79,14 +77,12 @@ impl Knowledge {
     }
 
     /// What is known of an AWS SDK; `None` if `sdk` is none of them.
-    #[must_use]
     pub fn sdk_facts(&self, sdk: &Sdk) -> Option<&SdkFacts> {
         self.data.sdk.iter().find(|facts| *facts.name == *sdk.name)
     }
 
     /// What is known of a program, by one of its User-Agents or by its executable or script.
     /// `program` may have arguments behind it.
-    #[must_use]
     pub fn program(&self, user_agents: &[&str], program: &str) -> Option<&ProgramFacts> {
         let is_said = |facts: &ProgramFacts| user_agents.iter().any(|a| facts.is_said_by(a));
         let mut all = self.data.program.iter();
@@ -94,7 +90,6 @@ impl Knowledge {
     }
 
     /// The version that a User-Agent gives for a program's product.
-    #[must_use]
     pub fn program_version(facts: &ProgramFacts, user_agents: &[&str]) -> Option<Version> {
         let mut products = user_agents.iter().flat_map(|a| product::products(a));
         products
@@ -103,7 +98,6 @@ impl Knowledge {
     }
 
     /// What a request asks for.
-    #[must_use]
     pub fn path_class(&self, method: &str, path: &str) -> PathClass {
         path::class(&self.data, method, path)
     }
@@ -124,14 +118,12 @@ impl Knowledge {
 
 impl ProgramFacts {
     /// Whether a User-Agent names it.
-    #[must_use]
     pub fn is_said_by(&self, user_agent: &str) -> bool {
         let mut products = product::products(user_agent);
         products.any(|p| self.agents.iter().any(|a| a.eq_ignore_ascii_case(p.name)))
     }
 
     /// Whether a program, perhaps with arguments behind it, is it.
-    #[must_use]
     pub fn is_run_by(&self, program: &str) -> bool {
         let mut words = program.split_whitespace().take(64);
         words.any(|word| self.executables.iter().any(|name| is_file(word, name)))

@@ -21,7 +21,6 @@ pub struct Version {
 impl Version {
     /// Reads a version; `None` if it does not begin with a number. An epoch and a leading `v` are
     /// left out, and so is a distribution's revision.
-    #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let text: String = text.trim().chars().take(64).collect();
         let rest = match text.split_once(':') {
@@ -51,7 +50,6 @@ impl Version {
     }
 
     /// The first number.
-    #[must_use]
     pub fn major(&self) -> u64 {
         self.numbers.first().copied().unwrap_or_default()
     }

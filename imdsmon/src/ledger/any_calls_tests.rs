@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::{story::*, *};
+use super::*;
+use crate::ledger::test_support::*;
 
 /// Any call of nobody known or of one of a few processes.
 pub(crate) fn any_step() -> impl Strategy<Value = Step> {
@@ -59,7 +60,7 @@ proptest! {
         let knowledge = Rc::new(Knowledge::builtin());
         let mut whole = Ledger::new(Rc::clone(&knowledge));
         let mut parts = Ledger::new(Rc::clone(&knowledge));
-        let mut stored: BTreeMap<Client, Entry> = BTreeMap::new();
+        let mut stored: BTreeMap<Client, ClientStats> = BTreeMap::new();
         let count = steps.len();
         for (step, cut) in steps.into_iter().zip(cuts) {
             let found = step.found(&knowledge);
@@ -67,16 +68,16 @@ proptest! {
             parts.add(&found);
             if cut {
                 for delta in parts.take() {
-                    let new = || Entry::new(delta.client.clone(), delta.first);
+                    let new = || ClientStats::new(delta.client.clone(), delta.first);
                     stored.entry(delta.client.clone()).or_insert_with(new).merge(delta);
                 }
             }
         }
         for delta in parts.take() {
-            let new = || Entry::new(delta.client.clone(), delta.first);
+            let new = || ClientStats::new(delta.client.clone(), delta.first);
             stored.entry(delta.client.clone()).or_insert_with(new).merge(delta);
         }
-        let calls: i64 = whole.entries().map(Entry::calls).sum();
+        let calls: i64 = whole.entries().map(ClientStats::calls).sum();
         prop_assert_eq!(calls, i64::try_from(count).unwrap());
         for entry in whole.entries() {
             let merged = &stored[&entry.client];

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    capture::event::{Totals, UnixNanos},
+    event::{Totals, UnixNanos},
     http::Counters,
 };
 
@@ -47,16 +47,15 @@ pub struct Doubt {
 
 /// Processes that the ledger could not tell apart, or whose past it forgot: there were too many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Crowd {
+pub struct Overflow {
     /// How often a process was counted with others.
     pub merged: u64,
     /// How often a process was forgotten that had called less than an hour before.
     pub forgotten: u64,
 }
 
-impl Crowd {
+impl Overflow {
     /// What came since `base`, an earlier reading.
-    #[must_use]
     pub fn since(&self, base: &Self) -> Self {
         let Self { merged, forgotten } = self;
         Self {
@@ -164,13 +163,11 @@ impl Coverage {
     }
 
     /// Begin of the first and end of the last time of watching.
-    #[must_use]
     pub fn window(&self) -> Option<(UnixNanos, UnixNanos)> {
         Some((self.spans.first()?.from, self.spans.last()?.to))
     }
 
     /// Nanoseconds of watching.
-    #[must_use]
     pub fn observed(&self) -> UnixNanos {
         let lengths = self
             .spans
@@ -183,7 +180,6 @@ impl Coverage {
 impl Span {
     /// A time of watching, and what the kernel and the HTTP side counted in it. Without `totals`
     /// it broke off.
-    #[must_use]
     pub fn new(
         from: UnixNanos,
         to: UnixNanos,
@@ -202,8 +198,8 @@ impl Span {
     }
 
     /// Adds what the ledger could not keep apart in this time.
-    pub fn crowded(&mut self, crowd: Crowd) {
-        let Crowd { merged, forgotten } = crowd;
+    pub fn overflowed(&mut self, overflow: Overflow) {
+        let Overflow { merged, forgotten } = overflow;
         let all = [
             (
                 merged,

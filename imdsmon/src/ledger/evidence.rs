@@ -3,9 +3,9 @@
 
 use std::fmt::Write as _;
 
-use super::entry::{Answer, Cell, Evidence, How, PathSeen, Sample};
+use crate::ledger::client_stats::{Answer, BucketKey, Cause, Evidence, PathSeen, Sample};
 use crate::{
-    capture::{bytes::Bytes, event::UnixNanos},
+    event::{UnixNanos, bytes::ByteString},
     http::call::{Call, Version},
     identity::{Caller, Process},
     knowledge::{PathClass, Sdk},
@@ -47,7 +47,7 @@ impl Evidence {
     }
 
     /// Whether a call of this kind is worth to be kept: a busy client shows nothing new by most.
-    pub(super) fn wants_sample(&self, kind: &Cell, time: UnixNanos) -> bool {
+    pub(super) fn wants_sample(&self, kind: &BucketKey, time: UnixNanos) -> bool {
         let version = version_name(kind.version);
         let same = |s: &&Sample| s.version == version && s.how == kind.how;
         let kept = self.samples.iter().filter(same);
@@ -83,7 +83,7 @@ impl Evidence {
     }
 
     /// A sample was made of a call that later evidence shows in another light.
-    pub(super) fn correct(&mut self, time: UnixNanos, pid: u32, from: How, how: How) {
+    pub(super) fn correct(&mut self, time: UnixNanos, pid: u32, from: Cause, how: Cause) {
         let is_meant =
             |s: &Sample| s.version == "v1" && (s.time, s.pid, s.how) == (time, Some(pid), from);
         let meant: Vec<Sample> = self.samples.extract_if(.., |s| is_meant(s)).collect();
@@ -151,7 +151,7 @@ impl Evidence {
 
 impl Sample {
     /// A call to look at.
-    pub(super) fn of(call: &Call, caller: &Caller, how: How, answer: Answer) -> Self {
+    pub(super) fn of(call: &Call, caller: &Caller, how: Cause, answer: Answer) -> Self {
         let mut target = cut(&call.path, TARGET);
         if let Some(query) = &call.query {
             let room = TARGET.saturating_sub(target.chars().count());
@@ -198,7 +198,7 @@ fn arguments(process: &Process) -> Vec<String> {
         if room == 0 {
             break;
         }
-        let arg = Bytes::from(&arg[..arg.len().min(room)]).to_text();
+        let arg = ByteString::from(&arg[..arg.len().min(room)]).to_text();
         room = room.saturating_sub(arg.len() + 1);
         args.push(arg);
     }

@@ -2,27 +2,27 @@
 //!
 //! Bounded in every direction, and additive: what was counted in two runs can be merged.
 
+mod client_limit;
+pub mod client_stats;
 pub mod coverage;
-pub mod entry;
-mod episode;
 mod evidence;
-mod roster;
+mod token_history;
 
 use std::{collections::BTreeMap, num::NonZeroUsize, rc::Rc};
 
 use lru::LruCache;
 
-pub use coverage::{Coverage, Crowd};
-pub use entry::{Answer, Cell, Entry, Evidence, How, Sample};
-use episode::{Episodes, Maker};
-pub use roster::OTHERS;
-use roster::Roster;
+use client_limit::ClientLimiter;
+pub use client_limit::OTHERS;
+pub use client_stats::{Answer, BucketKey, Cause, ClientStats, Evidence, Sample};
+pub use coverage::{Coverage, Overflow};
+use token_history::{TokenHistory, UserAgentOrigin};
 
 use crate::{
-    http::call::{Call, Finding},
+    http::call::{Call, HttpEvent},
     identity::{Caller, Process, client::Client},
     knowledge::{Knowledge, Sdk},
-    pipeline::Attributed,
+    pipeline::AttributedEvent,
 };
 
 /// Processes whose client is remembered.
@@ -33,40 +33,39 @@ const HOUR: i64 = 3600 * 1_000_000_000;
 /// What every client did, as far as it was not taken out yet.
 pub struct Ledger {
     knowledge: Rc<Knowledge>,
-    entries: BTreeMap<Rc<Client>, Entry>,
-    roster: Roster,
+    entries: BTreeMap<Rc<Client>, ClientStats>,
+    roster: ClientLimiter,
     /// Who a process is counted as: it calls more than once.
     known: LruCache<u32, (Rc<Process>, Rc<Client>)>,
-    episodes: Episodes,
+    episodes: TokenHistory,
     /// When somebody watched, and how well.
     pub coverage: Coverage,
 }
 
 impl Ledger {
     /// Nothing counted yet.
-    #[must_use]
     pub fn new(knowledge: Rc<Knowledge>) -> Self {
         Self {
             knowledge,
             entries: BTreeMap::new(),
-            roster: Roster::default(),
+            roster: ClientLimiter::default(),
             known: LruCache::new(PROCESSES),
-            episodes: Episodes::default(),
+            episodes: TokenHistory::default(),
             coverage: Coverage::default(),
         }
     }
 
     /// Counts a finding, and gives the client as whom it is counted.
-    pub fn add(&mut self, found: &Attributed) -> Rc<Client> {
-        let Attributed {
+    pub fn add(&mut self, found: &AttributedEvent) -> Rc<Client> {
+        let AttributedEvent {
             finding,
             caller,
             sdk,
         } = found;
         let client = self.client(caller);
         match finding {
-            Finding::Call(call) => self.call(Rc::clone(&client), call, caller, sdk.as_ref()),
-            Finding::Unparsed(unparsed) => {
+            HttpEvent::Call(call) => self.call(Rc::clone(&client), call, caller, sdk.as_ref()),
+            HttpEvent::Unparsed(unparsed) => {
                 let entry = self.entry(Rc::clone(&client), unparsed.time);
                 let bytes = &mut entry.evidence.unparsed_bytes;
                 *bytes = bytes.saturating_add(unparsed.bytes);
@@ -76,27 +75,26 @@ impl Ledger {
     }
 
     /// The entries, by client.
-    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+    pub fn entries(&self) -> impl Iterator<Item = &ClientStats> {
         self.entries.values()
     }
 
     /// Takes the entries out, to be merged into those that were taken before. What is counted
     /// from now on may take back a part of them: then a count is negative.
-    pub fn take(&mut self) -> Vec<Entry> {
+    pub fn take(&mut self) -> Vec<ClientStats> {
         std::mem::take(&mut self.entries).into_values().collect()
     }
 
     /// The clients that are told apart are these from now on, and those that come as long as there
     /// is room: who has not called for long takes nobody's place for ever.
-    pub fn renew<'a>(&mut self, clients: impl IntoIterator<Item = &'a Client>) {
+    pub fn reset<'a>(&mut self, clients: impl IntoIterator<Item = &'a Client>) {
         self.known.clear();
-        self.roster.renew(clients);
+        self.roster.reset(clients);
     }
 
     /// What could not be kept apart so far.
-    #[must_use]
-    pub fn crowd(&self) -> Crowd {
-        Crowd {
+    pub fn overflow(&self) -> Overflow {
+        Overflow {
             merged: self.roster.crowded_out(),
             forgotten: self.episodes.forgotten(),
         }
@@ -105,21 +103,21 @@ impl Ledger {
     fn call(&mut self, client: Rc<Client>, call: &Call, caller: &Caller, sdk: Option<&Sdk>) {
         let answer = Answer::of(call);
         let class = self.knowledge.path_class(&call.method, &call.path);
-        let mut kind = Cell {
+        let mut kind = BucketKey {
             hour: call.time.div_euclid(HOUR),
             version: call.version,
             token: call.token,
             answer,
             path: class,
-            how: How::Plain,
+            how: Cause::Plain,
         };
         let mut corrections = Vec::new();
         if let Some(process) = &caller.process {
-            let maker = sdk.map(|sdk| Maker {
+            let maker = sdk.map(|sdk| UserAgentOrigin {
                 name: sdk.name.clone(),
                 is_aws_sdk: self.knowledge.sdk_facts(sdk).is_some(),
             });
-            let told = self.episodes.tell(process, call, kind, maker.as_ref());
+            let told = self.episodes.classify(process, call, kind, maker.as_ref());
             kind.how = told.how;
             corrections = told.corrections;
         }
@@ -130,7 +128,7 @@ impl Ledger {
             entry.count(correction.from, -1);
             let how = correction.how;
             entry.count(
-                Cell {
+                BucketKey {
                     how,
                     ..correction.from
                 },
@@ -148,8 +146,8 @@ impl Ledger {
         }
     }
 
-    fn entry(&mut self, client: Rc<Client>, time: i64) -> &mut Entry {
-        let new = |client: &Rc<Client>| Entry::new(Client::clone(client), time);
+    fn entry(&mut self, client: Rc<Client>, time: i64) -> &mut ClientStats {
+        let new = |client: &Rc<Client>| ClientStats::new(Client::clone(client), time);
         let entry = self.entries.entry(client).or_insert_with_key(new);
         entry.touch(time);
         entry
@@ -157,12 +155,12 @@ impl Ledger {
 
     fn client(&mut self, caller: &Caller) -> Rc<Client> {
         let Some(process) = &caller.process else {
-            return Rc::new(self.roster.admit(Client::unknown()));
+            return Rc::new(self.roster.resolve(Client::unknown()));
         };
         match self.known.get(&process.pid) {
             Some((known, client)) if Rc::ptr_eq(known, process) => Rc::clone(client),
             _ => {
-                let client = Rc::new(self.roster.admit(Client::of(process)));
+                let client = Rc::new(self.roster.resolve(Client::of(process)));
                 let known = (Rc::clone(process), Rc::clone(&client));
                 self.known.put(process.pid, known);
                 client
@@ -174,6 +172,6 @@ impl Ledger {
 #[cfg(test)]
 pub(crate) mod any_calls_tests;
 #[cfg(test)]
-pub(crate) mod story;
+pub(crate) mod test_support;
 #[cfg(test)]
 mod tests;

@@ -1,11 +1,12 @@
-use super::{story::*, *};
+use super::*;
+use crate::ledger::test_support::*;
 use crate::{
     http::call::{Unparsed, Version},
     identity::Process,
 };
 
 /// Tokenless calls by what led to them.
-fn hows(ledger: &Ledger) -> BTreeMap<How, i64> {
+fn hows(ledger: &Ledger) -> BTreeMap<Cause, i64> {
     let mut hows = BTreeMap::new();
     for (cell, count) in ledger.entries().flat_map(|entry| &entry.cells) {
         if cell.version == Version::V1 {
@@ -15,7 +16,7 @@ fn hows(ledger: &Ledger) -> BTreeMap<How, i64> {
     hows
 }
 
-fn only(how: How, count: i64) -> BTreeMap<How, i64> {
+fn only(how: Cause, count: i64) -> BTreeMap<Cause, i64> {
     BTreeMap::from([(how, count)])
 }
 
@@ -27,18 +28,18 @@ fn a_tokenless_call_after_a_token_request_that_hung_is_explained_by_it_minutes_l
         tokenless("/a").by(&app).at(1),
         tokenless("/b").by(&app).at(373),
     ];
-    assert_eq!(hows(&ledger(story)), only(How::AfterNoAnswer, 2));
+    assert_eq!(hows(&ledger(story)), only(Cause::AfterNoAnswer, 2));
 }
 
 #[test]
 fn each_failure_has_its_name_and_the_latest_counts() {
     for (step, how) in [
-        (put().status(403), How::AfterRefusal),
-        (put().status(503), How::AfterServerError),
-        (put(), How::DespiteToken),
+        (put().status(403), Cause::AfterRefusal),
+        (put().status(503), Cause::AfterServerError),
+        (put(), Cause::DespiteToken),
         (
             put().status(403).server(Some("kube2iam")),
-            How::AfterRefusal,
+            Cause::AfterRefusal,
         ),
     ] {
         let app = process(7, &["app"]);
@@ -59,11 +60,11 @@ fn a_hung_request_that_is_known_late_changes_what_was_counted_before() {
         tokenless("/a").by(&app).at(3),
         tokenless("/b").by(&app).at(4),
     ]);
-    assert_eq!(hows(&ledger), only(How::Plain, 3));
+    assert_eq!(hows(&ledger), only(Cause::Plain, 3));
     let taken = ledger.take();
     let knowledge = Knowledge::builtin();
     ledger.add(&put().by(&app).at(2).silent().found(&knowledge));
-    let expected = BTreeMap::from([(How::Plain, -2), (How::AfterNoAnswer, 2)]);
+    let expected = BTreeMap::from([(Cause::Plain, -2), (Cause::AfterNoAnswer, 2)]);
     assert_eq!(hows(&ledger), expected, "what is new takes back");
 
     let mut whole = taken.into_iter().next().unwrap();
@@ -77,7 +78,7 @@ fn a_hung_request_that_is_known_late_changes_what_was_counted_before() {
             .map(|(_, n)| n)
             .sum::<i64>()
     };
-    assert_eq!((count(How::Plain), count(How::AfterNoAnswer)), (1, 2));
+    assert_eq!((count(Cause::Plain), count(Cause::AfterNoAnswer)), (1, 2));
     assert!(whole.cells.values().all(|&n| n > 0), "{:?}", whole.cells);
     assert_eq!(whole.calls(), 4);
 }
@@ -94,7 +95,7 @@ fn samples_follow_when_a_call_is_seen_in_another_light() {
     assert_eq!(v1.len(), 1);
     assert_eq!(
         (v1[0].how, v1[0].target.as_str()),
-        (How::AfterNoAnswer, "/a")
+        (Cause::AfterNoAnswer, "/a")
     );
 }
 
@@ -102,13 +103,13 @@ fn samples_follow_when_a_call_is_seen_in_another_light() {
 fn another_process_explains_nothing() {
     let (one, other) = (process(7, &["app"]), process(8, &["other"]));
     let story = [put().by(&one).silent(), tokenless("/a").by(&other).at(1)];
-    assert_eq!(hows(&ledger(story)), only(How::Plain, 1));
+    assert_eq!(hows(&ledger(story)), only(Cause::Plain, 1));
     // The same pid again, but another process.
     let mut again = Process::clone(&other);
     again.pid = one.pid;
     let again = Rc::new(again);
     let story = [put().by(&one).silent(), tokenless("/a").by(&again).at(1)];
-    assert_eq!(hows(&ledger(story)), only(How::Plain, 1));
+    assert_eq!(hows(&ledger(story)), only(Cause::Plain, 1));
 }
 
 #[test]
@@ -117,17 +118,17 @@ fn a_scripts_curl_for_the_token_explains_its_curl_for_the_data() {
     let failed = put().by(&one).silent();
     let read = tokenless("/a").by(&two);
     let story = [failed.clone(), read.clone().at(2)];
-    assert_eq!(hows(&ledger(story)), only(How::AfterNoAnswer, 1));
+    assert_eq!(hows(&ledger(story)), only(Cause::AfterNoAnswer, 1));
     let story = [failed.clone(), read.clone().at(3600)];
-    assert_eq!(hows(&ledger(story)), only(How::Plain, 1), "too late");
+    assert_eq!(hows(&ledger(story)), only(Cause::Plain, 1), "too late");
     let reads = tokenless("/x").by(&one).at(1);
     let story = [failed, reads, read.clone().at(2)];
-    let expected = BTreeMap::from([(How::Plain, 1), (How::AfterNoAnswer, 1)]);
+    let expected = BTreeMap::from([(Cause::Plain, 1), (Cause::AfterNoAnswer, 1)]);
     assert_eq!(hows(&ledger(story)), expected, "that one reads for itself");
     let story = [put().by(&one), read.at(2)];
     assert_eq!(
         hows(&ledger(story)),
-        only(How::Plain, 1),
+        only(Cause::Plain, 1),
         "its token is its own"
     );
 }
@@ -135,10 +136,10 @@ fn a_scripts_curl_for_the_token_explains_its_curl_for_the_data() {
 #[test]
 fn an_argument_that_names_the_header_shows_what_was_meant() {
     for (arg, how) in [
-        ("X-aws-ec2-metadata-token: ", How::HeaderInArguments),
-        ("x-AWS-ec2-metadata-TOKEN:", How::HeaderInArguments),
-        ("X-aws-ec2-metadata-token-ttl-seconds: 60", How::Plain),
-        ("X-aws-ec2-metadata-toke", How::Plain),
+        ("X-aws-ec2-metadata-token: ", Cause::HeaderInArguments),
+        ("x-AWS-ec2-metadata-TOKEN:", Cause::HeaderInArguments),
+        ("X-aws-ec2-metadata-token-ttl-seconds: 60", Cause::Plain),
+        ("X-aws-ec2-metadata-toke", Cause::Plain),
     ] {
         let curl = process(7, &["curl", "-H", arg]);
         assert_eq!(
@@ -162,7 +163,7 @@ fn another_library_in_the_same_process_is_not_explained() {
             .at(2),
         tokenless("/anonymous").by(&app).at(3),
     ];
-    let expected = BTreeMap::from([(How::Plain, 1), (How::AfterNoAnswer, 2)]);
+    let expected = BTreeMap::from([(Cause::Plain, 1), (Cause::AfterNoAnswer, 2)]);
     assert_eq!(hows(&ledger(story)), expected);
 }
 
@@ -178,7 +179,7 @@ fn a_retry_asks_for_the_path_that_was_refused() {
         let ledger = ledger(story);
         let entry = ledger.entries().next().unwrap();
         let mut cells = entry.cells.keys();
-        cells.any(|c| c.version == Version::V2 && c.how == How::RetryAfterUnauthorized)
+        cells.any(|c| c.version == Version::V2 && c.how == Cause::RetryAfterUnauthorized)
     };
     assert!(retried("/latest/"));
     assert!(!retried("/latest/meta-data/"));
@@ -191,11 +192,11 @@ fn whoever_cannot_be_found_out_is_counted_too() {
         time: 5,
         connection: 1,
         task: 0,
-        server: crate::capture::event::Endpoint::V4,
+        server: crate::event::Endpoint::V4,
         bytes: 17,
     };
-    ledger.add(&Attributed {
-        finding: Finding::Unparsed(unparsed),
+    ledger.add(&AttributedEvent {
+        finding: HttpEvent::Unparsed(unparsed),
         caller: Caller::default(),
         sdk: None,
     });
@@ -225,17 +226,17 @@ fn made_up_programs_push_out_nobody_else() {
         .collect();
     assert!(programs.contains(&"nginx"));
     assert!(programs.len() <= 252, "{}", programs.len());
-    let calls: i64 = ledger.entries().map(Entry::calls).sum();
+    let calls: i64 = ledger.entries().map(ClientStats::calls).sum();
     assert_eq!(calls, 2001, "none is forgotten");
     let others = ledger
         .entries()
         .find(|e| e.client.program == OTHERS)
         .unwrap();
     assert_eq!(others.client.user, "app");
-    assert_eq!(ledger.crowd().merged, 1750);
+    assert_eq!(ledger.overflow().merged, 1750);
     let mut span = coverage::Span::default();
-    span.crowded(ledger.crowd());
-    span.crowded(Crowd::default());
+    span.overflowed(ledger.overflow());
+    span.overflowed(Overflow::default());
     assert_eq!(span.doubts.len(), 1, "{:?}", span.doubts);
     assert_eq!(span.doubts[0].count, 1750);
 }
@@ -257,9 +258,9 @@ fn clients_that_are_gone_make_room() {
         .take(10)
         .map(|e| e.client.clone())
         .collect();
-    ledger.renew(&kept);
+    ledger.reset(&kept);
     assert_eq!(program(&mut ledger, 400), "job400");
-    assert_eq!(ledger.crowd().merged, 51, "what was merged stays so");
+    assert_eq!(ledger.overflow().merged, 51, "what was merged stays so");
 }
 
 #[test]
@@ -291,14 +292,14 @@ fn what_anyone_can_make_up_neither_grows_nor_hides_what_matters() {
 
 #[test]
 fn old_hours_get_coarser_and_no_call_is_lost() {
-    let mut entry = Entry::default();
-    let cell = |hour| Cell {
+    let mut entry = ClientStats::default();
+    let cell = |hour| BucketKey {
         hour,
         version: Version::V1,
         token: None,
         answer: Answer::Ok,
         path: crate::knowledge::PathClass::Description,
-        how: How::Plain,
+        how: Cause::Plain,
     };
     for hour in 0..70_000 {
         entry.count(cell(hour), 2);

@@ -11,18 +11,18 @@ use super::{
     next_steps::next_steps,
 };
 use crate::{
-    capture::event::UnixNanos,
+    event::UnixNanos,
     http::call::Version,
-    ledger::{self, Coverage, Entry},
+    ledger::{self, ClientStats, Coverage},
     time::rfc3339,
-    verdict::{Assessment, INSTANCE_ID, Judged},
+    verdict::{Assessed, Assessment, INSTANCE_ID},
 };
 
 const SECOND: i64 = 1_000_000_000;
 const HOUR: i64 = 3600 * SECOND;
 
 /// What a report is made of.
-pub struct Material<'a> {
+pub struct ReportInput<'a> {
     /// Which instance.
     pub instance: Instance,
     /// When it was watched.
@@ -39,9 +39,8 @@ pub struct Material<'a> {
 
 impl Report {
     /// Puts it together; the clients keep the order of the assessment, worst first.
-    #[must_use]
-    pub fn new(material: Material<'_>) -> Self {
-        let Material {
+    pub fn new(material: ReportInput<'_>) -> Self {
+        let ReportInput {
             instance,
             coverage,
             assessment,
@@ -104,8 +103,8 @@ fn compare(instance: Option<&str>, from: UnixNanos, to: UnixNanos) -> NextStep {
     }
 }
 
-fn client(judged: Judged<'_>, instance: Option<&str>) -> ClientReport {
-    let Judged {
+fn client(judged: Assessed<'_>, instance: Option<&str>) -> ClientReport {
+    let Assessed {
         entry,
         mut judgement,
         ..
@@ -115,7 +114,7 @@ fn client(judged: Judged<'_>, instance: Option<&str>) -> ClientReport {
             *command = command.replace(INSTANCE_ID, id);
         }
     }
-    let Entry {
+    let ClientStats {
         client,
         first,
         last,
@@ -152,7 +151,7 @@ fn client(judged: Judged<'_>, instance: Option<&str>) -> ClientReport {
 }
 
 /// Calls by hour.
-fn timeline(entry: &Entry) -> Vec<Hour> {
+fn timeline(entry: &ClientStats) -> Vec<Hour> {
     let mut hours: BTreeMap<i64, (u64, u64)> = BTreeMap::new();
     for (cell, count) in &entry.cells {
         let (tokenless, others) = hours.entry(cell.hour).or_default();
@@ -174,8 +173,7 @@ fn timeline(entry: &Entry) -> Vec<Hour> {
 
 impl Totals {
     /// Calls of one client.
-    #[must_use]
-    pub fn of(entry: &Entry) -> Self {
+    pub fn of(entry: &ClientStats) -> Self {
         let mut totals = Self {
             unparsed_bytes: entry.evidence.unparsed_bytes,
             ..Self::default()
@@ -198,7 +196,6 @@ impl Totals {
     }
 
     /// Calls of both.
-    #[must_use]
     pub fn plus(self, other: &Self) -> Self {
         let Self {
             calls,

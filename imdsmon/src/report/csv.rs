@@ -4,11 +4,8 @@ use std::io::{self, Write};
 
 use csv::{QuoteStyle, WriterBuilder};
 
-use super::{
-    escape::escaped,
-    model::{ClientReport, Report},
-    words,
-};
+use super::model::{ClientReport, Report};
+use crate::{report::labels, text::escape::escaped};
 
 /// Characters of a cell that are shown at most.
 const MAX: usize = 1000;
@@ -48,24 +45,24 @@ pub fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
 
 fn row(report: &Report, client: &ClientReport) -> [String; HEADING.len()] {
     let judgement = &client.judgement;
-    let sdks: Vec<String> = client.sdks.iter().map(words::sdk).collect();
+    let sdks: Vec<String> = client.sdks.iter().map(labels::sdk).collect();
     [
         cell(report.instance.id.as_deref().unwrap_or_default()),
         cell(report.instance.hostname.as_deref().unwrap_or_default()),
-        words::verdict(judgement.verdict).into(),
+        labels::verdict(judgement.verdict).into(),
         if judgement.needs_action { "yes" } else { "no" }.into(),
-        cell(&words::program(client)),
-        cell(&words::workload(client)),
+        cell(&labels::program(client)),
+        cell(&labels::workload(client)),
         cell(&client.client.user),
         client.totals.tokenless.to_string(),
         client.totals.calls.to_string(),
-        words::class(client.most_sensitive).into(),
+        labels::class(client.most_sensitive).into(),
         cell(&client.first_seen),
         cell(&client.last_seen),
         cell(&sdks.join(", ")),
         cell(&judgement.remedy.short),
         cell(judgement.rule),
-        words::confidence(judgement.confidence).into(),
+        labels::confidence(judgement.confidence).into(),
     ]
 }
 

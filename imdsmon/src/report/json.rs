@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use serde::Serialize as _;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
-use super::{escape::is_unsafe, model::Report};
+use super::model::Report;
+use crate::text::escape::is_unsafe;
 
 /// Writes the report, indented, with a newline at the end.
 ///

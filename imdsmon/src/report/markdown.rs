@@ -8,13 +8,12 @@ use std::{
     io::{self, Write},
 };
 
-use super::{
-    escape::escaped,
-    figures,
-    model::{ClientReport, NextStep, Reconciliation, Report},
-    words,
-};
+use super::model::{ClientReport, NextStep, Reconciliation, Report};
 use crate::ledger::Sample;
+use crate::{
+    report::{format, labels},
+    text::escape::escaped,
+};
 
 /// Characters of one text that are shown at most.
 const MAX: usize = 1000;
@@ -27,7 +26,7 @@ pub fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
     writeln!(
         out,
         "## {}: {}\n",
-        words::answer(answer.verdict),
+        labels::answer(answer.verdict),
         prose(&answer.sentence)
     )?;
     let name = report.instance.id.iter().chain(&report.instance.hostname);
@@ -35,7 +34,7 @@ pub fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
     if !names.is_empty() {
         writeln!(out, "- **Instance**: {}", names.join(" "))?;
     }
-    for (label, text, is_good) in words::facts(report) {
+    for (label, text, is_good) in labels::facts(report) {
         let mark = if is_good { "" } else { "⚠️ " };
         writeln!(out, "- **{label}**: {mark}{}", prose(&text))?;
     }
@@ -54,7 +53,7 @@ pub fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
         out,
         "\n_Made by imdsmon {} at {} UTC._",
         prose(&report.generator),
-        figures::minute(&report.generated_at)
+        format::minute(&report.generated_at)
     )
 }
 
@@ -78,14 +77,14 @@ fn clients(out: &mut impl Write, report: &Report) -> io::Result<()> {
         writeln!(
             out,
             "| {} | {} | {} | {} | {} / {} | {} | {} | {} |",
-            cell(&words::program(client)),
-            cell(&words::workload(client)),
+            cell(&labels::program(client)),
+            cell(&labels::workload(client)),
             cell(&client.client.user),
-            bold_if(judgement.needs_action, words::verdict(judgement.verdict)),
-            figures::count(client.totals.tokenless),
-            figures::count(client.totals.calls),
-            prose(&figures::minute(&client.last_seen)),
-            words::class(client.most_sensitive),
+            bold_if(judgement.needs_action, labels::verdict(judgement.verdict)),
+            format::count(client.totals.tokenless),
+            format::count(client.totals.calls),
+            prose(&format::minute(&client.last_seen)),
+            labels::class(client.most_sensitive),
             prose(fix),
         )?;
     }
@@ -105,29 +104,29 @@ fn block(out: &mut impl Write, client: &ClientReport) -> io::Result<()> {
     writeln!(
         out,
         "\n### {}: {}\n\n{}\n",
-        words::verdict(judgement.verdict),
-        code(&words::program(client)),
+        labels::verdict(judgement.verdict),
+        code(&labels::program(client)),
         prose(&judgement.reason)
     )?;
     writeln!(
         out,
         "- **Rule**: `{}` ({})",
         judgement.rule,
-        words::certainty(judgement.confidence)
+        labels::certainty(judgement.confidence)
     )?;
-    let who = [words::workload(client)]
+    let who = [labels::workload(client)]
         .into_iter()
-        .chain(words::user(client))
-        .chain(words::origin(client))
+        .chain(labels::user(client))
+        .chain(labels::origin(client))
         .filter(|part| !part.is_empty());
     list(out, "Who", who)?;
-    list(out, "SDK", client.sdks.iter().map(words::sdk))?;
-    writeln!(out, "- **Calls**: {}", words::calls(&client.totals))?;
+    list(out, "SDK", client.sdks.iter().map(labels::sdk))?;
+    writeln!(out, "- **Calls**: {}", labels::calls(&client.totals))?;
     writeln!(
         out,
         "- **Seen**: {} to {} UTC",
-        prose(&figures::minute(&client.first_seen)),
-        prose(&figures::minute(&client.last_seen))
+        prose(&format::minute(&client.first_seen)),
+        prose(&format::minute(&client.last_seen))
     )?;
     let agents = client.user_agents.iter().take(SHOWN).cloned();
     list(out, "User-Agent", agents)?;
@@ -158,26 +157,26 @@ fn list(out: &mut impl Write, label: &str, texts: impl Iterator<Item = String>) 
 }
 
 fn sample(out: &mut impl Write, sample: &Sample) -> io::Result<()> {
-    let how = words::how(sample.how);
+    let how = labels::how(sample.how);
     write!(
         out,
         "- **Example**: {} UTC, {} to {}: {}",
-        figures::second(&crate::time::rfc3339(sample.time)),
+        format::second(&crate::time::rfc3339(sample.time)),
         code(&format!("{} {}", sample.method, sample.target)),
         code(&sample.address),
-        code(&words::reply(sample)),
+        code(&labels::reply(sample)),
     )?;
     if !how.is_empty() {
         write!(out, ", {how}")?;
     }
-    if let Some(ancestry) = words::ancestry(sample) {
+    if let Some(ancestry) = labels::ancestry(sample) {
         write!(out, ", by {}", code(&ancestry))?;
     }
     if !sample.args.is_empty() {
-        write!(out, ", as {}", code(&words::arguments(&sample.args)))?;
+        write!(out, ", as {}", code(&labels::arguments(&sample.args)))?;
     }
     if let Some(connector) = &sample.connector {
-        let opener = words::arguments(connector);
+        let opener = labels::arguments(connector);
         write!(out, ", on a connection opened by {}", code(&opener))?;
     }
     writeln!(out)
@@ -202,12 +201,12 @@ fn reconciliation(out: &mut impl Write, cloudwatch: &Reconciliation) -> io::Resu
             out,
             "| {} | {} | {} | {} | {} of {} | {} |",
             cell(&metric.metric),
-            figures::sum(metric.cloudwatch),
-            figures::count(metric.imdsmon),
-            metric.explained.map_or_else(|| "-".into(), figures::share),
-            figures::count(metric.compared),
-            figures::length(metric.period_s),
-            figures::count(metric.left_out),
+            format::sum(metric.cloudwatch),
+            format::count(metric.imdsmon),
+            metric.explained.map_or_else(|| "-".into(), format::share),
+            format::count(metric.compared),
+            format::length(metric.period_s),
+            format::count(metric.left_out),
         )?;
     }
     writeln!(out)?;
@@ -217,9 +216,9 @@ fn reconciliation(out: &mut impl Write, cloudwatch: &Reconciliation) -> io::Resu
                 out,
                 "- {}, {} UTC: CloudWatch {}, imdsmon {}",
                 code(&metric.metric),
-                figures::minute(&difference.begin),
-                figures::sum(difference.cloudwatch),
-                figures::count(difference.imdsmon)
+                format::minute(&difference.begin),
+                format::sum(difference.cloudwatch),
+                format::count(difference.imdsmon)
             )?;
         }
         let more = metric.differences.len().saturating_sub(SHOWN);

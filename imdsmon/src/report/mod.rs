@@ -3,14 +3,11 @@
 pub mod build;
 pub mod cloudwatch;
 pub mod csv;
-pub mod escape;
-pub mod figures;
+pub mod format;
 pub mod html;
-pub mod instance;
 pub mod json;
-pub mod line;
+pub mod labels;
 pub mod markdown;
 pub mod model;
 pub mod next_steps;
 pub mod text;
-pub mod words;

@@ -2,17 +2,14 @@
 //!
 //! The order is the message: nothing is flipped before the report says that it may be.
 
-use super::{
-    instance::{PLACEHOLDER, id_or_placeholder},
-    model::NextStep,
-};
+use super::model::NextStep;
+use crate::host::{PLACEHOLDER, id_or_placeholder};
 use crate::verdict::{HostVerdict, Judgement};
 
 const USER_GUIDE: &str = "https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/";
 
 /// What to do after this answer. `instance` is its id, if it is known; `judgements` are those of
 /// all clients.
-#[must_use]
 pub fn next_steps<'a>(
     verdict: HostVerdict,
     instance: Option<&str>,

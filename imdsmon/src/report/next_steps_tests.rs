@@ -1,7 +1,7 @@
 //! The order of what to do, and that its commands are this instance's.
 
 use super::*;
-use crate::verdict::{Confidence, Outlook, Remedy, Verdict};
+use crate::verdict::{AccessAfter, Confidence, Remedy, Verdict};
 
 const ID: &str = "i-0123456789abcdef0";
 const ALL: [HostVerdict; 3] = [
@@ -16,7 +16,7 @@ fn judged(verdict: Verdict, needs_action: bool, commands: &[&str]) -> Judgement 
         rule: "a-rule",
         needs_action,
         confidence: Confidence::Seen,
-        outlook: Outlook::Nothing,
+        outlook: AccessAfter::Nothing,
         reason: String::new(),
         remedy: Remedy {
             commands: commands.iter().map(ToString::to_string).collect(),

@@ -29,7 +29,7 @@ use std::{
 };
 
 use super::{IMDS_V4, IMDS_V6, MARKER};
-use crate::capture::event::Endpoint;
+use crate::event::Endpoint;
 
 /// How long [`get`] and [`token`] wait to connect, and then for each piece of an answer.
 pub const TIMEOUT: Duration = Duration::from_secs(3);

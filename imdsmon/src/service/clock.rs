@@ -26,7 +26,6 @@ pub enum Change {
 
 impl Clock {
     /// Reads the clocks.
-    #[must_use]
     pub fn now() -> Self {
         let boot = nanos(ClockId::Boottime);
         Self {

@@ -4,51 +4,50 @@
 //! nobody deaf; a third is the canary, in a network of its own. While there is no traffic to IMDS
 //! all of them sleep, but for a sign of life twice in the watchdog's time.
 //!
-//! - `vigil` and `clock` know when it watched, `canary` that it could hear, `doctor` who only tries;
-//! - `state` holds what is counted, `keeper` writes it, `picture` is what an answer rests on;
-//! - `herald` tells the log, `systemd` the service manager, `outlets` everybody else.
+//! - `coverage` and `clock` know when it watched, `canary` that it could hear, `doctor` who only tries;
+//! - `state` holds what is counted, `store_writer` writes it, `recent_clients` is what an answer rests on;
+//! - `notifier` tells the log, `systemd` the service manager, `exporters` everybody else.
 
-mod canary;
 mod clock;
-mod doctor;
-mod herald;
-mod keeper;
-mod outlets;
-mod picture;
-mod privilege;
+mod coverage;
+mod exporters;
+mod notify;
+pub(crate) mod privilege;
+mod recent_clients;
 mod state;
-mod systemd;
+mod store_writer;
 mod tasks;
-mod vigil;
+mod watchdog;
 
 use std::{cell::RefCell, io, path::Path, rc::Rc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{sync::Notify, task::LocalSet};
 
-use self::{canary::Canary, keeper::Keeper, state::State, tasks::Tasks};
+use self::{state::State, tasks::Tasks};
 use crate::{
-    capture::{Options, Snapshot, live::Live},
+    capture::{Options, Snapshot, source::EventSource},
     config::{Config, ConfigError},
     knowledge::Knowledge,
     monitor::{Monitor, Sink},
-    pipeline::{Attributed, Pipeline},
+    pipeline::{AttributedEvent, Pipeline},
     store::StoreError,
 };
+use crate::{selftest::canary::Canary, service::store_writer::StoreWriter};
 
 /// Time between two words about the same trouble.
 const REST: Duration = Duration::from_secs(600);
 
 /// Reads the configuration; again at each reload.
-pub type Load = dyn Fn() -> Result<Config, ConfigError>;
+pub type LoadConfig = dyn Fn() -> Result<Config, ConfigError>;
 /// Makes the knowledge base of a configuration.
-pub type Learn = dyn Fn(&Config) -> anyhow::Result<Knowledge>;
+pub type LoadKnowledge = dyn Fn(&Config) -> anyhow::Result<Knowledge>;
 
 /// Watches until `stop` is done. `host` is where the host's root directory is mounted. Must run
 /// inside a tokio runtime of one thread.
 pub async fn run(
-    load: Rc<Load>,
-    learn: &Learn,
+    load: Rc<LoadConfig>,
+    learn: &LoadKnowledge,
     host: &Path,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
@@ -58,8 +57,8 @@ pub async fn run(
 }
 
 async fn watch(
-    load: Rc<Load>,
-    learn: &Learn,
+    load: Rc<LoadConfig>,
+    learn: &LoadKnowledge,
     host: &Path,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
@@ -83,24 +82,24 @@ async fn watch(
         tracing::warn!(%error, "privileges that are needed no more could not be given up");
     }
     // Its thread has no more than what is left.
-    let keeper =
-        Keeper::start(config.store_dir.value.clone()).context("no thread for the store")?;
+    let store_writer =
+        StoreWriter::start(config.store_dir.value.clone()).context("no thread for the store")?;
     let shared = Rc::new(Shared {
         state: RefCell::new(state),
         changed: Notify::new(),
         published: Notify::new(),
     });
-    let tasks = Tasks::new(config, load, keeper, Rc::clone(&shared));
-    let mut sink = Ear(Rc::clone(&shared));
+    let tasks = Tasks::new(config, load, store_writer, Rc::clone(&shared));
+    let mut sink = CaptureSink(Rc::clone(&shared));
     let outcome = {
-        let heard = monitor.run(stop, &mut sink);
+        let watched = monitor.run(stop, &mut sink);
         let failed = tasks.run();
         tokio::select! {
-            heard = heard => heard.map_err(Into::into),
+            watched = watched => watched.map_err(Into::into),
             error = failed => Err(error),
         }
     };
-    systemd::stopping();
+    watchdog::stopping();
     // Also after an error: what was counted is worth keeping, unless there never was a place.
     let homeless = |error: &anyhow::Error| error.downcast_ref().is_some_and(is_fatal);
     if !outcome.as_ref().is_err_and(homeless) {
@@ -123,7 +122,7 @@ fn canary() -> Option<Rc<Canary>> {
 }
 
 /// Says what is watched, and from where.
-fn announce(live: &Live) {
+fn announce(live: &EventSource) {
     let place = live.root().path.as_deref();
     let place = place.map_or("a private mount".into(), Path::to_string_lossy);
     tracing::info!("attached {} to {place}", live.hooks().join(", "));
@@ -152,10 +151,10 @@ impl Shared {
 }
 
 /// Takes what the monitor hears.
-struct Ear(Rc<Shared>);
+struct CaptureSink(Rc<Shared>);
 
-impl Sink for Ear {
-    fn found(&mut self, found: &Attributed) -> io::Result<()> {
+impl Sink for CaptureSink {
+    fn found(&mut self, found: &AttributedEvent) -> io::Result<()> {
         self.0.state.borrow_mut().found(found);
         Ok(())
     }
@@ -165,8 +164,8 @@ impl Sink for Ear {
         Ok(())
     }
 
-    fn progress(&mut self, live: &Live, pipeline: &Pipeline) {
-        let now = crate::capture::live::now();
+    fn progress(&mut self, live: &EventSource, pipeline: &Pipeline) {
+        let now = crate::capture::source::now();
         let mut state = self.0.state.borrow_mut();
         state.counted(now, live.totals(), pipeline.counters());
         drop(state);

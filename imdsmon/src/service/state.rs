@@ -6,31 +6,29 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    REST,
-    canary::Canary,
-    doctor::Doctor,
-    herald::Herald,
-    is_fatal,
-    keeper::{Job, Outcome},
-    outlets::Outlets,
-    picture::{Picture, since},
-    vigil::Vigil,
-};
+use super::{REST, is_fatal};
 use crate::{
-    capture::{
-        event::{Totals, UnixNanos},
-        live,
-    },
+    capture::source,
     config::Config,
+    event::{Totals, UnixNanos},
     http::Counters,
     identity::client::Client,
     knowledge::Knowledge,
-    ledger::{Entry, Ledger},
-    pipeline::Attributed,
-    report::words,
+    ledger::{ClientStats, Ledger},
+    pipeline::AttributedEvent,
+    report::labels,
     store::{Limits, StoreError},
     verdict::{self, Assessment, Policy},
+};
+use crate::{
+    selftest::{canary::Canary, doctor_filter::Doctor},
+    service::{
+        coverage::CoverageTracker,
+        exporters::Exporters,
+        notify::ClientNotifier,
+        recent_clients::{RecentClients, since},
+        store_writer::{Batch, CommitResult},
+    },
 };
 
 /// Time after which what is too old is forgotten.
@@ -41,12 +39,12 @@ pub struct State {
     knowledge: Rc<Knowledge>,
     ledger: Ledger,
     /// What could not be written yet.
-    backlog: BTreeMap<Client, Entry>,
-    picture: Picture,
-    vigil: Vigil,
-    herald: Herald,
+    backlog: BTreeMap<Client, ClientStats>,
+    recent_clients: RecentClients,
+    coverage: CoverageTracker,
+    notifier: ClientNotifier,
     doctor: Doctor,
-    outlets: Outlets,
+    exporters: Exporters,
     /// Time that must be watched for an answer.
     min_window: Duration,
     /// `None` where no network can be made for it, or where it is not wanted.
@@ -58,17 +56,16 @@ pub struct State {
 
 impl State {
     /// Watching begins.
-    #[must_use]
     pub fn new(knowledge: Rc<Knowledge>, config: &Config) -> Self {
         Self {
             ledger: Ledger::new(Rc::clone(&knowledge)),
             knowledge,
             backlog: BTreeMap::new(),
-            picture: Picture::default(),
-            vigil: Vigil::since(live::now()),
-            herald: Herald::default(),
+            recent_clients: RecentClients::default(),
+            coverage: CoverageTracker::since(source::now()),
+            notifier: ClientNotifier::default(),
             doctor: Doctor::default(),
-            outlets: Outlets::open(config),
+            exporters: Exporters::open(config),
             min_window: config.report_min_window.value,
             canary: None,
             redrawn: Instant::now(),
@@ -77,11 +74,11 @@ impl State {
     }
 
     /// Takes a finding; says whether it is a client's.
-    pub fn found(&mut self, found: &Attributed) -> bool {
+    pub fn found(&mut self, found: &AttributedEvent) -> bool {
         if self
             .canary
             .as_ref()
-            .is_some_and(|canary| canary.hear(found))
+            .is_some_and(|canary| canary.observe(found))
         {
             return false;
         }
@@ -89,61 +86,61 @@ impl State {
             return false;
         }
         let client = self.ledger.add(found);
-        self.herald.note(found, &client);
-        self.outlets.found(found);
+        self.notifier.note(found, &client);
+        self.exporters.found(found);
         true
     }
 
     /// There is nothing more for now.
     pub fn flush(&mut self) {
-        self.outlets.flush();
+        self.exporters.flush();
     }
 
     /// The configuration was read again.
     pub fn apply(&mut self, config: &Config) {
-        self.outlets.apply(config);
+        self.exporters.apply(config);
         self.min_window = config.report_min_window.value;
     }
 
     /// What the ledger holds goes where it belongs.
     fn gather(&mut self) {
         let delta = self.ledger.take();
-        self.outlets.count(&delta);
+        self.exporters.count(&delta);
         for entry in delta {
-            self.picture.add(&entry);
+            self.recent_clients.add(&entry);
             put(&mut self.backlog, entry);
         }
     }
 
     /// Watching goes on, and this is what the kernel and the HTTP side counted so far.
     pub fn counted(&mut self, now: UnixNanos, totals: Totals, counters: Counters) {
-        let crowd = self.ledger.crowd();
-        self.vigil.counted(now, totals, counters, crowd);
+        let overflow = self.ledger.overflow();
+        self.coverage.counted(now, totals, counters, overflow);
     }
 
     /// When it watched; grows.
-    pub fn vigil(&mut self) -> &mut Vigil {
-        &mut self.vigil
+    pub fn coverage(&mut self) -> &mut CoverageTracker {
+        &mut self.coverage
     }
 
     /// What is to be written, with what could not be written before.
-    pub fn job(&mut self, limits: Limits, is_last: bool) -> Job {
+    pub fn batch(&mut self, limits: Limits, is_last: bool) -> Batch {
         self.gather();
-        let now = live::now();
-        let recall = (self.redrawn.elapsed() >= REDRAW).then(|| since(now));
-        Job {
+        let now = source::now();
+        let load = (self.redrawn.elapsed() >= REDRAW).then(|| since(now));
+        Batch {
             delta: std::mem::take(&mut self.backlog).into_values().collect(),
-            coverage: self.vigil.coverage(),
+            coverage: self.coverage.coverage(),
             now,
             limits,
             is_last,
-            recall,
+            load,
         }
     }
 
     /// Learns what became of a job. The error, if it failed.
-    pub fn done(&mut self, outcome: Outcome) -> Result<(), Option<StoreError>> {
-        let Outcome {
+    pub fn done(&mut self, outcome: CommitResult) -> Result<(), Option<StoreError>> {
+        let CommitResult {
             delta,
             error,
             notes,
@@ -154,7 +151,7 @@ impl State {
             tracing::warn!("{note}");
         }
         if let Some((entries, coverage)) = found {
-            self.picture.recall(entries, coverage);
+            self.recent_clients.load(entries, coverage);
         }
         let is_written = error.is_none() && delta.is_empty();
         for entry in delta {
@@ -162,13 +159,13 @@ impl State {
         }
         if let Some(entries) = recalled {
             self.redrawn = Instant::now();
-            self.picture.redraw(entries, since(live::now()));
+            self.recent_clients.rebuild(entries, since(source::now()));
             // What was gathered while the store was read is not in it yet.
             for entry in self.backlog.values() {
-                self.picture.add(entry);
+                self.recent_clients.add(entry);
             }
-            let clients = self.picture.entries().map(|entry| &entry.client);
-            self.ledger.renew(clients);
+            let clients = self.recent_clients.entries().map(|entry| &entry.client);
+            self.ledger.reset(clients);
         }
         if is_written {
             self.written();
@@ -200,7 +197,6 @@ impl State {
     }
 
     /// Calls that are not on disk yet.
-    #[must_use]
     pub fn unwritten(&self) -> u64 {
         let counts = self.backlog.values().flat_map(|entry| entry.cells.values());
         u64::try_from(counts.sum::<i64>()).unwrap_or(0)
@@ -209,25 +205,24 @@ impl State {
     /// The answer of this moment, told to whoever reads it: the metrics, as `OpenMetrics`.
     pub fn page(&mut self) -> String {
         self.conclude();
-        self.outlets.page()
+        self.exporters.page()
     }
 
     /// Whether files for others are to be written.
-    #[must_use]
     pub fn has_readers(&self) -> bool {
-        self.outlets.has_readers()
+        self.exporters.has_readers()
     }
 
     /// Writes the files for others.
     pub fn publish(&mut self) {
         self.conclude();
-        self.outlets.publish();
+        self.exporters.publish();
     }
 
     /// How it is, on one line.
     pub fn status(&mut self) -> String {
         let line = self.conclude();
-        match (&self.trouble, self.vigil.lost_records()) {
+        match (&self.trouble, self.coverage.lost_records()) {
             (Some(_), _) => format!("{line}; the store cannot be written"),
             (None, 0) => line,
             (None, lost) => format!("{line}; {lost} records lost"),
@@ -236,14 +231,14 @@ impl State {
 
     fn conclude(&mut self) -> String {
         self.gather();
-        let coverage = self.picture.coverage(self.vigil.coverage());
+        let coverage = self.recent_clients.coverage(self.coverage.coverage());
         let policy = Policy {
             min_window: self.min_window,
             now: None,
         };
-        let entries = self.picture.entries();
+        let entries = self.recent_clients.entries();
         let assessment = verdict::assess(entries, &coverage, &self.knowledge, &policy);
-        self.outlets
+        self.exporters
             .conclude(&assessment, &coverage, self.trouble.is_none());
         let Assessment {
             verdict, clients, ..
@@ -251,13 +246,13 @@ impl State {
         let to_change = clients.iter().filter(|c| c.judgement.needs_action).count();
         format!(
             "{}: {} clients, {to_change} to change",
-            words::answer(*verdict),
+            labels::answer(*verdict),
             clients.len()
         )
     }
 }
 
-fn put(entries: &mut BTreeMap<Client, Entry>, entry: Entry) {
+fn put(entries: &mut BTreeMap<Client, ClientStats>, entry: ClientStats) {
     match entries.get_mut(&entry.client) {
         Some(known) => known.merge(entry),
         None => drop(entries.insert(entry.client.clone(), entry)),
@@ -267,7 +262,7 @@ fn put(entries: &mut BTreeMap<Client, Entry>, entry: Entry) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::story::{process, tokenless};
+    use crate::ledger::test_support::{process, tokenless};
 
     #[test]
     fn what_comes_while_the_store_is_read_stays_in_the_picture() {
@@ -278,20 +273,31 @@ mod tests {
             step.found(&knowledge)
         };
         assert!(state.found(&call(7, "early")));
-        let job = state.job(Limits::default(), false);
+        let batch = state.batch(Limits::default(), false);
         assert!(state.found(&call(8, "late")));
         // Somebody asks meanwhile.
         state.page();
-        let outcome = Outcome {
+        let outcome = CommitResult {
             delta: Vec::new(),
             error: None,
             notes: Vec::new(),
             found: None,
-            recalled: Some(job.delta),
+            recalled: Some(batch.delta),
         };
         assert!(state.done(outcome).is_ok());
-        let seen: Vec<_> = state.picture.entries().map(|e| e.client.name()).collect();
+        let seen: Vec<_> = state
+            .recent_clients
+            .entries()
+            .map(|e| e.client.name())
+            .collect();
         assert_eq!(seen, ["early (app)", "late (app)"]);
-        assert_eq!(state.picture.entries().map(Entry::calls).sum::<i64>(), 2);
+        assert_eq!(
+            state
+                .recent_clients
+                .entries()
+                .map(ClientStats::calls)
+                .sum::<i64>(),
+            2
+        );
     }
 }

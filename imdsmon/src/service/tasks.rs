@@ -9,9 +9,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Load, Shared, clock, clock::Clock, is_fatal, keeper::Keeper, systemd};
+use super::{LoadConfig, Shared, clock, clock::Clock, is_fatal};
+use crate::service::{store_writer::StoreWriter, watchdog};
 use crate::{
-    capture::live,
+    capture::source,
     config::{Config, value::Listen},
     export::server::{Question, Server},
     store::Limits,
@@ -34,8 +35,8 @@ const QUESTIONS: usize = 8;
 /// All of them.
 pub struct Tasks {
     config: RefCell<Config>,
-    load: Rc<Load>,
-    keeper: Rc<Keeper>,
+    load: Rc<LoadConfig>,
+    store_writer: Rc<StoreWriter>,
     shared: Rc<Shared>,
     /// Nothing is written any more but the last of it.
     ended: Rc<Notify>,
@@ -46,11 +47,16 @@ pub struct Tasks {
 
 impl Tasks {
     /// None is running yet.
-    pub fn new(config: Config, load: Rc<Load>, keeper: Keeper, shared: Rc<Shared>) -> Self {
+    pub fn new(
+        config: Config,
+        load: Rc<LoadConfig>,
+        store_writer: StoreWriter,
+        shared: Rc<Shared>,
+    ) -> Self {
         Self {
             config: RefCell::new(config),
             load,
-            keeper: Rc::new(keeper),
+            store_writer: Rc::new(store_writer),
             shared,
             ended: Rc::new(Notify::new()),
             writer: RefCell::new(None),
@@ -64,7 +70,7 @@ impl Tasks {
         let (fatal, mut failed) = mpsc::channel(1);
         let (begun, first) = tokio::sync::oneshot::channel();
         let writer = Writer {
-            keeper: Rc::clone(&self.keeper),
+            thread: Rc::clone(&self.store_writer),
             shared: Rc::clone(&self.shared),
             limits: Rc::new(std::cell::Cell::new(limits(&self.config.borrow()))),
             ended: Rc::clone(&self.ended),
@@ -75,8 +81,8 @@ impl Tasks {
         *self.writer.borrow_mut() = Some(tokio::task::spawn_local(writer.run(begun)));
         let (ask, questions) = mpsc::channel(QUESTIONS);
         // From here on, for it would end the process otherwise.
-        let hang_up = match signal(SignalKind::hangup()) {
-            Ok(hang_up) => hang_up,
+        let sighup = match signal(SignalKind::hangup()) {
+            Ok(sighup) => sighup,
             Err(error) => return error.into(),
         };
         let others = async {
@@ -84,12 +90,12 @@ impl Tasks {
             drop(timeout(PATIENCE, first).await);
             self.inherit(&ask);
             self.listen(&ask).await;
-            systemd::ready(&self.shared.state.borrow_mut().status());
+            watchdog::ready(&self.shared.state.borrow_mut().status());
             tokio::join!(
-                self.live_on(),
-                self.sing(),
+                self.watchdog(),
+                self.run_canary(),
                 self.publish(),
-                self.reload(hang_up, &ask, &set_limits),
+                self.reload(sighup, &ask, &set_limits),
                 self.answer(questions),
             )
         };
@@ -130,52 +136,52 @@ impl Tasks {
     }
 
     /// Twice in the watchdog's time.
-    async fn live_on(&self) {
+    async fn watchdog(&self) {
         let mut clock = Clock::now();
         loop {
-            sleep(systemd::heartbeat()).await;
+            sleep(watchdog::heartbeat()).await;
             let mut state = self.shared.state.borrow_mut();
-            let now = live::now();
+            let now = source::now();
             match clock.change() {
                 Some(clock::Change::Slept) => {
                     tracing::warn!("the host slept: nobody watched, and nobody called, meanwhile");
-                    state.vigil().interrupted(now);
+                    state.coverage().interrupted(now);
                 }
                 Some(clock::Change::Set) => {
                     tracing::warn!("the clock was set: times before and after do not fit together");
-                    state.vigil().interrupted(now);
+                    state.coverage().interrupted(now);
                 }
-                None => state.vigil().goes_on(now),
+                None => state.coverage().goes_on(now),
             }
-            systemd::alive(&state.status());
+            watchdog::alive(&state.status());
             drop(state);
             self.shared.changed.notify_one();
         }
     }
 
     /// The canary, now and then.
-    async fn sing(&self) {
+    async fn run_canary(&self) {
         loop {
             let interval = self.config.borrow().canary_interval.value;
             let canary = self.shared.state.borrow().canary.clone();
             let (Some(interval), Some(canary)) = (interval, canary) else {
                 if interval.is_some() {
-                    self.heard(Err("the canary has no network to sing in".into()));
+                    self.record_canary(Err("the canary has no network to sing in".into()));
                 }
                 return std::future::pending().await;
             };
-            let result = canary.sing().await;
+            let result = canary.run().await;
             if let Err(why) = &result {
                 tracing::error!("the canary was not heard, so calls may be missed: {why}");
             }
-            self.heard(result);
+            self.record_canary(result);
             sleep(interval).await;
         }
     }
 
-    fn heard(&self, result: Result<(), String>) {
+    fn record_canary(&self, result: Result<(), String>) {
         let mut state = self.shared.state.borrow_mut();
-        state.vigil().tested(live::now(), result);
+        state.coverage().tested(source::now(), result);
         drop(state);
         self.shared.change();
     }
@@ -199,12 +205,12 @@ impl Tasks {
     /// Reads the configuration again on SIGHUP.
     async fn reload(
         &self,
-        mut hang_up: Signal,
+        mut sighup: Signal,
         ask: &mpsc::Sender<Question>,
         set_limits: &std::cell::Cell<Limits>,
     ) {
-        while hang_up.recv().await.is_some() {
-            systemd::reloading();
+        while sighup.recv().await.is_some() {
+            watchdog::reloading();
             match (self.load)() {
                 Ok(config) => {
                     self.apply(config, ask, set_limits).await;
@@ -214,7 +220,7 @@ impl Tasks {
                     "the configuration stays as it was, because the new one is wrong: {error}"
                 ),
             }
-            systemd::ready(&self.shared.state.borrow_mut().status());
+            watchdog::ready(&self.shared.state.borrow_mut().status());
         }
     }
 
@@ -316,7 +322,7 @@ fn limits(config: &Config) -> Limits {
 
 /// Writes the store whenever there is something to write. Never interrupted in the middle of it.
 struct Writer {
-    keeper: Rc<Keeper>,
+    thread: Rc<StoreWriter>,
     shared: Rc<Shared>,
     limits: Rc<std::cell::Cell<Limits>>,
     ended: Rc<Notify>,
@@ -355,12 +361,12 @@ impl Writer {
 
     /// Says whether everything is written.
     async fn write(&self, is_last: bool) -> bool {
-        let job = self
+        let batch = self
             .shared
             .state
             .borrow_mut()
-            .job(self.limits.get(), is_last);
-        let outcome = self.keeper.work(job).await;
+            .batch(self.limits.get(), is_last);
+        let outcome = self.thread.work(batch).await;
         let done = self.shared.state.borrow_mut().done(outcome);
         match done {
             Ok(()) => true,

@@ -103,7 +103,6 @@ impl StoreError {
 
     /// Whether the database itself is at fault: it must be set aside, and then watching goes on
     /// with a new one. After all other errors the same commit can be tried again later.
-    #[must_use]
     pub fn is_damage(&self) -> bool {
         matches!(self, Self::Corrupt { .. } | Self::Newer { .. })
     }

@@ -12,12 +12,12 @@
 //! further back than the counts do. A database that is damaged, or written by a newer version, is
 //! renamed, never deleted, and a new one begins; it is not counted in the size.
 
+mod codec;
+mod dir;
 mod error;
-mod place;
 mod read;
+mod retention;
 mod schema;
-mod tidy;
-mod words;
 mod write;
 
 #[cfg(test)]
@@ -31,14 +31,14 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags};
 
+use dir::StoreDir;
+pub use dir::{DATABASE, Quarantined};
 pub use error::StoreError;
-use place::Place;
-pub use place::{DATABASE, SetAside};
 pub use read::Reader;
 
 use crate::{
-    capture::event::UnixNanos,
-    ledger::{Coverage, Entry},
+    event::UnixNanos,
+    ledger::{ClientStats, Coverage},
 };
 
 /// Bytes of a database page: `SQLite`'s own default, which is also a page of memory.
@@ -87,7 +87,7 @@ impl Limits {
 
 /// The store of the running service.
 pub struct Store {
-    place: Place,
+    place: StoreDir,
     path: PathBuf,
     /// Which file it is, whatever its name.
     file: (u64, u64),
@@ -97,27 +97,27 @@ pub struct Store {
     run: Option<i64>,
     /// The hour of the last commit.
     tidied: Option<i64>,
-    set_aside: Option<SetAside>,
+    quarantine: Option<Quarantined>,
 }
 
 impl Store {
     /// Opens the store in `directory`, or begins one. Reads the whole database once, to know
     /// that it is sound.
     ///
-    /// An error with [`StoreError::is_damage`] never comes out of here: see [`Self::set_aside`].
+    /// An error with [`StoreError::is_damage`] never comes out of here: see [`Self::quarantine`].
     /// After any other the service may count in memory and try again later.
     pub fn open(directory: &Path, limits: Limits) -> Result<Self, StoreError> {
-        let place = Place::claim(directory)?;
+        let place = StoreDir::claim(directory)?;
         let path = place.database();
-        let (connection, set_aside) = match connect(&place, limits) {
+        let (connection, quarantine) = match connect(&place, limits) {
             Ok(connection) => (connection, None),
             Err(error) if error.is_damage() => {
-                let set_aside = place.set_aside(&error)?;
-                (connect(&place, limits)?, Some(set_aside))
+                let quarantine = place.quarantine(&error)?;
+                (connect(&place, limits)?, Some(quarantine))
             }
             Err(error) => return Err(error),
         };
-        let file = place::file_id(&path).ok_or_else(|| StoreError::Missing(path.clone()))?;
+        let file = dir::file_id(&path).ok_or_else(|| StoreError::Missing(path.clone()))?;
         Ok(Self {
             place,
             path,
@@ -126,18 +126,16 @@ impl Store {
             limits,
             run: None,
             tidied: None,
-            set_aside,
+            quarantine,
         })
     }
 
     /// The database that could not be used and was renamed, if there was one.
-    #[must_use]
-    pub fn set_aside(&self) -> Option<&SetAside> {
-        self.set_aside.as_ref()
+    pub fn quarantine(&self) -> Option<&Quarantined> {
+        self.quarantine.as_ref()
     }
 
     /// The database.
-    #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -151,7 +149,7 @@ impl Store {
     /// After [`StoreError::is_damage`] the store must be opened anew for that.
     pub fn commit(
         &mut self,
-        delta: &[Entry],
+        delta: &[ClientStats],
         coverage: &Coverage,
         now: UnixNanos,
     ) -> Result<(), StoreError> {
@@ -161,7 +159,7 @@ impl Store {
     /// As [`Self::commit`], for the last time in this run: the last span ended as it should.
     pub fn close(
         &mut self,
-        delta: &[Entry],
+        delta: &[ClientStats],
         coverage: &Coverage,
         now: UnixNanos,
     ) -> Result<(), StoreError> {
@@ -169,7 +167,7 @@ impl Store {
     }
 
     /// What is stored of the time since `since`, rounded down to the hour.
-    pub fn load(&mut self, since: UnixNanos) -> Result<(Vec<Entry>, Coverage), StoreError> {
+    pub fn load(&mut self, since: UnixNanos) -> Result<(Vec<ClientStats>, Coverage), StoreError> {
         let loaded = read::load(&mut self.connection, since, self.run);
         loaded.map_err(|error| StoreError::sql(&self.path, error))
     }
@@ -183,7 +181,7 @@ impl Store {
 
     fn write(
         &mut self,
-        delta: &[Entry],
+        delta: &[ClientStats],
         coverage: &Coverage,
         now: UnixNanos,
         is_last: bool,
@@ -194,10 +192,10 @@ impl Store {
         let mut written = write::commit(&mut self.connection, run, delta, coverage, is_last);
         if let Err(error) = &written
             && error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
-            && tidy::is_at_limit(&self.connection, self.limits).unwrap_or(false)
+            && retention::is_at_limit(&self.connection, self.limits).unwrap_or(false)
         {
             // Not the disk is full, but what the store may take of it: half of it is enough.
-            tidy::make_room(
+            retention::evict(
                 &mut self.connection,
                 self.limits,
                 now,
@@ -211,7 +209,7 @@ impl Store {
         let hour = write::hour(now);
         let last = self.tidied.replace(hour);
         let is_due = last.is_some_and(|last| STEP.contains(&hour.saturating_sub(last)));
-        if let Err(error) = tidy::tidy(&mut self.connection, self.limits, now, is_due) {
+        if let Err(error) = retention::enforce(&mut self.connection, self.limits, now, is_due) {
             self.tidied = last;
             tracing::warn!(%error, "old data stays in the store for now");
         }
@@ -220,7 +218,7 @@ impl Store {
 
     /// A database that was removed or replaced takes commits that nobody will ever find.
     fn check_name(&self) -> Result<(), StoreError> {
-        if place::file_id(&self.path) == Some(self.file) {
+        if dir::file_id(&self.path) == Some(self.file) {
             return Ok(());
         }
         Err(StoreError::Corrupt {
@@ -254,7 +252,7 @@ impl Store {
 }
 
 /// Opens the database for writing, checks it, and brings its schema up to date.
-fn connect(place: &Place, limits: Limits) -> Result<Connection, StoreError> {
+fn connect(place: &StoreDir, limits: Limits) -> Result<Connection, StoreError> {
     place.prepare_database()?;
     let path = place.database();
     let sql = |error| StoreError::sql(&path, error);

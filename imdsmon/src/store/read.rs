@@ -12,17 +12,19 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction};
 
 use super::{
     DATABASE, StoreError,
-    place::{beside, is_in_use},
     schema::{MIGRATIONS, check_version},
-    tidy,
-    words::cell,
     write::{begin, evidence, hour},
 };
+use crate::store::{
+    codec::cell,
+    dir::{beside, is_in_use},
+    retention,
+};
 use crate::{
-    capture::event::UnixNanos,
+    event::UnixNanos,
     identity::client::Client,
     ledger::{
-        Cell, Coverage, Entry,
+        BucketKey, ClientStats, Coverage,
         coverage::{Doubt, SelfTest, Span},
     },
 };
@@ -65,7 +67,7 @@ impl Reader {
 
     /// What is stored of the time since `since`, rounded down to the hour: clients with their
     /// calls, and when somebody watched, all of one moment.
-    pub fn load(&mut self, since: UnixNanos) -> Result<(Vec<Entry>, Coverage), StoreError> {
+    pub fn load(&mut self, since: UnixNanos) -> Result<(Vec<ClientStats>, Coverage), StoreError> {
         let mut load = || {
             let lasting = if is_in_use(&self.path) == Some(false) {
                 None
@@ -122,15 +124,16 @@ pub fn load(
     connection: &mut Connection,
     since: UnixNanos,
     lasting: Option<i64>,
-) -> rusqlite::Result<(Vec<Entry>, Coverage)> {
+) -> rusqlite::Result<(Vec<ClientStats>, Coverage)> {
     let transaction = connection.transaction()?;
     let first_hour = hour(since);
     let entries = entries(&transaction, first_hour)?;
-    let from = begin(first_hour).max(meta(&transaction, tidy::KEPT_SINCE)?.unwrap_or(i64::MIN));
+    let from =
+        begin(first_hour).max(meta(&transaction, retention::KEPT_SINCE)?.unwrap_or(i64::MIN));
     let mut spans = spans(&transaction, from, lasting)?;
     // What is asked for may have come long after it.
-    let is_meant = meta(&transaction, tidy::DROPPED_AT)?.is_none_or(|time| time >= from);
-    let dropped = meta(&transaction, tidy::DROPPED)?.filter(|_| is_meant);
+    let is_meant = meta(&transaction, retention::DROPPED_AT)?.is_none_or(|time| time >= from);
+    let dropped = meta(&transaction, retention::DROPPED)?.filter(|_| is_meant);
     let dropped = dropped.unwrap_or(0);
     if let (Some(last), Ok(count @ 1..)) = (spans.last_mut(), u64::try_from(dropped)) {
         last.doubts.push(Doubt {
@@ -155,7 +158,7 @@ pub fn load(
 }
 
 /// Clients that were seen or have calls since an hour, in the order in which they came.
-fn entries(transaction: &Transaction<'_>, first_hour: i64) -> rusqlite::Result<Vec<Entry>> {
+fn entries(transaction: &Transaction<'_>, first_hour: i64) -> rusqlite::Result<Vec<ClientStats>> {
     let mut cells = cells(transaction, first_hour)?;
     let mut clients =
         transaction.prepare("SELECT id, facts, first, last, evidence FROM client ORDER BY id")?;
@@ -173,7 +176,7 @@ fn entries(transaction: &Transaction<'_>, first_hour: i64) -> rusqlite::Result<V
             rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Text, error.into())
         })?;
         let text: String = row.get(4)?;
-        entries.push(Entry {
+        entries.push(ClientStats {
             client,
             first: row.get(2)?,
             last,
@@ -184,7 +187,7 @@ fn entries(transaction: &Transaction<'_>, first_hour: i64) -> rusqlite::Result<V
     Ok(entries)
 }
 
-type Cells = BTreeMap<Cell, i64>;
+type Cells = BTreeMap<BucketKey, i64>;
 
 /// Counts by client. One that is not positive took back what is no longer stored.
 fn cells(transaction: &Transaction<'_>, first_hour: i64) -> rusqlite::Result<HashMap<i64, Cells>> {
@@ -195,7 +198,7 @@ fn cells(transaction: &Transaction<'_>, first_hour: i64) -> rusqlite::Result<Has
     let mut all: HashMap<i64, Cells> = HashMap::new();
     while let Some(row) = rows.next()? {
         if let Some(kind) = kinds.get(&row.get(1)?) {
-            let cell = Cell {
+            let cell = BucketKey {
                 hour: row.get(2)?,
                 ..*kind
             };
@@ -208,7 +211,7 @@ fn cells(transaction: &Transaction<'_>, first_hour: i64) -> rusqlite::Result<Has
 }
 
 /// What calls have in common, by number; the hour is that of none.
-fn kinds(transaction: &Transaction<'_>) -> rusqlite::Result<HashMap<i64, Cell>> {
+fn kinds(transaction: &Transaction<'_>) -> rusqlite::Result<HashMap<i64, BucketKey>> {
     let mut stored =
         transaction.prepare("SELECT id, version, token, answer, path, how FROM kind")?;
     let mut rows = stored.query([])?;

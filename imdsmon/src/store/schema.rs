@@ -36,7 +36,7 @@ const V1: &str = "
         how TEXT NOT NULL,
         UNIQUE (version, token, answer, path, how)
     ) STRICT;
-    -- How often, by hour.
+    -- Cause often, by hour.
     CREATE TABLE rollup (
         hour INTEGER NOT NULL,
         client INTEGER NOT NULL REFERENCES client,

@@ -6,12 +6,12 @@ use rusqlite::{
     Connection, OptionalExtension as _, Statement, Transaction, TransactionBehavior, params,
 };
 
-use super::words;
+use crate::store::codec;
 use crate::{
-    capture::event::UnixNanos,
+    event::UnixNanos,
     identity::{client::Client, workload::Workload},
     ledger::{
-        Coverage, Entry, Evidence,
+        ClientStats, Coverage, Evidence,
         coverage::{SelfTest, Span},
     },
 };
@@ -34,7 +34,7 @@ pub fn begin(hour: i64) -> UnixNanos {
 pub fn commit(
     connection: &mut Connection,
     run: Option<i64>,
-    delta: &[Entry],
+    delta: &[ClientStats],
     coverage: &Coverage,
     is_last: bool,
 ) -> rusqlite::Result<i64> {
@@ -64,7 +64,7 @@ fn add_run(
     Ok(run)
 }
 
-fn add_entries(transaction: &Transaction<'_>, delta: &[Entry]) -> rusqlite::Result<()> {
+fn add_entries(transaction: &Transaction<'_>, delta: &[ClientStats]) -> rusqlite::Result<()> {
     let mut kinds = Kinds::new(transaction)?;
     let mut add = transaction.prepare(
         "INSERT INTO rollup (hour, client, kind, count) VALUES (?1, ?2, ?3, ?4)
@@ -73,7 +73,7 @@ fn add_entries(transaction: &Transaction<'_>, delta: &[Entry]) -> rusqlite::Resu
     for entry in delta {
         let client = add_client(transaction, entry)?;
         for (cell, count) in entry.cells.iter().filter(|(_, count)| **count != 0) {
-            let kind = kinds.id(words::words(cell))?;
+            let kind = kinds.id(codec::words(cell))?;
             add.execute(params![cell.hour, client, kind, count])?;
         }
     }
@@ -81,7 +81,7 @@ fn add_entries(transaction: &Transaction<'_>, delta: &[Entry]) -> rusqlite::Resu
 }
 
 /// Adds a client, or to a client, and gives its number.
-fn add_client(transaction: &Transaction<'_>, new: &Entry) -> rusqlite::Result<i64> {
+fn add_client(transaction: &Transaction<'_>, new: &ClientStats) -> rusqlite::Result<i64> {
     let name = name(&new.client)?;
     let known: Option<(i64, UnixNanos, UnixNanos, String)> = transaction
         .query_row(
@@ -90,11 +90,11 @@ fn add_client(transaction: &Transaction<'_>, new: &Entry) -> rusqlite::Result<i6
             |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
         )
         .optional()?;
-    let mut sum = Entry {
+    let mut sum = ClientStats {
         client: new.client.clone(),
         first: new.first,
         last: new.last,
-        ..Entry::default()
+        ..ClientStats::default()
     };
     if let Some((id, first, last, text)) = &known {
         sum.first = sum.first.min(*first);
@@ -102,11 +102,11 @@ fn add_client(transaction: &Transaction<'_>, new: &Entry) -> rusqlite::Result<i6
         sum.evidence = evidence(*id, text);
     }
     // The counts are added where they are.
-    sum.merge(Entry {
+    sum.merge(ClientStats {
         cells: BTreeMap::new(),
         ..new.clone()
     });
-    let Entry {
+    let ClientStats {
         client,
         first,
         last,

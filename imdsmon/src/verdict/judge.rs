@@ -1,19 +1,19 @@
 //! One client: which rule fits.
 
-use super::{Confidence, Judgement, Verdict, reason::Case, remedy, rule::Rule, tally::Tally};
+use super::{Confidence, Judgement, Verdict, reason::Case, remedy, rule::Rule};
+use crate::verdict::call_counts::CallCounts;
 use crate::{
     knowledge::{Knowledge, PathClass, ProgramFacts, Sdk, SdkFacts, version::Version},
     ledger::{
-        Entry, How, Sample,
-        entry::{PathSeen, is_ec2},
+        Cause, ClientStats, Sample,
+        client_stats::{PathSeen, is_ec2},
     },
 };
 
 /// What flipping the instance means for a client.
-#[must_use]
-pub fn judge(entry: &Entry, knowledge: &Knowledge) -> Judgement {
-    let tally = Tally::of(entry);
-    let made_with = MadeWith::of(entry, knowledge);
+pub fn judge(entry: &ClientStats, knowledge: &Knowledge) -> Judgement {
+    let tally = CallCounts::of(entry);
+    let made_with = ClientFacts::of(entry, knowledge);
     let (rule, confidence) = rule(entry, &tally, &made_with);
     let case = Case {
         rule,
@@ -35,7 +35,7 @@ pub fn judge(entry: &Entry, knowledge: &Knowledge) -> Judgement {
 
 /// Whether the flip takes something from the client that it gets now, or has taken it already.
 /// What fails with or without the flip needs mending, but not before the flip.
-fn loses(rule: Rule, tally: &Tally) -> bool {
+fn loses(rule: Rule, tally: &CallCounts) -> bool {
     match rule.verdict() {
         Verdict::Breaks | Verdict::Rejected | Verdict::Mixed | Verdict::FallsBack => true,
         Verdict::EmptyToken => tally.served_tokenless() + tally.refused() > 0,
@@ -44,7 +44,7 @@ fn loses(rule: Rule, tally: &Tally) -> bool {
 }
 
 /// What a client's tokenless calls are made with.
-pub(super) struct MadeWith<'a> {
+pub(super) struct ClientFacts<'a> {
     /// The SDK or tool that they name.
     pub sdk: Option<Sdk>,
     /// What is known of it.
@@ -55,8 +55,8 @@ pub(super) struct MadeWith<'a> {
     pub program_version: Option<Version>,
 }
 
-impl<'a> MadeWith<'a> {
-    fn of(entry: &Entry, knowledge: &'a Knowledge) -> Self {
+impl<'a> ClientFacts<'a> {
+    fn of(entry: &ClientStats, knowledge: &'a Knowledge) -> Self {
         let tokenless = entry.evidence.samples.iter().filter(|s| s.version == "v1");
         let said = tokenless.map(|sample| sample.user_agent.as_deref());
         let mut agents: Vec<_> = said.clone().flatten().collect();
@@ -135,7 +135,11 @@ fn has_argument(samples: &[Sample], option: &str) -> bool {
     args.any(|arg| arg.split([',', '=', ' ']).any(|word| word == option))
 }
 
-fn rule(entry: &Entry, tally: &Tally, made_with: &MadeWith<'_>) -> (Rule, Confidence) {
+fn rule(
+    entry: &ClientStats,
+    tally: &CallCounts,
+    made_with: &ClientFacts<'_>,
+) -> (Rule, Confidence) {
     let rule = if tally.served_tokenless() > 0 {
         served(entry, tally, made_with)
     } else if tally.refused() > 0 {
@@ -156,14 +160,14 @@ fn rule(entry: &Entry, tally: &Tally, made_with: &MadeWith<'_>) -> (Rule, Confid
     (rule, confidence)
 }
 
-fn has_since(made_with: &MadeWith<'_>) -> bool {
+fn has_since(made_with: &ClientFacts<'_>) -> bool {
     made_with
         .program
         .is_some_and(|facts| facts.tokens_since.is_some() || facts.retries_since.is_some())
 }
 
 /// IMDS answers it without a token.
-fn served(entry: &Entry, tally: &Tally, made_with: &MadeWith<'_>) -> Rule {
+fn served(entry: &ClientStats, tally: &CallCounts, made_with: &ClientFacts<'_>) -> Rule {
     if tally.unexplained() == 0 {
         if tally.after_failure() > 0 {
             return failure(tally);
@@ -203,7 +207,7 @@ fn served(entry: &Entry, tally: &Tally, made_with: &MadeWith<'_>) -> Rule {
 
 /// `/` lists the versions, which nobody needs: libraries of other clouds look there for a header
 /// that IMDS does not send (google-auth's `ping`).
-fn asks_only_for_root(entry: &Entry) -> bool {
+fn asks_only_for_root(entry: &ClientStats) -> bool {
     let evidence = &entry.evidence;
     let mut tokenless = evidence.paths.iter().filter(|(_, seen)| seen.tokenless > 0);
     let is_harmless = |(path, seen): (&String, &PathSeen)| {
@@ -213,7 +217,7 @@ fn asks_only_for_root(entry: &Entry) -> bool {
 }
 
 /// The failure that explains most tokenless calls.
-fn failure(tally: &Tally) -> Rule {
+fn failure(tally: &CallCounts) -> Rule {
     let failures = [
         (tally.after_no_answer, Rule::TokenUnanswered),
         (tally.after_refusal, Rule::TokenRequestRefused),
@@ -224,16 +228,16 @@ fn failure(tally: &Tally) -> Rule {
 }
 
 /// IMDS refuses it without a token, and never answered it.
-fn refused(tally: &Tally, made_with: &MadeWith<'_>) -> Rule {
+fn refused(tally: &CallCounts, made_with: &ClientFacts<'_>) -> Rule {
     if tally.retried > 0 {
         Rule::Retries
     } else if tally.rejected == 0 && tally.rejected_after_failure > 0 {
         // The reason is the one of most failed token requests.
-        let failures = Tally {
+        let failures = CallCounts {
             after_no_answer: tally.put_unanswered,
             after_refusal: tally.put_refused,
             after_server_error: tally.put_server_error,
-            ..Tally::default()
+            ..CallCounts::default()
         };
         failure(&failures)
     } else if tally.rejected == 0 {
@@ -248,7 +252,7 @@ fn refused(tally: &Tally, made_with: &MadeWith<'_>) -> Rule {
 }
 
 /// IMDS gives it nothing without a token.
-fn harmless(entry: &Entry, tally: &Tally) -> Rule {
+fn harmless(entry: &ClientStats, tally: &CallCounts) -> Rule {
     let is_without_token = tally.empty_header + tally.token_refused > 0 && tally.with_token == 0;
     if is_without_token && tally.empty_header > 0 {
         Rule::EmptyHeader
@@ -284,7 +288,7 @@ fn harmless(entry: &Entry, tally: &Tally) -> Rule {
 
 /// Whether it reads something with a token, or would if it could get one, whose name it learned
 /// without: then the one needs the other.
-fn lists_then_reads(entry: &Entry) -> bool {
+fn lists_then_reads(entry: &ClientStats) -> bool {
     let samples = &entry.evidence.samples;
     let path = |sample: &Sample| {
         sample
@@ -295,7 +299,7 @@ fn lists_then_reads(entry: &Entry) -> bool {
             .to_owned()
     };
     let is_unexplained =
-        |s: &&Sample| s.version == "v1" && matches!(s.how, How::Plain | How::DespiteToken);
+        |s: &&Sample| s.version == "v1" && matches!(s.how, Cause::Plain | Cause::DespiteToken);
     let lists: Vec<String> = samples.iter().filter(is_unexplained).map(path).collect();
     let is_explained = |s: &&Sample| s.version == "v1" && !is_unexplained(s);
     let with_token = entry

@@ -1,24 +1,24 @@
 //! From evidence to an answer: may this instance be flipped, who must change what, and how sure
 //! is that.
 
-mod host;
+mod call_counts;
+mod instance;
 mod judge;
 mod reason;
 mod remedy;
 mod rule;
-mod tally;
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-pub use host::assess;
+use call_counts::CallCounts;
+pub use instance::assess;
 pub use judge::judge;
 pub use remedy::{DRY_RUN, INSTANCE_ID};
 pub use rule::Rule;
-use tally::Tally;
 
-use crate::{capture::event::UnixNanos, ledger::Entry};
+use crate::{event::UnixNanos, ledger::ClientStats};
 
 /// What flipping the instance to `HttpTokens=required` means for a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -68,7 +68,7 @@ pub struct Judgement {
     /// How sure this is.
     pub confidence: Confidence,
     /// What the client gets once the instance is flipped.
-    pub outlook: Outlook,
+    pub outlook: AccessAfter,
     /// Why, in a sentence.
     pub reason: String,
     /// What to do.
@@ -78,7 +78,7 @@ pub struct Judgement {
 /// What a client gets of what it asks for, once the instance is flipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Outlook {
+pub enum AccessAfter {
     /// Nothing, unless the client itself is changed.
     Nothing,
     /// What it asks for with a token. Whether it can do without the rest cannot be known.
@@ -89,9 +89,8 @@ pub enum Outlook {
     All,
 }
 
-impl Outlook {
+impl AccessAfter {
     /// Whether it gets data, if it can get a token.
-    #[must_use]
     pub fn gets_data(self) -> bool {
         self != Self::Nothing
     }
@@ -116,17 +115,17 @@ pub struct Assessment<'a> {
     /// What makes it inconclusive, each in a sentence; also there beside a "not ready".
     pub doubts: Vec<String>,
     /// The clients, worst first.
-    pub clients: Vec<Judged<'a>>,
+    pub clients: Vec<Assessed<'a>>,
 }
 
 /// A client and what was concluded about it.
 #[derive(Clone, Debug)]
-pub struct Judged<'a> {
+pub struct Assessed<'a> {
     /// What is known of it.
-    pub entry: &'a Entry,
+    pub entry: &'a ClientStats,
     /// What was concluded.
     pub judgement: Judgement,
-    tally: Tally,
+    tally: CallCounts,
 }
 
 /// What a judgement rests on.
@@ -156,6 +155,6 @@ pub struct Remedy {
 }
 
 #[cfg(test)]
-mod host_tests;
+mod instance_tests;
 #[cfg(test)]
 mod tests;

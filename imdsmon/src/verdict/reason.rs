@@ -1,14 +1,15 @@
 //! Why a client is judged as it is, in a sentence.
 
-use super::{judge::MadeWith, rule::Rule, tally::Tally};
+use super::{judge::ClientFacts, rule::Rule};
 use crate::identity::client::Client;
+use crate::verdict::call_counts::CallCounts;
 
 /// A client, and the rule that fits.
 pub(super) struct Case<'a> {
     pub rule: Rule,
-    pub tally: &'a Tally,
+    pub tally: &'a CallCounts,
     pub client: &'a Client,
-    pub made_with: &'a MadeWith<'a>,
+    pub made_with: &'a ClientFacts<'a>,
 }
 
 impl Case<'_> {
@@ -140,7 +141,7 @@ impl Case<'_> {
     }
 
     fn sdk_title(&self) -> String {
-        let MadeWith { sdk, sdk_facts, .. } = self.made_with;
+        let ClientFacts { sdk, sdk_facts, .. } = self.made_with;
         let title = sdk_facts.map(|facts| &*facts.title);
         let name = sdk.as_ref().map(|sdk| sdk.name.as_str());
         let version = sdk.as_ref().and_then(|sdk| sdk.version.as_deref());

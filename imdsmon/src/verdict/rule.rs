@@ -1,6 +1,6 @@
 //! The rules by name: a stable word in reports, described in `docs/verdicts.md`.
 
-use super::{Confidence, Outlook, Verdict};
+use super::{AccessAfter, Confidence, Verdict};
 
 /// A rule that gives a verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,7 +88,6 @@ impl Rule {
     ];
 
     /// Its stable name.
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Tokenless => "tokenless",
@@ -120,7 +119,6 @@ impl Rule {
     }
 
     /// The verdict that it gives.
-    #[must_use]
     pub fn verdict(self) -> Verdict {
         match self {
             Self::Tokenless | Self::OldSdk | Self::CurrentSdk | Self::KnownTokenless => {
@@ -159,18 +157,20 @@ impl Rule {
     }
 
     /// What the client gets after the flip; `put_failed`: token requests that it made failed.
-    pub(super) fn outlook(self, put_failed: bool) -> Outlook {
+    pub(super) fn outlook(self, put_failed: bool) -> AccessAfter {
         match self.verdict() {
-            Verdict::Mixed if self != Self::ListThenRead => Outlook::Part,
-            Verdict::FallsBack => Outlook::AllOnceMended,
+            Verdict::Mixed if self != Self::ListThenRead => AccessAfter::Part,
+            Verdict::FallsBack => AccessAfter::AllOnceMended,
             // With a token to get, the header would not be empty. If none was asked for, or one
             // was got, the fault is the client's.
-            Verdict::EmptyToken if put_failed => Outlook::AllOnceMended,
+            Verdict::EmptyToken if put_failed => AccessAfter::AllOnceMended,
             Verdict::Breaks | Verdict::Rejected | Verdict::Mixed | Verdict::EmptyToken => {
-                Outlook::Nothing
+                AccessAfter::Nothing
             }
-            Verdict::Ready if self == Self::NoTokenToGet => Outlook::AllOnceMended,
-            Verdict::Ready | Verdict::NotImds | Verdict::Survives | Verdict::Probe => Outlook::All,
+            Verdict::Ready if self == Self::NoTokenToGet => AccessAfter::AllOnceMended,
+            Verdict::Ready | Verdict::NotImds | Verdict::Survives | Verdict::Probe => {
+                AccessAfter::All
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     identity::Process,
     knowledge::Knowledge,
-    ledger::{Entry, story::*},
+    ledger::{ClientStats, test_support::*},
 };
 
 const ROLE: &str = "/latest/meta-data/iam/security-credentials/role";
@@ -16,7 +16,7 @@ const OLD: &str = "Boto3/1.9.253 Python/2.7.18 Botocore/1.12.253";
 const NEW: &str = "Boto3/1.44.5 Python/3.13.0 Botocore/1.44.5";
 
 /// The one client of a story.
-fn entry(steps: impl IntoIterator<Item = Step>) -> Entry {
+fn entry(steps: impl IntoIterator<Item = Step>) -> ClientStats {
     let entries = ledger(steps).take();
     assert_eq!(entries.len(), 1);
     entries.into_iter().next().unwrap()
@@ -27,7 +27,7 @@ fn judged(steps: impl IntoIterator<Item = Step>) -> Judgement {
 }
 
 #[track_caller]
-fn assert_is(judgement: &Judgement, rule: Rule, needs_action: bool, outlook: Outlook) {
+fn assert_is(judgement: &Judgement, rule: Rule, needs_action: bool, outlook: AccessAfter) {
     let Judgement {
         verdict,
         rule: name,
@@ -47,7 +47,7 @@ fn app() -> Rc<Process> {
 fn a_bare_curl_breaks_and_is_told_how_to_ask_for_a_token() {
     let curl = process(7, &["curl", "http://169.254.169.254"]);
     let judgement = judged([tokenless(ID).by(&curl).agent("curl/7.88.1")]);
-    assert_is(&judgement, Rule::Tokenless, true, Outlook::Nothing);
+    assert_is(&judgement, Rule::Tokenless, true, AccessAfter::Nothing);
     assert_eq!(judgement.confidence, Confidence::Seen);
     let commands = judgement.remedy.commands.join("\n");
     assert!(commands.contains("curl -sf -X PUT"), "{commands}");
@@ -57,7 +57,7 @@ fn a_bare_curl_breaks_and_is_told_how_to_ask_for_a_token() {
 #[test]
 fn an_old_sdk_is_told_the_version_to_reach() {
     let judgement = judged([tokenless(ROLE).by(&app()).agent(OLD)]);
-    assert_is(&judgement, Rule::OldSdk, true, Outlook::Nothing);
+    assert_is(&judgement, Rule::OldSdk, true, AccessAfter::Nothing);
     assert_eq!(judgement.confidence, Confidence::Known);
     assert!(judgement.remedy.short.contains("1.13.25"), "{judgement:?}");
     assert!(judgement.reason.contains("1.12.253"), "{judgement:?}");
@@ -66,7 +66,7 @@ fn an_old_sdk_is_told_the_version_to_reach() {
 #[test]
 fn an_sdk_that_is_new_enough_is_not_told_to_update() {
     let judgement = judged([tokenless(ROLE).by(&app()).agent(NEW)]);
-    assert_is(&judgement, Rule::CurrentSdk, true, Outlook::Nothing);
+    assert_is(&judgement, Rule::CurrentSdk, true, AccessAfter::Nothing);
     assert_eq!(judgement.confidence, Confidence::Likely);
     assert!(judgement.reason.contains("not too old"), "{judgement:?}");
     assert!(judgement.remedy.commands.contains(&DRY_RUN.to_owned()));
@@ -84,7 +84,7 @@ fn behind_a_hop_limit_the_limit_is_to_blame_and_not_the_software() {
         &judgement,
         Rule::TokenUnanswered,
         true,
-        Outlook::AllOnceMended,
+        AccessAfter::AllOnceMended,
     );
     let command = "aws ec2 modify-instance-metadata-options --instance-id INSTANCE_ID \
                    --http-put-response-hop-limit 2";
@@ -97,7 +97,7 @@ fn behind_a_hop_limit_the_limit_is_to_blame_and_not_the_software() {
         &judgement,
         Rule::TokenUnanswered,
         true,
-        Outlook::AllOnceMended,
+        AccessAfter::AllOnceMended,
     );
     assert!(judgement.remedy.commands.is_empty(), "no hop is in between");
 }
@@ -112,7 +112,7 @@ fn each_failure_of_a_token_request_has_its_remedy() {
             put().by(&app()).status(status),
             tokenless(ROLE).by(&app()).at(1),
         ]);
-        assert_is(&judgement, rule, true, Outlook::AllOnceMended);
+        assert_is(&judgement, rule, true, AccessAfter::AllOnceMended);
         let steps = judgement.remedy.steps.join(" ");
         assert!(steps.contains(word), "{steps}");
         assert!(!steps.contains("hop limit"), "{steps}");
@@ -126,7 +126,7 @@ fn each_failure_of_a_token_request_has_its_remedy() {
         &judgement,
         Rule::TokenUnanswered,
         true,
-        Outlook::AllOnceMended,
+        AccessAfter::AllOnceMended,
     );
 }
 
@@ -137,20 +137,20 @@ fn what_a_failed_token_request_does_not_explain_makes_it_mixed() {
         put().by(&app()).at(1).silent(),
         tokenless(ROLE).by(&app()).at(2),
     ]);
-    assert_is(&judgement, Rule::FallsBackAndPlain, true, Outlook::Part);
+    assert_is(&judgement, Rule::FallsBackAndPlain, true, AccessAfter::Part);
     assert_eq!(judgement.confidence, Confidence::Likely);
     let judgement = judged([
         tokenless(ID).by(&app()),
         put().by(&app()).at(1),
         with_token(ROLE).by(&app()).at(2),
     ]);
-    assert_is(&judgement, Rule::BothWays, true, Outlook::Part);
+    assert_is(&judgement, Rule::BothWays, true, AccessAfter::Part);
     let judgement = judged([
         tokenless(ID).by(&app()).status(401),
         put().by(&app()).at(1),
         with_token(ROLE).by(&app()).at(2),
     ]);
-    assert_is(&judgement, Rule::BothWays, true, Outlook::Part);
+    assert_is(&judgement, Rule::BothWays, true, AccessAfter::Part);
 }
 
 #[test]
@@ -158,23 +158,38 @@ fn what_is_listed_without_a_token_and_read_with_one_breaks() {
     let read = [with_token(ROLE).by(&app()).at(2), put().by(&app()).at(1)];
     let mut story = vec![tokenless(LIST).by(&app())];
     story.extend(read.clone());
-    assert_is(&judged(story), Rule::ListThenRead, true, Outlook::Nothing);
+    assert_is(
+        &judged(story),
+        Rule::ListThenRead,
+        true,
+        AccessAfter::Nothing,
+    );
     let story = [
         tokenless(LIST).by(&app()),
         put().by(&app()).at(1).silent(),
         tokenless(ROLE).by(&app()).at(2),
     ];
-    assert_is(&judged(story), Rule::ListThenRead, true, Outlook::Nothing);
+    assert_is(
+        &judged(story),
+        Rule::ListThenRead,
+        true,
+        AccessAfter::Nothing,
+    );
     let mut story = vec![tokenless("/latest/").by(&app())];
     story.extend(read);
-    assert_is(&judged(story), Rule::BothWays, true, Outlook::Part);
+    assert_is(&judged(story), Rule::BothWays, true, AccessAfter::Part);
 }
 
 #[test]
 fn an_empty_token_is_the_scripts_fault_unless_its_token_request_failed() {
     let curl = process(7, &["curl", "-H", "X-aws-ec2-metadata-token: "]);
     let judgement = judged([tokenless(ID).by(&curl)]);
-    assert_is(&judgement, Rule::HeaderInArguments, true, Outlook::Nothing);
+    assert_is(
+        &judgement,
+        Rule::HeaderInArguments,
+        true,
+        AccessAfter::Nothing,
+    );
     assert!(judgement.remedy.short.contains("token"), "{judgement:?}");
     let fetch = process(6, &["curl", "-X", "PUT"]);
     let judgement = judged([put().by(&fetch).silent(), tokenless(ID).by(&curl).at(1)]);
@@ -182,30 +197,40 @@ fn an_empty_token_is_the_scripts_fault_unless_its_token_request_failed() {
         &judgement,
         Rule::HeaderInArguments,
         true,
-        Outlook::AllOnceMended,
+        AccessAfter::AllOnceMended,
     );
     assert!(
         judgement.remedy.commands[0].contains("hop-limit"),
         "{judgement:?}"
     );
     let judgement = judged([tokenless(ID).by(&curl).status(401)]);
-    assert_is(&judgement, Rule::HeaderInArguments, true, Outlook::Nothing);
+    assert_is(
+        &judgement,
+        Rule::HeaderInArguments,
+        true,
+        AccessAfter::Nothing,
+    );
 }
 
 #[test]
 fn what_is_refused_with_or_without_the_flip_does_not_stand_in_its_way() {
     let judgement = judged([empty_token(ID).by(&app())]);
-    assert_is(&judgement, Rule::EmptyHeader, false, Outlook::Nothing);
+    assert_is(&judgement, Rule::EmptyHeader, false, AccessAfter::Nothing);
     let judgement = judged([put().by(&app()).silent(), empty_token(ID).by(&app()).at(1)]);
-    assert_is(&judgement, Rule::EmptyHeader, false, Outlook::AllOnceMended);
+    assert_is(
+        &judgement,
+        Rule::EmptyHeader,
+        false,
+        AccessAfter::AllOnceMended,
+    );
     let judgement = judged([with_token(ID).by(&app()).status(401)]);
-    assert_is(&judgement, Rule::BadToken, false, Outlook::Nothing);
+    assert_is(&judgement, Rule::BadToken, false, AccessAfter::Nothing);
     let judgement = judged([put().by(&app()).silent()]);
     assert_is(
         &judgement,
         Rule::NoTokenToGet,
         false,
-        Outlook::AllOnceMended,
+        AccessAfter::AllOnceMended,
     );
     assert!(!judgement.remedy.steps.is_empty());
 }
@@ -214,9 +239,9 @@ fn what_is_refused_with_or_without_the_flip_does_not_stand_in_its_way() {
 fn a_proxy_answers_for_itself() {
     let other = tokenless(ROLE).by(&app()).server(Some("kube2iam"));
     let judgement = judged([put().by(&app()).status(403).server(Some("kube2iam")), other]);
-    assert_is(&judgement, Rule::OtherServer, false, Outlook::All);
+    assert_is(&judgement, Rule::OtherServer, false, AccessAfter::All);
     let judgement = judged([tokenless(ROLE).by(&app()).server(None)]);
-    assert_is(&judgement, Rule::NamelessServer, false, Outlook::All);
+    assert_is(&judgement, Rule::NamelessServer, false, AccessAfter::All);
     assert_eq!(judgement.confidence, Confidence::Likely);
     let real = tokenless(ROLE).by(&app());
     let both = [tokenless(ID).by(&app()).server(Some("nginx")), real];
@@ -234,9 +259,9 @@ fn who_was_seen_to_retry_survives() {
         put().by(&app()).at(1),
         with_token("/latest/").by(&app()).at(2),
     ]);
-    assert_is(&judgement, Rule::Retries, false, Outlook::All);
+    assert_is(&judgement, Rule::Retries, false, AccessAfter::All);
     let judgement = judged([tokenless(ID).by(&app()).status(401)]);
-    assert_is(&judgement, Rule::Refused, true, Outlook::Nothing);
+    assert_is(&judgement, Rule::Refused, true, AccessAfter::Nothing);
     assert_eq!(judgement.verdict, Verdict::Rejected);
 }
 
@@ -246,12 +271,12 @@ fn what_is_known_of_a_program_counts_for_its_version_only() {
         let agent = format!("Salt/{version} http.query()");
         judged([tokenless("/latest/").by(&app()).agent(&agent)])
     };
-    assert_is(&salt("3007.4"), Rule::KnownToRetry, false, Outlook::All);
+    assert_is(&salt("3007.4"), Rule::KnownToRetry, false, AccessAfter::All);
     assert_is(
         &salt("3006.9"),
         Rule::KnownTokenless,
         true,
-        Outlook::Nothing,
+        AccessAfter::Nothing,
     );
     assert!(salt("3006.9").remedy.short.contains("3007.0"));
     assert_eq!(salt("3006.9").confidence, Confidence::Known);
@@ -262,14 +287,14 @@ fn what_is_known_of_a_program_counts_for_its_version_only() {
         judge(&entry, &Knowledge::builtin())
     };
     let survives = agent(Some("amazon-ssm-agent 2.3.978.0-1"));
-    assert_is(&survives, Rule::KnownToRetry, false, Outlook::All);
+    assert_is(&survives, Rule::KnownToRetry, false, AccessAfter::All);
     let unknown = agent(None);
-    assert_is(&unknown, Rule::KnownTokenless, true, Outlook::Nothing);
+    assert_is(&unknown, Rule::KnownTokenless, true, AccessAfter::Nothing);
     assert_eq!(unknown.confidence, Confidence::Likely);
     let older = agent(Some("amazon-ssm-agent 2.2.0.0"));
-    assert_is(&older, Rule::KnownTokenless, true, Outlook::Nothing);
+    assert_is(&older, Rule::KnownTokenless, true, AccessAfter::Nothing);
     let newer = agent(Some("amazon-ssm-agent 3.3.0.0"));
-    assert_is(&newer, Rule::Tokenless, true, Outlook::Nothing);
+    assert_is(&newer, Rule::Tokenless, true, AccessAfter::Nothing);
 }
 
 #[test]
@@ -280,7 +305,7 @@ fn a_library_that_is_known_does_not_speak_for_another() {
         &judged([salt, other]),
         Rule::Tokenless,
         true,
-        Outlook::Nothing,
+        AccessAfter::Nothing,
     );
 }
 
@@ -291,7 +316,7 @@ fn an_option_that_turns_tokens_off_is_named() {
         judged([tokenless(ROLE).by(&s3fs).agent("s3fs/1.90")])
     };
     let judgement = with("iam_role=auto,imdsv1only,url=x");
-    assert_is(&judgement, Rule::KnownTokenless, true, Outlook::Nothing);
+    assert_is(&judgement, Rule::KnownTokenless, true, AccessAfter::Nothing);
     assert!(
         judgement.remedy.short.contains("imdsv1only"),
         "{judgement:?}"
@@ -306,22 +331,22 @@ fn who_only_looks_around_loses_nothing() {
         &judged([gcp.clone()]),
         Rule::OtherClouds,
         false,
-        Outlook::All,
+        AccessAfter::All,
     );
     let root = [tokenless("/").by(&app()), gcp.clone()];
-    assert_is(&judged(root), Rule::OnlyTheRoot, false, Outlook::All);
+    assert_is(&judged(root), Rule::OnlyTheRoot, false, AccessAfter::All);
     let more = [tokenless("/").by(&app()), tokenless("/latest/").by(&app())];
-    assert_is(&judged(more), Rule::Tokenless, true, Outlook::Nothing);
+    assert_is(&judged(more), Rule::Tokenless, true, AccessAfter::Nothing);
     let nothing = tokenless("/latest/meta-data/spot").by(&app()).status(404);
-    assert_is(&judged([nothing]), Rule::NotFound, false, Outlook::All);
+    assert_is(&judged([nothing]), Rule::NotFound, false, AccessAfter::All);
     let silent = tokenless(ID).by(&app()).silent();
-    assert_is(&judged([silent]), Rule::Unanswered, false, Outlook::All);
+    assert_is(&judged([silent]), Rule::Unanswered, false, AccessAfter::All);
     let probing = [put().by(&app()), with_token(ID).by(&app()).at(1), gcp];
-    assert_is(&judged(probing), Rule::TokensOnly, false, Outlook::All);
+    assert_is(&judged(probing), Rule::TokensOnly, false, AccessAfter::All);
     assert_is(
         &judged([put().by(&app())]),
         Rule::TokensOnly,
         false,
-        Outlook::All,
+        AccessAfter::All,
     );
 }

@@ -31,7 +31,7 @@ fn main() -> io::Result<()> {
         Which::Busy => tests::report::busy(),
         Which::Quiet => tests::report::quiet(),
         Which::Unwatched => tests::report::unwatched(),
-        Which::Crowded => tests::report::crowded(1000),
+        Which::Crowded => tests::report::overflowed(1000),
         Which::Hostile => tests::report::hostile(),
     };
     fs::create_dir_all(&args.directory)?;

@@ -3,10 +3,10 @@
 use imdsmon::{
     identity::{client::Client, workload::Workload},
     knowledge::{PathClass, Sdk},
-    ledger::{Answer, How, Sample},
+    ledger::{Answer, Cause, Sample},
     report::model::{ClientReport, Hour, PathReport, Totals},
     time::rfc3339,
-    verdict::{Confidence, Judgement, Outlook, Remedy, Verdict},
+    verdict::{AccessAfter, Confidence, Judgement, Remedy, Verdict},
 };
 
 use super::{BEGIN, HOUR, NOW, stories};
@@ -33,7 +33,7 @@ pub(super) struct Story<'a> {
     pub(super) agent: Option<&'a str>,
     pub(super) sdk: Option<(&'a str, &'a str)>,
     pub(super) path: (&'a str, PathClass),
-    pub(super) how: How,
+    pub(super) how: Cause,
     pub(super) answer: (Answer, Option<u16>),
     pub(super) args: &'a [&'a str],
 }
@@ -56,7 +56,7 @@ impl Default for Story<'_> {
             agent: None,
             sdk: None,
             path: (ROLE, PathClass::Credentials),
-            how: How::Plain,
+            how: Cause::Plain,
             answer: (Answer::Ok, Some(200)),
             args: &[],
         }
@@ -140,10 +140,10 @@ fn told(story: Story<'_>) -> ClientReport {
                 _ => Confidence::Seen,
             },
             outlook: match story.verdict {
-                Verdict::Breaks | Verdict::Rejected => Outlook::Nothing,
-                Verdict::Mixed => Outlook::Part,
-                Verdict::FallsBack | Verdict::EmptyToken => Outlook::AllOnceMended,
-                _ => Outlook::All,
+                Verdict::Breaks | Verdict::Rejected => AccessAfter::Nothing,
+                Verdict::Mixed => AccessAfter::Part,
+                Verdict::FallsBack | Verdict::EmptyToken => AccessAfter::AllOnceMended,
+                _ => AccessAfter::All,
             },
             reason: story.reason.into(),
             remedy: Remedy {

@@ -124,7 +124,7 @@ pub fn unwatched() -> Report {
 
 /// The clients of [`busy`] over and over, each with a name of its own.
 #[must_use]
-pub fn crowded(number: usize) -> Report {
+pub fn overflowed(number: usize) -> Report {
     let mut report = busy();
     let models = std::mem::take(&mut report.clients);
     report.clients = models

@@ -3,7 +3,7 @@
 use imdsmon::{
     identity::workload::{Container, Pod, Workload, WorkloadKind},
     knowledge::PathClass,
-    ledger::{Answer, How},
+    ledger::{Answer, Cause},
     verdict::Verdict,
 };
 
@@ -57,7 +57,7 @@ pub(super) fn outdated() -> Vec<Story<'static>> {
             every: 24,
             agent: Some("curl/7.88.1"),
             path: ("/latest/meta-data/instance-id", PathClass::Description),
-            how: How::HeaderInArguments,
+            how: Cause::HeaderInArguments,
             args: &[
                 "curl",
                 "-s",
@@ -84,7 +84,7 @@ pub(super) fn outdated() -> Vec<Story<'static>> {
             calls: [2, 0, 2],
             agent: Some("aws-sdk-go-v2/1.30.3 os/linux lang/go#1.22.5 md/GOOS#linux ft/ec2-imds"),
             sdk: Some(("aws-sdk-go-v2", "1.30.3")),
-            how: How::AfterNoAnswer,
+            how: Cause::AfterNoAnswer,
             args: &["/app/cart"],
             ..Story::default()
         },

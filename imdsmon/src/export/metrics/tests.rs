@@ -7,29 +7,29 @@ use std::{
 
 use super::*;
 use crate::ledger::{
-    Answer, How,
+    Answer, Cause,
     coverage::{SelfTest, Span},
-    story,
+    test_support,
 };
 
-fn entry(program: &str, version: Version, counts: &[(How, i64)]) -> Entry {
+fn entry(program: &str, version: Version, counts: &[(Cause, i64)]) -> ClientStats {
     let counts: Vec<_> = counts
         .iter()
         .map(|(how, count)| (version, Answer::Ok, *how, *count))
         .collect();
-    story::entry(program, &counts)
+    test_support::entry(program, &counts)
 }
 
 fn full() -> Metrics {
     let mut metrics = Metrics::default();
     metrics.count(&[
-        entry("curl", Version::V1, &[(How::Plain, 3)]),
+        entry("curl", Version::V1, &[(Cause::Plain, 3)]),
         entry(
             "\"\\\n\u{1b}[31m\u{202e}} 7\nforged 1",
             Version::V2,
-            &[(How::Plain, 1)],
+            &[(Cause::Plain, 1)],
         ),
-        entry(&"é".repeat(1000), Version::Token, &[(How::Plain, 1)]),
+        entry(&"é".repeat(1000), Version::Token, &[(Cause::Plain, 1)]),
     ]);
     let [curl, good] = ["curl", "good"].map(|program| entry(program, Version::V1, &[]).client);
     metrics.conclude(
@@ -132,7 +132,7 @@ fn what_is_not_known_yet_is_not_there() {
 #[test]
 fn a_call_in_another_light_is_no_new_call_and_counters_never_fall() {
     let mut metrics = full();
-    let again = [(How::Plain, -3), (How::AfterNoAnswer, 3)];
+    let again = [(Cause::Plain, -3), (Cause::AfterNoAnswer, 3)];
     metrics.count(&[entry("curl", Version::V1, &again)]);
     metrics.cover(&Coverage::default());
     let page = metrics.page();
@@ -170,11 +170,11 @@ fn very_many_clients_are_counted_together_and_those_with_tokens_push_nobody_out(
     let mut metrics = Metrics::default();
     for number in 0..1000 {
         let name = format!("good-{number}");
-        metrics.count(&[entry(&name, Version::V2, &[(How::Plain, 1)])]);
+        metrics.count(&[entry(&name, Version::V2, &[(Cause::Plain, 1)])]);
     }
     for number in 0..1000 {
         let name = format!("bad-{number}");
-        metrics.count(&[entry(&name, Version::V1, &[(How::Plain, 1)])]);
+        metrics.count(&[entry(&name, Version::V1, &[(Cause::Plain, 1)])]);
     }
     let page = metrics.page();
     let series = |version: &str| {

@@ -1,10 +1,15 @@
 //! What the reader does with a line, in each of its states.
 
 use super::super::request::{self, Framing};
-use super::{At, Fill, Item, Reader, State, length};
+use super::{Fill, Origin, Parsed, Reader, State, length};
 
 impl Reader {
-    pub(super) fn head(&mut self, bytes: &[u8], at: At, found: &mut impl FnMut(Item)) -> usize {
+    pub(super) fn head(
+        &mut self,
+        bytes: &[u8],
+        at: Origin,
+        found: &mut impl FnMut(Parsed),
+    ) -> usize {
         let mut used = 0;
         if self.buffer.is_empty() {
             // RFC 9112, 2.2: blank lines before a request mean nothing.
@@ -31,7 +36,7 @@ impl Reader {
     }
 
     /// Looks at a line of a head; true if it was the last one, or none at all.
-    fn head_line(&mut self, found: &mut impl FnMut(Item)) -> bool {
+    fn head_line(&mut self, found: &mut impl FnMut(Parsed)) -> bool {
         let line = &self.buffer[self.line..];
         if self.line == 0 {
             match request::request_line(line).map(|line| line.protocol) {
@@ -63,14 +68,14 @@ impl Reader {
                     }
                 }
                 self.fresh = true;
-                found(Item::Request(request, at));
+                found(Parsed::Request(request, at));
             }
             None => self.discard(false),
         }
         true
     }
 
-    pub(super) fn undecided(&mut self, bytes: &[u8], at: At, rest: u64) -> usize {
+    pub(super) fn undecided(&mut self, bytes: &[u8], at: Origin, rest: u64) -> usize {
         let (used, fill) = self.fill(bytes, at);
         let is_body = match fill {
             Fill::More => !request::may_replace_body(&self.buffer),
@@ -88,7 +93,7 @@ impl Reader {
         used
     }
 
-    pub(super) fn chunk_line(&mut self, bytes: &[u8], at: At) -> usize {
+    pub(super) fn chunk_line(&mut self, bytes: &[u8], at: Origin) -> usize {
         let (used, fill) = self.fill(bytes, at);
         match fill {
             Fill::More => return used,
@@ -139,8 +144,8 @@ impl Reader {
     pub(super) fn discarded_line(
         &mut self,
         line: &[u8],
-        at: At,
-        found: &mut impl FnMut(Item),
+        at: Origin,
+        found: &mut impl FnMut(Parsed),
     ) -> usize {
         let (used, fill) = self.fill(line, at);
         let State::Discard {
@@ -152,7 +157,7 @@ impl Reader {
         match fill {
             Fill::Line if request::is_certain(&self.buffer) => {
                 if bytes > 0 {
-                    found(Item::Garbage(bytes, since));
+                    found(Parsed::Garbage(bytes, since));
                 }
                 self.resume();
             }

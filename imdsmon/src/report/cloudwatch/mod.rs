@@ -22,10 +22,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 pub use self::reconcile::{Counts, counts, reconcile};
-use crate::{
-    capture::event::UnixNanos,
-    report::{escape::escaped, instance::id_or_placeholder},
-};
+use crate::{event::UnixNanos, host::id_or_placeholder, text::escape::escaped};
 
 /// Most bytes of an answer. As many points as CloudWatch gives at once (100,800) take ten.
 pub const MAX_BYTES: u64 = 16 << 20;
@@ -44,7 +41,6 @@ pub enum Metric {
 
 impl Metric {
     /// Its name in CloudWatch.
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::NoToken => "MetadataNoToken",
@@ -353,7 +349,6 @@ const MAX_POINTS: i64 = 1440;
 ///
 /// They begin and end at whole hours, as [`reconcile`] needs it. Up to five days are fetched in
 /// points of five minutes, more in points of an hour, and no more than the last sixty days.
-#[must_use]
 pub fn commands(instance: Option<&str>, from: UnixNanos, to: UnixNanos) -> Vec<String> {
     const NANOS: i64 = HOUR * 1_000_000_000;
     let end = to.div_euclid(NANOS) + i64::from(to.rem_euclid(NANOS) > 0);

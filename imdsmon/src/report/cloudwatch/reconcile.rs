@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use super::{HOUR, Metric, Metrics, Series, rfc3339};
 use crate::{
     http::call::Version,
-    ledger::{Answer, Entry, coverage::Span},
+    ledger::{Answer, ClientStats, coverage::Span},
     report::model::{Difference, MetricReport, Reconciliation},
 };
 
@@ -29,7 +29,7 @@ pub struct Counts {
 }
 
 /// Tokenless calls of all clients, by the hour since 1970-01-01 UTC.
-pub fn counts<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> BTreeMap<i64, Counts> {
+pub fn counts<'a>(entries: impl IntoIterator<Item = &'a ClientStats>) -> BTreeMap<i64, Counts> {
     let mut sums: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
     for (cell, count) in entries.into_iter().flat_map(|entry| &entry.cells) {
         let (successful, rejected) = sums.entry(cell.hour).or_default();
@@ -54,7 +54,6 @@ pub fn counts<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> BTreeMap<i64,
 /// How much of what CloudWatch counted imdsmon explains, and what the rest means.
 ///
 /// `counts` are by the hour since 1970-01-01 UTC; `spans` say when somebody watched.
-#[must_use]
 pub fn reconcile(
     metrics: &Metrics,
     counts: &BTreeMap<i64, Counts>,

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     http::call::Version,
     knowledge::PathClass,
-    ledger::{Answer as Status, Cell, Entry, How, coverage::Span},
+    ledger::{Answer as Status, BucketKey, Cause, ClientStats, coverage::Span},
     report::model::{MetricReport, Reconciliation},
 };
 
@@ -260,20 +260,20 @@ fn nothing_to_compare_is_no_agreement() {
 
 #[test]
 fn only_tokenless_calls_that_imds_answered_count() {
-    let cell = |version, answer| Cell {
+    let cell = |version, answer| BucketKey {
         hour: 7,
         version,
         token: None,
         answer,
         path: PathClass::Credentials,
-        how: How::Plain,
+        how: Cause::Plain,
     };
-    let entry = |cells: &[(Version, Status, i64)]| Entry {
+    let entry = |cells: &[(Version, Status, i64)]| ClientStats {
         cells: cells
             .iter()
             .map(|&(version, answer, count)| (cell(version, answer), count))
             .collect(),
-        ..Entry::default()
+        ..ClientStats::default()
     };
     let entries = [
         entry(&[

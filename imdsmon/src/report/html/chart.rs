@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::report::{
-    figures,
+    format,
     model::{ClientReport, Window},
 };
 
@@ -38,10 +38,10 @@ impl Chart {
     pub(super) fn new(window: &Window, client: &ClientReport) -> Option<Self> {
         let (first, last) = (client.timeline.first()?, client.timeline.last()?);
         let (first, last) = (
-            figures::seconds(&first.begin)?,
-            figures::seconds(&last.begin)?.saturating_add(HOUR),
+            format::seconds(&first.begin)?,
+            format::seconds(&last.begin)?.saturating_add(HOUR),
         );
-        let of = |time: &Option<String>| time.as_deref().and_then(figures::seconds);
+        let of = |time: &Option<String>| time.as_deref().and_then(format::seconds);
         let begin = of(&window.from).map_or(first, |from| from.min(first));
         let begin = begin - begin.rem_euclid(HOUR);
         let end = of(&window.to).map_or(last, |to| to.max(last));
@@ -53,7 +53,7 @@ impl Chart {
         let number = usize::try_from((hours + bucket - 1) / bucket).ok()?.max(1);
         let mut bars = vec![(0_u64, 0_u64); number];
         for hour in &client.timeline {
-            let since = figures::seconds(&hour.begin)?.saturating_sub(begin);
+            let since = format::seconds(&hour.begin)?.saturating_sub(begin);
             let at = usize::try_from(since / HOUR / bucket).ok()?.min(number - 1);
             bars[at].0 = bars[at].0.saturating_add(hour.tokenless);
             bars[at].1 = bars[at].1.saturating_add(hour.others);
@@ -66,9 +66,9 @@ impl Chart {
         let most_tokenless = tokenless().max().unwrap_or(0);
         let all = bars.iter().map(|bar| bar.0.saturating_add(bar.1));
         let most = all.max().unwrap_or(0);
-        let bucket = figures::length(u64::try_from(bucket * HOUR).unwrap_or_default());
+        let bucket = format::length(u64::try_from(bucket * HOUR).unwrap_or_default());
         let time = |seconds: i64| {
-            figures::minute(&crate::time::rfc3339(seconds.saturating_mul(1_000_000_000)))
+            format::minute(&crate::time::rfc3339(seconds.saturating_mul(1_000_000_000)))
         };
         let (from, to) = (time(begin), time(end));
         let sum = tokenless().fold(0, u64::saturating_add);
@@ -76,15 +76,15 @@ impl Chart {
             label: format!(
                 "Tokenless calls from {from} to {to} UTC, one bar for each {bucket}: {} in all, \
                  at most {} in one bar",
-                figures::count(sum),
-                figures::count(most_tokenless)
+                format::count(sum),
+                format::count(most_tokenless)
             ),
             spark: spark(bars),
             tokenless: path(CHART, most, tokenless().map(|n| (0, n))),
             others: path(CHART, most, bars.iter().copied()),
             from,
             to,
-            highest: figures::count(most),
+            highest: format::count(most),
             bucket,
         }
     }

@@ -7,11 +7,10 @@ use super::{SCRIPT, SCRIPT_HASH, STYLE, STYLE_HASH, chart::Chart};
 use crate::{
     ledger::Sample,
     report::{
-        escape::escaped,
-        figures,
+        format, labels,
         model::{ClientReport, MetricReport, NextStep, Reconciliation, Report},
-        words,
     },
+    text::escape::escaped,
     verdict::HostVerdict,
 };
 
@@ -117,14 +116,14 @@ impl View {
             (Some(name), None) | (None, Some(name)) => name.clone(),
             (None, None) => "this instance".into(),
         };
-        let facts = words::facts(report).into_iter();
+        let facts = labels::facts(report).into_iter();
         let clients = report.clients.iter().enumerate();
         Self {
             style: STYLE,
             style_hash: STYLE_HASH,
             script: SCRIPT,
             script_hash: SCRIPT_HASH,
-            answer: words::answer(report.answer.verdict),
+            answer: labels::answer(report.answer.verdict),
             answer_class: match report.answer.verdict {
                 HostVerdict::Ready => "ready",
                 HostVerdict::NotReady => "not-ready",
@@ -132,7 +131,7 @@ impl View {
             },
             sentence: shown(&report.answer.sentence),
             instance: escaped(&instance, 100).to_string(),
-            generated_at: figures::minute(&report.generated_at),
+            generated_at: format::minute(&report.generated_at),
             generator: shown(&report.generator),
             facts: facts
                 .map(|(label, text, is_good)| Fact {
@@ -157,40 +156,40 @@ fn verdicts(clients: &[ClientReport]) -> Vec<(&'static str, usize)> {
         *counts.entry(client.judgement.verdict).or_default() += 1;
     }
     let names = counts.into_iter();
-    names.map(|(v, n)| (words::verdict(v), n)).collect()
+    names.map(|(v, n)| (labels::verdict(v), n)).collect()
 }
 
 impl Client {
     fn new(report: &Report, index: usize, client: &ClientReport) -> Self {
         let judgement = &client.judgement;
         let totals = &client.totals;
-        let who = [words::workload(client)]
+        let who = [labels::workload(client)]
             .into_iter()
-            .chain(words::user(client))
+            .chain(labels::user(client))
             .filter(|part| !part.is_empty());
         Self {
             number: index + 1,
-            program: shown(&words::program(client)),
+            program: shown(&labels::program(client)),
             who: shown(&who.collect::<Vec<_>>().join(", ")),
-            verdict: words::verdict(judgement.verdict),
-            meaning: words::meaning(judgement.verdict),
+            verdict: labels::verdict(judgement.verdict),
+            meaning: labels::meaning(judgement.verdict),
             severity: judgement.verdict as u8,
             needs_action: judgement.needs_action,
             is_open: judgement.needs_action && index < OPEN,
             tokenless: totals.tokenless,
             counts: format!(
                 "{} / {}",
-                figures::count(totals.tokenless),
-                figures::count(totals.calls)
+                format::count(totals.tokenless),
+                format::count(totals.calls)
             ),
             last_seen: shown(&client.last_seen),
-            last: shown(&figures::second(&client.last_seen)),
-            ago: shown(&figures::ago(&client.last_seen, &report.generated_at)),
-            fetched: words::class(client.most_sensitive),
+            last: shown(&format::second(&client.last_seen)),
+            ago: shown(&format::ago(&client.last_seen, &report.generated_at)),
+            fetched: labels::class(client.most_sensitive),
             sensitivity: client.most_sensitive as u8,
             reason: shown(&judgement.reason),
             rule: shown(judgement.rule),
-            certainty: words::certainty(judgement.confidence),
+            certainty: labels::certainty(judgement.confidence),
             fix: shown(&judgement.remedy.short),
             steps: judgement.remedy.steps.iter().map(|s| shown(s)).collect(),
             commands: judgement.remedy.commands.iter().map(|c| typed(c)).collect(),
@@ -203,34 +202,34 @@ impl Client {
                 .map(|path| {
                     let counts = format!(
                         "{}; {} tokenless, {} with a token",
-                        words::class(path.class),
-                        figures::count(path.tokenless),
-                        figures::count(path.with_token)
+                        labels::class(path.class),
+                        format::count(path.tokenless),
+                        format::count(path.with_token)
                     );
                     (shown(&path.path), counts)
                 })
                 .collect(),
-            more_paths: (client.more_paths > 0).then(|| figures::count(client.more_paths)),
+            more_paths: (client.more_paths > 0).then(|| format::count(client.more_paths)),
             samples: client.samples.iter().map(Call::new).collect(),
         }
     }
 }
 
 fn pairs(client: &ClientReport) -> Vec<(&'static str, String)> {
-    let mut pairs = vec![("Runs as", words::workload(client))];
+    let mut pairs = vec![("Runs as", labels::workload(client))];
     pairs.push(("User", client.client.user.clone()));
-    pairs.extend(words::origin(client).into_iter().map(|part| ("In", part)));
-    pairs.extend(client.sdks.iter().map(|sdk| ("SDK", words::sdk(sdk))));
+    pairs.extend(labels::origin(client).into_iter().map(|part| ("In", part)));
+    pairs.extend(client.sdks.iter().map(|sdk| ("SDK", labels::sdk(sdk))));
     let agents = client.user_agents.iter();
     pairs.extend(agents.map(|agent| ("User-Agent", agent.clone())));
-    pairs.push(("Calls", words::calls(&client.totals)));
+    pairs.push(("Calls", labels::calls(&client.totals)));
     pairs.push((
         "First seen",
-        format!("{} UTC", figures::second(&client.first_seen)),
+        format!("{} UTC", format::second(&client.first_seen)),
     ));
     pairs.push((
         "Last seen",
-        format!("{} UTC", figures::second(&client.last_seen)),
+        format!("{} UTC", format::second(&client.last_seen)),
     ));
     pairs.retain(|(_, text)| !text.is_empty());
     pairs
@@ -242,29 +241,29 @@ fn pairs(client: &ClientReport) -> Vec<(&'static str, String)> {
 impl Call {
     fn new(sample: &Sample) -> Self {
         let mut lines = Vec::new();
-        if let Some(ancestry) = words::ancestry(sample) {
+        if let Some(ancestry) = labels::ancestry(sample) {
             lines.push(("by", shown(&ancestry)));
         }
         if !sample.args.is_empty() {
-            lines.push(("as", shown(&words::arguments(&sample.args))));
+            lines.push(("as", shown(&labels::arguments(&sample.args))));
         }
         if let Some(agent) = &sample.user_agent {
             lines.push(("User-Agent", shown(agent)));
         }
         if let Some(connector) = &sample.connector {
-            let opener = words::arguments(connector);
+            let opener = labels::arguments(connector);
             lines.push(("on a connection opened by", shown(&opener)));
         }
         Self {
-            when: figures::second(&crate::time::rfc3339(sample.time)),
-            how: words::how(sample.how),
+            when: format::second(&crate::time::rfc3339(sample.time)),
+            how: labels::how(sample.how),
             request: format!(
                 "{} {} to {}",
                 shown(&sample.method),
                 shown(&sample.target),
                 shown(&sample.address)
             ),
-            reply: shown(&words::reply(sample)),
+            reply: shown(&labels::reply(sample)),
             lines,
         }
     }
@@ -288,9 +287,9 @@ impl Metric {
             .map(|d| {
                 format!(
                     "{} UTC: {} against {}",
-                    figures::minute(&d.begin),
-                    figures::sum(d.cloudwatch),
-                    figures::count(d.imdsmon)
+                    format::minute(&d.begin),
+                    format::sum(d.cloudwatch),
+                    format::count(d.imdsmon)
                 )
             })
             .collect();
@@ -300,19 +299,19 @@ impl Metric {
         }
         let mut periods = format!(
             "{} of {}",
-            figures::count(metric.compared),
-            figures::length(metric.period_s)
+            format::count(metric.compared),
+            format::length(metric.period_s)
         );
         if metric.left_out > 0 {
             periods.push_str(", ");
-            periods.push_str(&figures::count(metric.left_out));
+            periods.push_str(&format::count(metric.left_out));
             periods.push_str(" left out: not watched whole");
         }
         Self {
             name: shown(&metric.metric),
-            cloudwatch: figures::sum(metric.cloudwatch),
-            imdsmon: figures::count(metric.imdsmon),
-            explained: metric.explained.map_or_else(|| "-".into(), figures::share),
+            cloudwatch: format::sum(metric.cloudwatch),
+            imdsmon: format::count(metric.imdsmon),
+            explained: metric.explained.map_or_else(|| "-".into(), format::share),
             periods,
             differences,
         }

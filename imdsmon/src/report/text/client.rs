@@ -8,9 +8,8 @@ use super::{DIM, PLAIN, Page, padded, page::HEADING, shortened, style};
 use crate::{
     ledger::Sample,
     report::{
-        figures,
+        format, labels,
         model::{ClientReport, PathReport},
-        words,
     },
     verdict::Remedy,
 };
@@ -27,10 +26,10 @@ pub(super) fn block(
     now: &str,
 ) -> io::Result<()> {
     let judgement = &client.judgement;
-    let verdict = words::verdict(judgement.verdict);
+    let verdict = labels::verdict(judgement.verdict);
     let mark = format!("{number}  ");
     let room = page.width - mark.width() - verdict.width() - 2;
-    let program = padded(&shortened(&words::program(client), room), room);
+    let program = padded(&shortened(&labels::program(client), room), room);
     let style = style(judgement.verdict);
     writeln!(
         page.out,
@@ -42,7 +41,7 @@ pub(super) fn block(
     let rule = format!(
         "{} ({})",
         judgement.rule,
-        words::certainty(judgement.confidence)
+        labels::certainty(judgement.confidence)
     );
     page.field("Rule", &rule, PLAIN)?;
     calls(page, client, now)?;
@@ -53,24 +52,24 @@ pub(super) fn block(
 }
 
 fn identity(page: &mut Page<'_, impl Write>, client: &ClientReport) -> io::Result<()> {
-    let who: Vec<String> = [words::workload(client)]
+    let who: Vec<String> = [labels::workload(client)]
         .into_iter()
-        .chain(words::user(client))
+        .chain(labels::user(client))
         .filter(|part| !part.is_empty())
         .collect();
     page.field("Runs as", &who.join(", "), PLAIN)?;
-    page.field("In", &words::origin(client).join("; "), PLAIN)?;
-    let sdks: Vec<String> = client.sdks.iter().map(words::sdk).collect();
+    page.field("In", &labels::origin(client).join("; "), PLAIN)?;
+    let sdks: Vec<String> = client.sdks.iter().map(labels::sdk).collect();
     page.field("SDK", &sdks.join(", "), PLAIN)
 }
 
 fn calls(page: &mut Page<'_, impl Write>, client: &ClientReport, now: &str) -> io::Result<()> {
-    page.field("Calls", &words::calls(&client.totals), PLAIN)?;
+    page.field("Calls", &labels::calls(&client.totals), PLAIN)?;
     let text = format!(
         "{} to {} UTC, last {}",
-        figures::minute(&client.first_seen),
-        figures::minute(&client.last_seen),
-        figures::ago(&client.last_seen, now)
+        format::minute(&client.first_seen),
+        format::minute(&client.last_seen),
+        format::ago(&client.last_seen, now)
     );
     page.field("Seen", &text, PLAIN)?;
     let mut label = "User-Agent";
@@ -86,7 +85,7 @@ fn calls(page: &mut Page<'_, impl Write>, client: &ClientReport, now: &str) -> i
     let listed = client.paths.len().saturating_sub(PATHS) as u64;
     let more = client.more_paths.saturating_add(listed);
     if more > 0 {
-        page.field("", &format!("and {} more", figures::count(more)), DIM)?;
+        page.field("", &format!("and {} more", format::count(more)), DIM)?;
     }
     Ok(())
 }
@@ -100,34 +99,34 @@ fn path_line(path: &PathReport) -> String {
     } = path;
     format!(
         "{path} ({}; {} tokenless, {} with a token)",
-        words::class(*class),
-        figures::count(*tokenless),
-        figures::count(*with_token)
+        labels::class(*class),
+        format::count(*tokenless),
+        format::count(*with_token)
     )
 }
 
 fn sample(page: &mut Page<'_, impl Write>, sample: &Sample) -> io::Result<()> {
-    let how = words::how(sample.how);
+    let how = labels::how(sample.how);
     let text = format!(
         "{} UTC  {} {} to {} → {}{}{how}",
-        figures::second(&crate::time::rfc3339(sample.time)),
+        format::second(&crate::time::rfc3339(sample.time)),
         sample.method,
         sample.target,
         sample.address,
-        words::reply(sample),
+        labels::reply(sample),
         if how.is_empty() { "" } else { ", " },
     );
     page.field("Example", &text, PLAIN)?;
-    if let Some(ancestry) = words::ancestry(sample) {
+    if let Some(ancestry) = labels::ancestry(sample) {
         page.field("", &format!("by {ancestry}"), DIM)?;
     }
     if !sample.args.is_empty() {
-        page.field("", &format!("as {}", words::arguments(&sample.args)), DIM)?;
+        page.field("", &format!("as {}", labels::arguments(&sample.args)), DIM)?;
     }
     if let Some(connector) = &sample.connector {
         let text = format!(
             "on a connection that was opened by {}",
-            words::arguments(connector)
+            labels::arguments(connector)
         );
         page.field("", &text, DIM)?;
     }

@@ -10,13 +10,12 @@ use anstyle::{AnsiColor, Style};
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use self::page::{DIM, HEADING, PLAIN, Page, padded};
-use super::{
-    escape::escaped,
-    figures,
-    model::{ClientReport, MetricReport, NextStep, Reconciliation, Report},
-    words,
-};
+use super::model::{ClientReport, MetricReport, NextStep, Reconciliation, Report};
 use crate::verdict::{HostVerdict, Verdict};
+use crate::{
+    report::{format, labels},
+    text::escape::escaped,
+};
 
 const ALARM: Style = AnsiColor::Red.on_default().bold();
 const WARN: Style = AnsiColor::Yellow.on_default();
@@ -30,7 +29,6 @@ const NAME: usize = 256;
 const DIFFERENCES: usize = 10;
 
 /// Columns of the terminal that standard output is; [`WIDTH`] where it is none.
-#[must_use]
 pub fn width() -> usize {
     if !io::stdout().is_terminal() {
         return WIDTH;
@@ -63,7 +61,7 @@ fn answer(page: &mut Page<'_, impl Write>, report: &Report) -> io::Result<()> {
         HostVerdict::NotReady => ALARM,
         HostVerdict::Inconclusive => WARN.bold(),
     };
-    let word = words::answer(report.answer.verdict);
+    let word = labels::answer(report.answer.verdict);
     let indent = word.width() + 2;
     let mut lines = page.wrapped(&report.answer.sentence, indent).into_iter();
     let first = lines.next().unwrap_or_default();
@@ -81,7 +79,7 @@ fn facts(page: &mut Page<'_, impl Write>, report: &Report) -> io::Result<()> {
         (None, None) => "unknown".into(),
     };
     page.field("Instance", &instance, PLAIN)?;
-    for (label, text, is_good) in words::facts(report) {
+    for (label, text, is_good) in labels::facts(report) {
         page.field(label, &text, if is_good { PLAIN } else { WARN })?;
     }
     let mut label = "In doubt";
@@ -95,7 +93,7 @@ fn facts(page: &mut Page<'_, impl Write>, report: &Report) -> io::Result<()> {
 fn clients(page: &mut Page<'_, impl Write>, report: &Report) -> io::Result<()> {
     page.heading(&format!(
         "CLIENTS ({}, worst first)",
-        figures::count(report.clients.len() as u64)
+        format::count(report.clients.len() as u64)
     ))?;
     if report.clients.is_empty() {
         return page.text(2, "No call to the metadata service was seen.", PLAIN);
@@ -145,22 +143,22 @@ fn clients(page: &mut Page<'_, impl Write>, report: &Report) -> io::Result<()> {
 fn cells(report: &Report, client: &ClientReport) -> [String; 4] {
     let totals = &client.totals;
     [
-        words::verdict(client.judgement.verdict).to_owned(),
+        labels::verdict(client.judgement.verdict).to_owned(),
         format!(
             "{}/{}",
-            figures::count(totals.tokenless),
-            figures::count(totals.calls)
+            format::count(totals.tokenless),
+            format::count(totals.calls)
         ),
-        escaped(&figures::ago(&client.last_seen, &report.generated_at), 16).to_string(),
-        words::class(client.most_sensitive).to_owned(),
+        escaped(&format::ago(&client.last_seen, &report.generated_at), 16).to_string(),
+        labels::class(client.most_sensitive).to_owned(),
     ]
 }
 
 /// Program first, then what it runs as and for whom; each in at most one line.
 fn who(width: usize, client: &ClientReport) -> Vec<String> {
-    let program = shortened(&words::program(client), width);
-    let mut origin = words::workload(client);
-    if let Some(user) = words::user(client) {
+    let program = shortened(&labels::program(client), width);
+    let mut origin = labels::workload(client);
+    if let Some(user) = labels::user(client) {
         if !origin.is_empty() {
             origin.push_str(", ");
         }
@@ -217,7 +215,7 @@ fn reconciliation(page: &mut Page<'_, impl Write>, cloudwatch: &Reconciliation) 
 }
 
 fn metric_row(page: &mut Page<'_, impl Write>, metric: &MetricReport) -> io::Result<()> {
-    let explained = metric.explained.map_or_else(|| "-".into(), figures::share);
+    let explained = metric.explained.map_or_else(|| "-".into(), format::share);
     let style = match metric.explained {
         Some(share) if share < 0.95 => WARN,
         _ => PLAIN,
@@ -226,24 +224,24 @@ fn metric_row(page: &mut Page<'_, impl Write>, metric: &MetricReport) -> io::Res
         page.out,
         "  {}  {:>12}  {:>12}  {style}{explained:>9}{style:#}  {} of {}",
         padded(&escaped(&metric.metric, 23).to_string(), 23),
-        figures::sum(metric.cloudwatch),
-        figures::count(metric.imdsmon),
-        figures::count(metric.compared),
-        figures::length(metric.period_s),
+        format::sum(metric.cloudwatch),
+        format::count(metric.imdsmon),
+        format::count(metric.compared),
+        format::length(metric.period_s),
     )?;
     if metric.left_out > 0 {
         let text = format!(
             "{} periods left out: they were not watched whole",
-            figures::count(metric.left_out)
+            format::count(metric.left_out)
         );
         page.text(4, &text, DIM)?;
     }
     for difference in metric.differences.iter().take(DIFFERENCES) {
         let text = format!(
             "{} UTC: CloudWatch {}, imdsmon {}",
-            figures::minute(&difference.begin),
-            figures::sum(difference.cloudwatch),
-            figures::count(difference.imdsmon)
+            format::minute(&difference.begin),
+            format::sum(difference.cloudwatch),
+            format::count(difference.imdsmon)
         );
         page.text(4, &text, PLAIN)?;
     }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use anstyle::Style;
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-use crate::report::escape::escaped;
+use crate::text::escape::escaped;
 
 /// Narrower, nothing can be read any more.
 const NARROWEST: usize = 80;

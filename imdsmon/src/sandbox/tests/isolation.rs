@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::capture::event::Endpoint;
+use crate::event::Endpoint;
 
 use super::{
     super::{

@@ -7,7 +7,7 @@ use super::{
     client::{HttpResponse, get},
     *,
 };
-use crate::capture::event::Endpoint;
+use crate::event::Endpoint;
 
 /// A simulator, or none where only root could make one.
 fn simulator(config: ImdsConfig) -> Option<ImdsSimulator> {

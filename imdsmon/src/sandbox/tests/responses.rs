@@ -2,7 +2,7 @@
 
 use std::{thread, time::Duration};
 
-use crate::capture::event::Endpoint;
+use crate::event::Endpoint;
 
 use super::{
     super::{

@@ -77,7 +77,7 @@ fn a_kill_loses_nothing_that_was_acknowledged() {
         (least, most) = (stored, stored);
     }
     let mut store = open(directory.path());
-    assert_eq!(store.set_aside(), None);
+    assert_eq!(store.quarantine(), None);
     let (_, coverage) = store.load(0).unwrap();
     assert!(!coverage.spans.last().unwrap().is_complete);
     store.commit(&[], &Coverage::default(), NOW).unwrap();

@@ -10,7 +10,7 @@ use super::*;
 /// A closed store with a few hundred clients, and the path of its database.
 fn filled(directory: &Path) -> PathBuf {
     let mut store = open(directory);
-    let many: Vec<Entry> = (0..300)
+    let many: Vec<ClientStats> = (0..300)
         .map(|n| entry(&format!("app-{n}"), NOW, 1))
         .collect();
     store.close(&many, &watched(NOW - HOUR, NOW), NOW).unwrap();
@@ -22,7 +22,7 @@ fn is_set_aside(directory: &Path, word: &str, reason: &str) -> PathBuf {
     let database = directory.join(DATABASE);
     let before = fs::read(&database).unwrap();
     let mut store = open(directory);
-    let SetAside { path, reason: why } = store.set_aside().unwrap().clone();
+    let Quarantined { path, reason: why } = store.quarantine().unwrap().clone();
     assert!(why.contains(reason), "{why}");
     assert!(why.contains(database.to_str().unwrap()), "{why}");
     assert!(path.to_str().unwrap().contains(word), "{path:?}");
@@ -72,7 +72,7 @@ fn random_bytes_anywhere_are_noticed_or_harmless_and_never_a_panic() {
     let directory = tempfile::tempdir().unwrap();
     let original = fs::read(filled(directory.path())).unwrap();
     let mut random = 0x2545_f491_4f6c_dd1d_u64;
-    let mut set_aside = 0;
+    let mut quarantined = 0;
     for _ in 0..40 {
         let mut damaged = original.clone();
         for _ in 0..64 {
@@ -85,26 +85,26 @@ fn random_bytes_anywhere_are_noticed_or_harmless_and_never_a_panic() {
         }
         fs::write(directory.path().join(DATABASE), &damaged).unwrap();
         let mut store = open(directory.path());
-        set_aside += usize::from(store.set_aside().is_some());
+        quarantined += usize::from(store.quarantine().is_some());
         // Nothing of it may panic; what is wrong in a text is an error or another text.
         drop(store.load(0));
         drop(store.commit(&[entry("app", NOW, 1)], &watched(NOW, NOW), NOW));
         drop(store);
         drop(Reader::open(directory.path()).map(|mut reader| reader.load(0)));
     }
-    assert!(set_aside > 20, "{set_aside}");
+    assert!(quarantined > 20, "{quarantined}");
 }
 
 #[test]
 fn a_log_without_its_database_is_set_aside_with_it() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join(DATABASE);
-    let log = place::beside(&path, "-wal");
+    let log = dir::beside(&path, "-wal");
     fs::write(&log, "the only copy").unwrap();
     let store = open(directory.path());
-    let aside = store.set_aside().unwrap();
+    let aside = store.quarantine().unwrap();
     assert_eq!(
-        fs::read(place::beside(&aside.path, "-wal")).unwrap(),
+        fs::read(dir::beside(&aside.path, "-wal")).unwrap(),
         b"the only copy"
     );
 }
@@ -160,7 +160,7 @@ fn a_store_of_schema_1_can_be_read() {
     connection.execute_batch(WRITTEN_BY_1).unwrap();
     drop(connection);
     let mut store = open(directory.path());
-    assert_eq!(store.set_aside(), None);
+    assert_eq!(store.quarantine(), None);
     let mut expected = entry("app", NOW, 3);
     expected.evidence.unparsed_bytes = 7;
     let (entries, coverage) = store.load(0).unwrap();
@@ -257,7 +257,7 @@ fn damage_under_a_running_service_is_told_and_a_new_store_takes_the_same_delta()
     );
     drop(store);
     let mut store = open(directory.path());
-    assert!(store.set_aside().is_some());
+    assert!(store.quarantine().is_some());
     store.commit(&delta, &Coverage::default(), NOW).unwrap();
     assert_eq!(calls(&store.load(0).unwrap().0), 1);
 }

@@ -17,7 +17,7 @@ fn is_root() -> bool {
 }
 
 /// A client with as much evidence as a client can have.
-fn talkative(name: &str, time: UnixNanos) -> Entry {
+fn talkative(name: &str, time: UnixNanos) -> ClientStats {
     let mut entry = entry(name, time, 1);
     for number in 0..64 {
         let path = format!("/{number:0>200}");
@@ -40,7 +40,7 @@ fn a_hostile_number_of_clients_stays_within_the_limit_and_is_told() {
         .unwrap();
     let mut largest = 0;
     for round in 0..30 {
-        let many: Vec<Entry> = (0..40)
+        let many: Vec<ClientStats> = (0..40)
             .map(|n| talkative(&format!("made-up-{round}-{n}"), NOW))
             .collect();
         store.commit(&many, &watched(NOW, NOW), NOW).unwrap();
@@ -59,7 +59,7 @@ fn a_hostile_number_of_clients_stays_within_the_limit_and_is_told() {
     store
         .commit(&[], &watched(later, later + HOUR), later + HOUR)
         .unwrap();
-    let doubts = |(_, coverage): (Vec<Entry>, Coverage)| {
+    let doubts = |(_, coverage): (Vec<ClientStats>, Coverage)| {
         let spans = coverage.spans.into_iter();
         spans.map(|span| span.doubts.len()).sum::<usize>()
     };
@@ -77,12 +77,12 @@ fn a_commit_larger_than_what_is_left_makes_room() {
     let mut store = Store::open(directory.path(), limits).unwrap();
     for hours in [3, 2, 1] {
         let time = NOW - hours * HOUR;
-        let many: Vec<Entry> = (0..90)
+        let many: Vec<ClientStats> = (0..90)
             .map(|n| talkative(&format!("made-up-{hours}-{n}"), time))
             .collect();
         store.commit(&many, &watched(time, time), time).unwrap();
     }
-    let many: Vec<Entry> = (0..150)
+    let many: Vec<ClientStats> = (0..150)
         .map(|n| talkative(&format!("large-{n}"), NOW))
         .collect();
     store.commit(&many, &watched(NOW, NOW), NOW).unwrap();
@@ -222,7 +222,7 @@ fn a_full_disk_costs_nothing_once_there_is_room_again() {
     let ballast = disk.0.path().join("ballast");
     // As much as there is: the write that fails has filled the rest.
     drop(fs::write(&ballast, vec![0; 8 << 20]));
-    let many: Vec<Entry> = (0..50)
+    let many: Vec<ClientStats> = (0..50)
         .map(|n| talkative(&format!("app-{n}"), NOW))
         .collect();
     for _ in 0..3 {
@@ -234,7 +234,7 @@ fn a_full_disk_costs_nothing_once_there_is_room_again() {
     store.commit(&many, &watched(NOW, NOW), NOW).unwrap();
     assert_eq!(calls(&store.load(0).unwrap().0), 51);
     drop(store);
-    assert_eq!(open(&directory).set_aside(), None);
+    assert_eq!(open(&directory).quarantine(), None);
 }
 
 #[test]
@@ -247,7 +247,7 @@ fn a_store_cannot_begin_on_a_full_disk_and_says_so() {
     assert!(!error.is_damage(), "{error}");
     fs::remove_file(&ballast).unwrap();
     let mut store = open(&directory);
-    assert_eq!(store.set_aside(), None, "a begin that failed is no damage");
+    assert_eq!(store.quarantine(), None, "a begin that failed is no damage");
     store
         .commit(&[entry("app", NOW, 1)], &Coverage::default(), NOW)
         .unwrap();

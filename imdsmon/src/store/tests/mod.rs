@@ -21,9 +21,9 @@ use crate::{
     },
     knowledge::{PathClass, Sdk},
     ledger::{
-        Answer, Cell, Evidence, How, Sample,
+        Answer, BucketKey, Cause, Evidence, Sample,
+        client_stats::PathSeen,
         coverage::{SelfTest, Span},
-        entry::PathSeen,
     },
 };
 
@@ -31,20 +31,20 @@ pub const HOUR: i64 = 3_600_000_000_000;
 /// 2023-11-14 22:13:20 UTC.
 pub const NOW: UnixNanos = 1_700_000_000_000_000_000;
 
-pub fn cell(hour: i64) -> Cell {
-    Cell {
+pub fn cell(hour: i64) -> BucketKey {
+    BucketKey {
         hour,
         version: Version::V1,
         token: None,
         answer: Answer::Ok,
         path: PathClass::Credentials,
-        how: How::Plain,
+        how: Cause::Plain,
     }
 }
 
 /// A client with `count` calls at `time`.
-pub fn entry(name: &str, time: UnixNanos, count: i64) -> Entry {
-    Entry {
+pub fn entry(name: &str, time: UnixNanos, count: i64) -> ClientStats {
+    ClientStats {
         client: Client {
             program: name.into(),
             workload: Workload {
@@ -63,7 +63,7 @@ pub fn entry(name: &str, time: UnixNanos, count: i64) -> Entry {
     }
 }
 
-pub fn sample(how: How, pid: u32) -> Sample {
+pub fn sample(how: Cause, pid: u32) -> Sample {
     Sample {
         time: NOW / 1000 * 1000,
         version: "v1".into(),
@@ -100,7 +100,7 @@ pub fn open(directory: &Path) -> Store {
     Store::open(directory, Limits::default()).unwrap()
 }
 
-pub fn calls(entries: &[Entry]) -> i64 {
+pub fn calls(entries: &[ClientStats]) -> i64 {
     entries.iter().flat_map(|entry| entry.cells.values()).sum()
 }
 
@@ -114,12 +114,12 @@ fn what_goes_in_comes_out() {
     let mut store = open(directory.path());
     let mut first = entry("app", NOW, 3);
     first.cells.insert(
-        Cell {
+        BucketKey {
             version: Version::V2,
             token: Some(TokenValue::Empty),
             answer: Answer::NotImds,
             path: PathClass::UserData,
-            how: How::RetryAfterUnauthorized,
+            how: Cause::RetryAfterUnauthorized,
             ..cell(write::hour(NOW) - 1)
         },
         5,
@@ -132,7 +132,7 @@ fn what_goes_in_comes_out() {
         user_agents: vec!["Botocore/1.12".into()],
         paths: BTreeMap::from([("/latest/user-data".into(), PathSeen::default())]),
         more_paths: 1,
-        samples: vec![sample(How::Plain, 1)],
+        samples: vec![sample(Cause::Plain, 1)],
         unparsed_bytes: 7,
         more_agents: 0,
     };
@@ -155,7 +155,7 @@ fn what_goes_in_comes_out() {
 fn a_delta_is_added_to_what_is_there_also_in_the_next_run() {
     let directory = tempfile::tempdir().unwrap();
     let mut delta = entry("app", NOW, 2);
-    delta.evidence.samples.push(sample(How::Plain, 1));
+    delta.evidence.samples.push(sample(Cause::Plain, 1));
     delta.evidence.paths.insert(
         "/latest/".into(),
         PathSeen {
@@ -165,7 +165,7 @@ fn a_delta_is_added_to_what_is_there_also_in_the_next_run() {
     );
     for run in 0..3 {
         let mut store = open(directory.path());
-        let later = Entry {
+        let later = ClientStats {
             first: NOW + run,
             last: NOW + run,
             ..delta.clone()
@@ -180,7 +180,7 @@ fn a_delta_is_added_to_what_is_there_also_in_the_next_run() {
         panic!("one client, not {entries:?}");
     };
     assert_eq!((calls(&entries), app.first, app.last), (12, NOW, NOW + 2));
-    assert_eq!(app.evidence.samples, [sample(How::Plain, 1)]);
+    assert_eq!(app.evidence.samples, [sample(Cause::Plain, 1)]);
     assert_eq!(app.evidence.paths["/latest/"].tokenless, 12);
 }
 
@@ -198,7 +198,7 @@ fn evidence_is_bounded_however_often_it_grows() {
     for number in 0..300 {
         let mut new = entry("app", NOW, 1);
         new.evidence.user_agents = vec![format!("agent/{number}")];
-        new.evidence.samples = vec![sample(How::Plain, number)];
+        new.evidence.samples = vec![sample(Cause::Plain, number)];
         new.evidence.samples[0].args = vec!["x".repeat(1000)];
         let path = format!("/{number:0>200}");
         new.evidence.paths.insert(path, PathSeen::default());
@@ -210,7 +210,7 @@ fn evidence_is_bounded_however_often_it_grows() {
     // What other code may hand over one day is cut, too.
     let mut huge = entry("huge", NOW, 1);
     huge.evidence.user_agents = vec!["x".repeat(1 << 20)];
-    huge.evidence.samples = vec![sample(How::Plain, 1)];
+    huge.evidence.samples = vec![sample(Cause::Plain, 1)];
     store.commit(&[huge], &Coverage::default(), NOW).unwrap();
     assert!(size(&store) < 128 << 10, "{}", size(&store));
 }

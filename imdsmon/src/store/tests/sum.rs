@@ -19,7 +19,7 @@ proptest! {
     fn the_sum_of_deltas_is_what_is_loaded(deltas in adds(), restarts: u8) {
         let directory = tempfile::tempdir().unwrap();
         let mut store = open(directory.path());
-        let mut sum: BTreeMap<(String, Cell), i64> = BTreeMap::new();
+        let mut sum: BTreeMap<(String, BucketKey), i64> = BTreeMap::new();
         for (number, delta) in deltas.iter().enumerate() {
             if restarts >> (number % 8) & 1 == 1 {
                 drop(store);
@@ -30,7 +30,7 @@ proptest! {
                 let time = NOW - hour * HOUR;
                 let mut new = entry(&format!("client-{client}"), time, 0);
                 let answer = if *is_ok { Answer::Ok } else { Answer::None };
-                let cell = Cell { answer, ..cell(write::hour(time)) };
+                let cell = BucketKey { answer, ..cell(write::hour(time)) };
                 new.cells = BTreeMap::from([(cell, *count)]);
                 *sum.entry((new.client.program.clone(), cell)).or_default() += count;
                 entries.push(new);
@@ -38,7 +38,7 @@ proptest! {
             store.commit(&entries, &Coverage::default(), NOW).unwrap();
         }
         let (entries, _) = store.load(0).unwrap();
-        let loaded: BTreeMap<(String, Cell), i64> = entries
+        let loaded: BTreeMap<(String, BucketKey), i64> = entries
             .into_iter()
             .flat_map(|entry| {
                 let name = entry.client.program;
@@ -57,8 +57,8 @@ fn what_is_taken_back_is_gone() {
         .commit(&[entry("app", NOW, 3)], &Coverage::default(), NOW)
         .unwrap();
     let mut correction = entry("app", NOW, -2);
-    let shown = Cell {
-        how: How::AfterNoAnswer,
+    let shown = BucketKey {
+        how: Cause::AfterNoAnswer,
         ..cell(write::hour(NOW))
     };
     correction.cells.insert(shown, 2);

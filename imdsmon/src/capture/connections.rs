@@ -1,0 +1,355 @@
+//! From the kernel's records to events: numbers for connections and tasks, wall-clock times,
+//! token values blanked.
+
+use std::num::NonZeroUsize;
+
+use imdsmon_common::{ARGV_LEN, Header, Segment, flag, kind};
+use lru::LruCache;
+
+use crate::{
+    capture::{record::Record, redact, redact::Redactor},
+    event::{
+        ConnectionId, Endpoint, Event, Received, Role, Sent, Task, TaskId, UnixNanos,
+        bytes::ByteString,
+        facts::{Ancestor, FileId},
+    },
+};
+
+/// Connections that are known at a time; the least recently used is forgotten first.
+const OPEN: NonZeroUsize = NonZeroUsize::new(8192).unwrap();
+/// Closed connections that are remembered: the kernel may still send for them.
+const CLOSED: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
+
+/// A connection between its first and its last record.
+struct Connection {
+    id: ConnectionId,
+    task: TaskId,
+    redactor: Redactor,
+}
+
+/// The connections, by socket cookie.
+pub struct Connections {
+    open: LruCache<u64, Connection>,
+    closed: LruCache<u64, Connection>,
+    last_connection: ConnectionId,
+    last_task: TaskId,
+    /// Cookies of connections that were forgotten though they are open.
+    evicted: Vec<u64>,
+}
+
+/// A process that was found to hold a socket, not seen to use it.
+pub struct SocketOwner {
+    /// The socket's cookie.
+    pub cookie: u64,
+    /// The process.
+    pub pid: u32,
+    /// Its user.
+    pub uid: u32,
+}
+
+impl Connections {
+    pub fn new() -> Self {
+        Self {
+            open: LruCache::new(OPEN),
+            closed: LruCache::new(CLOSED),
+            last_connection: 0,
+            last_task: 0,
+            evicted: Vec::new(),
+        }
+    }
+
+    /// Hands the events that a record stands for to `sink`. `unix` turns boot time into Unix time.
+    pub fn record(
+        &mut self,
+        record: Record<'_>,
+        unix: impl Fn(u64) -> UnixNanos,
+        sink: &mut dyn FnMut(Event),
+    ) {
+        match record {
+            Record::Task(task) => self.task(&task, unix(task.header.time), sink),
+            Record::Sent(segment, bytes) => {
+                self.sent(&segment, bytes, unix(segment.header.time), sink);
+            }
+            Record::Received(segment, bytes) => {
+                let time = unix(segment.header.time);
+                // Nobody can wait for an answer on a connection on which nothing was sent.
+                if let Some(open) = self.open.get(&segment.header.cookie) {
+                    let connection = open.id;
+                    sink(Event::Received(received(&segment, bytes, time, connection)));
+                }
+            }
+            Record::Release(header) => {
+                // A socket that never got as far as IMDS is none of our connections.
+                if let Some(closed) = self.open.pop(&header.cookie) {
+                    let connection = closed.id;
+                    self.closed.put(header.cookie, closed);
+                    sink(Event::Closed {
+                        time: unix(header.time),
+                        connection,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Open connections that there was no room to remember, since the last such call. The kernel
+    /// should forget them too, so that it reports anew who uses them.
+    pub fn take_evicted(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.evicted)
+    }
+
+    /// A process was found to hold a connection that is older than the monitor.
+    pub fn holder(&mut self, holder: &SocketOwner, time: UnixNanos, sink: &mut dyn FnMut(Event)) {
+        if self
+            .open
+            .peek(&holder.cookie)
+            .is_some_and(|connection| connection.task != 0)
+        {
+            return; // the kernel has told us better meanwhile
+        }
+        let (connection, task) = self.use_by_new_task(holder.cookie, time, sink);
+        sink(Event::Task(Box::new(Task {
+            time,
+            connection,
+            task,
+            role: Role::Holder,
+            pid: holder.pid,
+            tid: holder.pid,
+            uid: holder.uid,
+            ..Task::default()
+        })));
+    }
+
+    fn task(&mut self, raw: &imdsmon_common::Task, time: UnixNanos, sink: &mut dyn FnMut(Event)) {
+        let cookie = raw.header.cookie;
+        let role = if raw.header.kind == kind::CONNECT {
+            Role::Connector
+        } else {
+            Role::Sender
+        };
+        if role == Role::Connector {
+            self.closed.pop(&cookie);
+            // A socket connects again after a connection that failed or was dissolved.
+            if let Some(Connection { id: connection, .. }) = self.open.pop(&cookie) {
+                sink(Event::Closed { time, connection });
+            }
+        }
+        let (connection, task) = self.use_by_new_task(cookie, time, sink);
+        sink(Event::Task(Box::new(from_kernel(
+            raw, time, connection, task, role,
+        ))));
+    }
+
+    fn sent(
+        &mut self,
+        segment: &Segment,
+        bytes: &[u8],
+        time: UnixNanos,
+        sink: &mut dyn FnMut(Event),
+    ) {
+        let cookie = segment.header.cookie;
+        let syn = segment.flags & flag::SYN != 0;
+        // After the last descriptor is closed the kernel may still send: again what was lost, or
+        // that the connection ends. That is no new connection.
+        let closed = self.closed.contains(&cookie);
+        if !closed {
+            if !self.open.contains(&cookie) && segment.len == 0 && !syn {
+                return;
+            }
+            self.open(cookie, time, sink);
+            self.report_sender(segment, time, sink);
+        }
+        let sessions = if closed {
+            &mut self.closed
+        } else {
+            &mut self.open
+        };
+        let Some(connection) = sessions.get_mut(&cookie) else {
+            return;
+        };
+        if syn {
+            connection.redactor = Redactor::at(segment.seq);
+        }
+        let mut bytes = bytes.to_vec();
+        connection
+            .redactor
+            .segment(segment.seq, segment.len, &mut bytes);
+        sink(Event::Sent(Sent {
+            time,
+            connection: connection.id,
+            task: connection.task,
+            server: endpoint(&segment.header),
+            seq: segment.seq,
+            len: segment.len,
+            syn,
+            fin: segment.flags & flag::FIN != 0,
+            rst: segment.flags & flag::RST != 0,
+            urgent: segment.flags & flag::URG != 0,
+            bytes: ByteString(bytes),
+        }));
+    }
+
+    /// The kernel names the sender with each segment; a task it hands over when that is new. If
+    /// that record was lost, the number is enough to look in `/proc`.
+    fn report_sender(&mut self, segment: &Segment, time: UnixNanos, sink: &mut dyn FnMut(Event)) {
+        let cookie = segment.header.cookie;
+        let known = self
+            .open
+            .peek(&cookie)
+            .is_some_and(|connection| connection.task != 0);
+        if known || segment.sender == 0 {
+            return;
+        }
+        let (connection, task) = self.use_by_new_task(cookie, time, sink);
+        sink(Event::Task(Box::new(Task {
+            time,
+            boot: segment.header.time,
+            connection,
+            task,
+            role: Role::Sender,
+            pid: segment.sender,
+            tid: segment.sender,
+            ..Task::default()
+        })));
+    }
+
+    /// A task that is new on a connection, which may be new itself.
+    fn use_by_new_task(
+        &mut self,
+        cookie: u64,
+        time: UnixNanos,
+        sink: &mut dyn FnMut(Event),
+    ) -> (ConnectionId, TaskId) {
+        self.last_task += 1;
+        let task = self.last_task;
+        let connection = self.open(cookie, time, sink);
+        connection.task = task;
+        (connection.id, task)
+    }
+
+    fn open(
+        &mut self,
+        cookie: u64,
+        time: UnixNanos,
+        sink: &mut dyn FnMut(Event),
+    ) -> &mut Connection {
+        if !self.open.contains(&cookie)
+            && self.open.len() == OPEN.get()
+            && let Some((cookie, Connection { id: connection, .. })) = self.open.pop_lru()
+        {
+            self.evicted.push(cookie);
+            sink(Event::Closed { time, connection });
+        }
+        let last_connection = &mut self.last_connection;
+        self.open.get_or_insert_mut(cookie, || {
+            *last_connection += 1;
+            Connection {
+                id: *last_connection,
+                task: 0,
+                redactor: Redactor::default(),
+            }
+        })
+    }
+}
+
+fn received(
+    segment: &Segment,
+    bytes: &[u8],
+    time: UnixNanos,
+    connection: ConnectionId,
+) -> Received {
+    // The kernel has blanked what follows the head with zeros.
+    let head = bytes
+        .iter()
+        .rposition(|&b| b != 0)
+        .map_or(0, |last| last + 1);
+    Received {
+        time,
+        connection,
+        seq: segment.seq,
+        len: segment.len,
+        fin: segment.flags & flag::FIN != 0,
+        rst: segment.flags & flag::RST != 0,
+        head: ByteString(bytes[..head].to_vec()),
+    }
+}
+
+fn from_kernel(
+    raw: &imdsmon_common::Task,
+    time: UnixNanos,
+    connection: ConnectionId,
+    task: TaskId,
+    role: Role,
+) -> Task {
+    Task {
+        time,
+        boot: raw.header.time,
+        connection,
+        task,
+        role,
+        pid: raw.pid,
+        tid: raw.tid,
+        uid: raw.uid,
+        gid: raw.gid,
+        comm: until_nul(&raw.comm),
+        cgroup_id: raw.cgroup,
+        start: (raw.start != 0).then_some(raw.start),
+        netns: (raw.netns != 0).then_some(raw.netns),
+        exe_name: (raw.exe[0] != 0).then(|| until_nul(&raw.exe)),
+        exe_file: (raw.exe_inode != 0).then(|| FileId {
+            device: rustix::fs::makedev(raw.exe_device >> 20, raw.exe_device & 0xf_ffff),
+            inode: raw.exe_inode,
+        }),
+        exe: None,
+        argv: arguments(raw),
+        ancestors: raw
+            .ancestors
+            .iter()
+            .take(raw.ancestors_len as usize)
+            .map(|a| Ancestor {
+                pid: a.pid,
+                name: until_nul(&a.comm),
+                argv: Vec::new(),
+            })
+            .collect(),
+        user: None,
+        cgroup: None,
+        proc: None,
+        slice_user: None,
+        container: None,
+        package: None,
+        host_network: None,
+    }
+}
+
+fn arguments(raw: &imdsmon_common::Task) -> Option<Vec<ByteString>> {
+    if raw.argv_len == 0 {
+        return None;
+    }
+    let used = (raw.argv_len as usize).min(ARGV_LEN);
+    Some(split_arguments(&raw.argv[..used]))
+}
+
+/// Splits what the kernel keeps of a program's arguments, each ended by NUL, and blanks tokens.
+pub fn split_arguments(joined: &[u8]) -> Vec<ByteString> {
+    let joined = joined.strip_suffix(b"\0").unwrap_or(joined);
+    let mut args: Vec<Vec<u8>> = joined.split(|&b| b == 0).map(<[u8]>::to_vec).collect();
+    redact::arguments(&mut args);
+    args.into_iter().map(ByteString).collect()
+}
+
+fn until_nul(bytes: &[u8]) -> ByteString {
+    ByteString(bytes.split(|&b| b == 0).next().unwrap_or_default().to_vec())
+}
+
+fn endpoint(header: &Header) -> Endpoint {
+    if header.ip == 6 {
+        Endpoint::V6
+    } else {
+        Endpoint::V4
+    }
+}
+
+#[cfg(test)]
+#[path = "connections_tests.rs"]
+mod tests;

@@ -1,0 +1,212 @@
+//! The live source of events: the kernel programs and their ring buffer.
+
+use std::{
+    io,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use aya::maps::{MapData, RingBuf};
+use imdsmon_common::counter;
+use rustix::time::{ClockId, clock_gettime};
+use tokio::io::{Interest, unix::AsyncFd};
+
+use crate::{
+    capture::{
+        attach,
+        attach::{Attached, Options, Snapshot},
+        cgroup::Root,
+        connections::Connections,
+        error::AttachError,
+        record::Record,
+        socket_owners,
+    },
+    event::{Event, Totals, UnixNanos},
+};
+
+/// How long the reader rests between two looks at the ring buffer in a burst, which then costs
+/// one wake-up per rest. After a quiet time it looks at once, while the caller is still there.
+const REST: Duration = Duration::from_millis(1);
+/// Looks without a rest that are saved up in a quiet time, one for each [`REST`].
+const SAVED: f64 = 64.0;
+
+/// Records that are read in one go, so that a flood cannot fill the memory of the reader.
+const BATCH: usize = 1024;
+
+/// Events as they happen. Dropping it detaches the programs.
+pub struct EventSource {
+    ring: AsyncFd<RingBuf<MapData>>,
+    attached: Attached,
+    sessions: Connections,
+    root: Rc<Root>,
+    pace: WakeupLimiter,
+    clock: Clock,
+    lost: u64,
+    unknown: u64,
+}
+
+/// Tells a quiet time from a burst (a token bucket).
+struct WakeupLimiter {
+    saved: f64,
+    last: Instant,
+}
+
+impl EventSource {
+    /// Attaches the programs at the cgroup v2 root. Must run inside a tokio runtime.
+    pub fn start(options: Options) -> Result<Self, AttachError> {
+        let root = Rc::new(Root::find()?);
+        let (attached, ring) = attach::attach(&root, options)?;
+        // SAFETY: the ring buffer owns its descriptor, keeps it open while it lives and always
+        // gives the same one.
+        let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
+        Ok(Self {
+            ring: ring.map_err(|error| error.into_parts().1)?,
+            attached,
+            sessions: Connections::new(),
+            root,
+            pace: WakeupLimiter {
+                saved: SAVED,
+                last: Instant::now(),
+            },
+            clock: Clock::new(),
+            lost: 0,
+            unknown: 0,
+        })
+    }
+
+    /// Finds who holds the connections that were open before [`Self::start`].
+    pub fn find_holders(&mut self, sink: &mut dyn FnMut(Event)) {
+        let now = now();
+        for holder in socket_owners::find() {
+            self.sessions.holder(&holder, now, sink);
+        }
+    }
+
+    /// Waits until the kernel has something. Sleeps without polling while there is nothing.
+    /// May be cancelled at any time without loss.
+    pub async fn ready(&mut self) -> io::Result<()> {
+        if self.pace.is_burst() {
+            tokio::time::sleep(REST).await;
+        }
+        self.ring.readable_mut().await?.clear_ready();
+        Ok(())
+    }
+
+    /// Reads what is there, up to [`BATCH`] records, and says whether there may be more.
+    pub fn drain(&mut self, sink: &mut dyn FnMut(Event)) -> bool {
+        self.clock.refresh();
+        let clock = self.clock;
+        let mut read = 0;
+        while read < BATCH {
+            let Some(item) = self.ring.get_mut().next() else {
+                break;
+            };
+            read += 1;
+            match Record::parse(&item) {
+                Some(record) => self.sessions.record(record, |boot| clock.unix(boot), sink),
+                None => self.unknown += 1,
+            }
+        }
+        let lost = self.attached.counter(counter::LOST);
+        if lost > self.lost {
+            sink(Event::Lost {
+                time: now(),
+                records: lost - self.lost,
+            });
+            self.lost = lost;
+        }
+        for cookie in self.sessions.take_evicted() {
+            self.attached.forget(cookie);
+        }
+        self.attached.flush_logs();
+        read == BATCH
+    }
+
+    /// Detaches the programs. What they handed over before can still be read.
+    pub fn detach(&mut self) {
+        self.attached.detach();
+    }
+
+    /// What went through so far.
+    pub fn totals(&self) -> Totals {
+        Totals {
+            segments: self.attached.counter(counter::SEEN),
+            captured: self.attached.counter(counter::CAPTURED),
+            lost: self.attached.counter(counter::LOST),
+            cut: self.attached.counter(counter::CUT),
+            unknown: self.unknown,
+        }
+    }
+
+    /// The hooks that are attached, by name.
+    pub fn hooks(&self) -> &[&'static str] {
+        &self.attached.hooks
+    }
+
+    /// Whether tasks come with a snapshot.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.attached.snapshot
+    }
+
+    /// Where the programs are attached.
+    pub fn root(&self) -> &Rc<Root> {
+        &self.root
+    }
+}
+
+impl WakeupLimiter {
+    fn is_burst(&mut self) -> bool {
+        let now = Instant::now();
+        let quiet = (now - self.last).as_secs_f64() / REST.as_secs_f64();
+        self.last = now;
+        self.saved = (self.saved + quiet - 1.0).clamp(-1.0, SAVED);
+        self.saved < 0.0
+    }
+}
+
+/// Turns boot time into Unix time.
+#[derive(Clone, Copy)]
+struct Clock {
+    /// Nanoseconds to add to `CLOCK_BOOTTIME`.
+    offset: i64,
+}
+
+impl Clock {
+    /// Two readings of a clock differ by less; a clock that was set, by more.
+    const JITTER: u64 = 1_000_000;
+
+    fn new() -> Self {
+        Self {
+            offset: Self::measure(),
+        }
+    }
+
+    /// The wall clock may be set. Otherwise the offset stays, so that differences between events
+    /// are exact.
+    fn refresh(&mut self) {
+        let offset = Self::measure();
+        if offset.abs_diff(self.offset) > Self::JITTER {
+            self.offset = offset;
+        }
+    }
+
+    fn unix(self, boot: u64) -> UnixNanos {
+        boot.cast_signed().saturating_add(self.offset)
+    }
+
+    fn measure() -> i64 {
+        now().saturating_sub(clock(ClockId::Boottime))
+    }
+}
+
+/// Unix time.
+pub fn now() -> UnixNanos {
+    clock(ClockId::Realtime)
+}
+
+fn clock(id: ClockId) -> i64 {
+    let time = clock_gettime(id);
+    time.tv_sec
+        .saturating_mul(1_000_000_000)
+        .saturating_add(time.tv_nsec)
+}

@@ -1,0 +1,117 @@
+//! What container runtimes keep on disk of a container, by the cgroup's path.
+//!
+//! No daemon is asked: a file is there when the container starts, needs no socket, and says what
+//! the daemon would. An id from a path is only hexadecimal, a name only `[A-Za-z0-9_.-]`, so it
+//! cannot lead elsewhere.
+
+mod docker;
+mod oci;
+mod podman;
+
+use std::{
+    num::NonZeroUsize,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use lru::LruCache;
+
+use crate::event::{bytes::ByteString, facts::ContainerFacts};
+use crate::{
+    enrich::rootfs::HostRoot,
+    identity::cgroup_path::{CgroupPath, ContainerId},
+};
+
+/// Cgroups that are remembered.
+const KNOWN: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+/// How long what was found is believed: a container may be given another name.
+const FOUND: Duration = Duration::from_secs(300);
+/// How long nothing is looked for again: a runtime may write a moment later.
+const MISSED: Duration = Duration::from_secs(5);
+/// Bytes of a file about one container that are read at most. Theirs have 3 to 20 KiB.
+const FILE: u64 = 1 << 20;
+
+/// The user in whose slice a cgroup is: rootless runtimes keep their state at home.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner<'h> {
+    /// User id.
+    pub uid: u32,
+    /// Home directory.
+    pub home: &'h str,
+}
+
+/// Containers by the path of their cgroup.
+pub struct Containers {
+    host: Rc<HostRoot>,
+    docker_roots: Option<Vec<String>>,
+    known: LruCache<ByteString, (Instant, Option<ContainerFacts>)>,
+}
+
+impl Containers {
+    /// Nothing is known yet.
+    pub fn new(host: Rc<HostRoot>) -> Self {
+        Self {
+            host,
+            docker_roots: None,
+            known: LruCache::new(KNOWN),
+        }
+    }
+
+    /// The container to which the cgroup with this path belongs: the innermost of which there is
+    /// state.
+    pub fn find(&mut self, path: &ByteString, owner: Option<Owner<'_>>) -> Option<ContainerFacts> {
+        let now = Instant::now();
+        if let Some((until, facts)) = self.known.get(path)
+            && now < *until
+        {
+            return facts.clone();
+        }
+        let facts = self.look(path, owner);
+        let valid = if facts.is_some() { FOUND } else { MISSED };
+        self.known.put(path.clone(), (now + valid, facts.clone()));
+        facts
+    }
+
+    fn look(&mut self, path: &[u8], owner: Option<Owner<'_>>) -> Option<ContainerFacts> {
+        let placement = CgroupPath::of(path);
+        if placement.containers.is_empty() {
+            // `ctr run` puts a container with a name of its own at `/NAMESPACE/NAME`.
+            let path = std::str::from_utf8(path).ok()?;
+            let (namespace, name) = path.strip_prefix('/')?.split_once('/')?;
+            return oci::containerd_bundle(&self.host, namespace, name);
+        }
+        let found = placement.containers.iter().rev();
+        found
+            .take(4)
+            .find_map(|container| self.state(container, owner))
+    }
+
+    fn state(
+        &mut self,
+        container: &ContainerId,
+        owner: Option<Owner<'_>>,
+    ) -> Option<ContainerFacts> {
+        let ContainerId { id, runtime } = container;
+        let host = &self.host;
+        let is = |name| runtime.is_none() || *runtime == Some(name);
+        let mut facts = None;
+        if is("docker") {
+            let roots = self.docker_roots.get_or_insert_with(|| docker::roots(host));
+            facts = docker::state(host, roots, id, owner);
+        }
+        if is("containerd") {
+            facts = facts.or_else(|| oci::containerd(host, id));
+        }
+        if is("cri-o") {
+            facts = facts.or_else(|| oci::crio(host, id));
+        }
+        if is("podman") {
+            facts = facts.or_else(|| podman::state(host, id, owner));
+        }
+        facts
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,62 @@
+//! Podman's `containers.json`, the index of `containers/storage` (`store.go` there); what podman
+//! itself knows stands as JSON in `metadata`.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::enrich::container::Owner;
+use crate::{enrich::rootfs::HostRoot, event::facts::ContainerFacts, text::clip::clip};
+
+/// One file has all containers, about 1 KiB each.
+const SYSTEM: u64 = 4 << 20;
+/// Of a user's, who may write what they like, less is read.
+const USERS: u64 = 1 << 20;
+/// Storage drivers by which the directory is named, the usual one first.
+const DRIVERS: [&str; 4] = ["overlay", "vfs", "btrfs", "zfs"];
+
+#[derive(Deserialize)]
+struct Entry {
+    id: String,
+    #[serde(default)]
+    names: Vec<String>,
+    #[serde(default)]
+    metadata: String,
+}
+
+#[derive(Default, Deserialize)]
+struct Metadata {
+    #[serde(rename = "image-name")]
+    image: Option<String>,
+    name: Option<String>,
+}
+
+/// What podman says of a container; of a user's podman, if the cgroup is in a user's slice.
+pub fn state(host: &HostRoot, id: &str, owner: Option<Owner<'_>>) -> Option<ContainerFacts> {
+    DRIVERS.iter().find_map(|driver| {
+        let below = format!("containers/storage/{driver}-containers/containers.json");
+        // A rootless container is not in the system's index.
+        let json = match owner {
+            Some(Owner { uid, home }) => {
+                let root = Path::new(home).join(".local/share");
+                host.read_of_user(&root.join(below), USERS, uid)
+            }
+            None => host.read(&Path::new("/var/lib").join(below), SYSTEM),
+        };
+        facts(&json?, id)
+    })
+}
+
+fn facts(json: &[u8], id: &str) -> Option<ContainerFacts> {
+    let entries: Vec<Entry> = serde_json::from_slice(json).ok()?;
+    let entry = entries.into_iter().find(|entry| entry.id == id)?;
+    let metadata: Metadata = serde_json::from_str(&entry.metadata).unwrap_or_default();
+    let name = entry.names.into_iter().next().or(metadata.name);
+    Some(ContainerFacts {
+        id: id.into(),
+        runtime: Some("podman".into()),
+        name: name.map(|name| clip(&name)),
+        image: metadata.image.map(|image| clip(&image)),
+        ..ContainerFacts::default()
+    })
+}

@@ -1,0 +1,58 @@
+//! dpkg's database: `info/PACKAGE.list` has a package's files, `status` its version.
+
+use std::{ffi::OsStr, path::Path};
+
+use crate::enrich::package::spellings;
+use crate::{enrich::rootfs::HostRoot, text::clip::clip};
+
+const INFO: &str = "/var/lib/dpkg/info";
+const STATUS: &str = "/var/lib/dpkg/status";
+/// Bytes of a list that are read at most; those of kernel headers have 1 MiB.
+const LIST: u64 = 16 << 20;
+/// Bytes of `status` that are read at most; with 5,000 packages it has about 8 MiB.
+const STATUS_MAX: u64 = 64 << 20;
+/// Packages that are looked at.
+const PACKAGES: usize = 20_000;
+
+/// The package that has this file, and its version.
+pub fn owner(host: &HostRoot, exe: &str) -> Option<String> {
+    let directory = host.path(Path::new(INFO));
+    let entries = std::fs::read_dir(&directory).ok()?.take(4 * PACKAGES);
+    let mut lists: Vec<String> = entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| Path::new(name).extension() == Some(OsStr::new("list")))
+        .take(PACKAGES)
+        .collect();
+    // Mostly the package has the name of its program, or begins with it: they come first.
+    let name = exe.rsplit('/').next().unwrap_or(exe);
+    lists.sort_by_key(|list| (!list.starts_with(name), list.len()));
+    let list = lists.iter().find(|list| {
+        let text = host.read(&Path::new(INFO).join(list), LIST);
+        text.is_some_and(|text| spellings(exe).any(|path| has_line(&text, path.as_bytes())))
+    })?;
+    let package = list.strip_suffix(".list")?;
+    let package = package.split(':').next()?; // the architecture
+    let version = version(&host.read(Path::new(STATUS), STATUS_MAX)?, package);
+    Some(clip(&format!("{package} {}", version.unwrap_or_default())))
+}
+
+fn has_line(text: &[u8], line: &[u8]) -> bool {
+    // Few bytes of a list are the first of the name of a file: look for that, not at each line.
+    memchr::memmem::find_iter(text, line).any(|at| {
+        let before = at.checked_sub(1).is_none_or(|at| text[at] == b'\n');
+        let after = text.get(at + line.len()).is_none_or(|&b| b == b'\n');
+        before && after
+    })
+}
+
+fn version(status: &[u8], package: &str) -> Option<String> {
+    let mut is_it = false;
+    for line in status.split(|&b| b == b'\n') {
+        if let Some(name) = line.strip_prefix(b"Package: ") {
+            is_it = name == package.as_bytes();
+        } else if is_it && let Some(version) = line.strip_prefix(b"Version: ") {
+            return Some(String::from_utf8_lossy(version).into_owned());
+        }
+    }
+    None
+}

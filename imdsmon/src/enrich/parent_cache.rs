@@ -1,0 +1,91 @@
+//! Arguments of parents that were seen a moment ago.
+//!
+//! A script may end as soon as the last of its tools has made its call, and both may be gone
+//! before anybody looks. The kernel's snapshot still names the parent, and mostly an earlier call
+//! of the same script has shown what it runs.
+
+use std::{
+    num::NonZeroUsize,
+    time::{Duration, Instant},
+};
+
+use lru::LruCache;
+
+use crate::event::{Task, bytes::ByteString, facts::Ancestor};
+
+/// Parents that are remembered.
+const KNOWN: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+/// How long a process id means the same parent, if its name is the same, too. Ids are used again
+/// only after all others (`pid_max`), which takes longer.
+const MEMORY: Duration = Duration::from_secs(60);
+
+/// Parents by process id and name.
+pub struct ParentCache {
+    known: LruCache<(u32, ByteString), (Vec<ByteString>, Instant)>,
+}
+
+impl Default for ParentCache {
+    fn default() -> Self {
+        Self {
+            known: LruCache::new(KNOWN),
+        }
+    }
+}
+
+impl ParentCache {
+    /// Learns from the parents whose arguments were read, and tells those of the others.
+    pub fn complete(&mut self, task: &mut Task, now: Instant) {
+        let told = task.proc.iter().flat_map(|proc| &proc.ancestors);
+        for Ancestor { pid, name, argv } in told.chain(&task.ancestors) {
+            if !argv.is_empty() {
+                let key = (*pid, name.clone());
+                self.known.put(key, (argv.clone(), now));
+            }
+        }
+        for ancestor in task.ancestors.iter_mut().filter(|a| a.argv.is_empty()) {
+            let key = (ancestor.pid, ancestor.name.clone());
+            if let Some((argv, seen)) = self.known.get(&key)
+                && now.duration_since(*seen) < MEMORY
+            {
+                ancestor.argv.clone_from(argv);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::enrich::parent_cache::*;
+
+    fn task(argv: &[&str]) -> Task {
+        Task {
+            ancestors: vec![Ancestor {
+                pid: 7,
+                name: "sh".into(),
+                argv: argv.iter().map(|&arg| arg.into()).collect(),
+            }],
+            ..Task::default()
+        }
+    }
+
+    #[test]
+    fn a_parent_that_is_gone_is_known_by_what_it_did_before() {
+        let mut kin = ParentCache::default();
+        let now = Instant::now();
+        let mut first = task(&["sh", "/opt/backup.sh"]);
+        kin.complete(&mut first, now);
+        let mut second = task(&[]);
+        kin.complete(&mut second, now + MEMORY / 2);
+        assert_eq!(second.ancestors, first.ancestors);
+        let mut late = task(&[]);
+        kin.complete(&mut late, now + 2 * MEMORY);
+        assert!(
+            late.ancestors[0].argv.is_empty(),
+            "it may be another by now"
+        );
+        let mut other = task(&[]);
+        other.ancestors[0].name = "bash".into();
+        kin.complete(&mut other, now);
+        assert!(other.ancestors[0].argv.is_empty());
+    }
+}

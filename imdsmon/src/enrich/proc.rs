@@ -1,0 +1,320 @@
+//! What `/proc` says of a process, bounded, and never of another that got the same pid.
+
+use std::{io::Read, os::unix::ffi::OsStrExt};
+
+use procfs::process::Process as Proc;
+
+use crate::identity::cgroup_path::CgroupPath;
+use crate::{
+    capture::split_arguments,
+    event::{
+        Task,
+        bytes::ByteString,
+        facts::{Ancestor, ProcFacts},
+    },
+};
+
+/// Bytes of the arguments that are kept.
+const ARGV: u64 = 2048;
+/// Bytes of any other file in `/proc/PID` that are read.
+const FILE: u64 = 16 * 1024;
+/// Processes above one that are named.
+const ANCESTORS: usize = 16;
+/// Of these, the nearest whose arguments are read: a script, its shell, sudo, cron.
+const WITH_ARGUMENTS: usize = 6;
+/// Bytes of these that are kept: enough for a script's path.
+const ANCESTOR_ARGV: u64 = 256;
+/// The kernel's `USER_HZ`, in nanoseconds.
+const TICK: u64 = 10_000_000;
+
+/// The initial pid namespace, by the inode number that the kernel fixed (`PROC_PID_INIT_INO`).
+const INITIAL_PIDS: &str = "pid:[4026531836]";
+
+/// Whether `/proc` here shows the processes that the kernel speaks of, by the same numbers. In a
+/// container it does only in the host's pid namespace.
+pub fn sees_the_hosts_processes() -> bool {
+    std::fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() == INITIAL_PIDS)
+}
+
+/// Reads `/proc/PID`, if that is still the process of the event.
+///
+/// All is read through one descriptor of the directory, which cannot come to mean another
+/// process when the pid is used again.
+pub fn look(task: &Task) -> Option<ProcFacts> {
+    if !sees_the_hosts_processes() {
+        return None;
+    }
+    let proc = Proc::new(task.pid.cast_signed()).ok()?;
+    let stat = Stat::parse(&read(&proc, "stat", FILE)?)?;
+    let ticks = procfs::ticks_per_second();
+    // Without the kernel's word, a process that began after the event is not the one.
+    if task.start.is_none()
+        && task.boot != 0
+        && stat.start > task.boot / (1_000_000_000 / ticks.max(1))
+    {
+        return None;
+    }
+    if task
+        .start
+        .is_some_and(|start| !stat.started_at(start, ticks))
+    {
+        return None;
+    }
+    let cgroup = read(&proc, "cgroup", FILE).and_then(|text| cgroup_path(&text));
+    let netns = task.netns.or_else(|| netns(task.pid));
+    let exe = proc
+        .exe()
+        .ok()
+        .map(|path| ByteString::from(path.as_os_str().as_bytes()));
+    let argv = read(&proc, "cmdline", ARGV).filter(|argv| !argv.is_empty());
+    Some(ProcFacts {
+        exe,
+        argv: argv.map(|argv| split_arguments(&argv)).unwrap_or_default(),
+        parent: stat.parent,
+        ancestors: ancestors(stat.parent),
+        cgroup,
+        netns,
+        uid: proc.uid().ok(),
+        comm: Some(stat.comm),
+        started: Some(stat.start.saturating_mul(TICK)),
+    })
+}
+
+fn read(proc: &Proc, name: &str, max: u64) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    proc.open_relative(name)
+        .ok()?
+        .take(max)
+        .read_to_end(&mut bytes)
+        .ok()?;
+    Some(bytes)
+}
+
+/// Inode number of the network namespace of a process.
+pub fn netns(pid: u32) -> Option<u32> {
+    let link = std::fs::read_link(format!("/proc/{pid}/ns/net")).ok()?;
+    link.to_str()?
+        .strip_prefix("net:[")?
+        .strip_suffix(']')?
+        .parse()
+        .ok()
+}
+
+fn ancestors(mut pid: u32) -> Vec<Ancestor> {
+    let mut found = Vec::new();
+    while pid != 0 && found.len() < ANCESTORS {
+        let Ok(proc) = Proc::new(pid.cast_signed()) else {
+            break;
+        };
+        let Some(stat) = read(&proc, "stat", FILE).and_then(|text| Stat::parse(&text)) else {
+            break;
+        };
+        found.push(Ancestor {
+            pid,
+            name: stat.comm,
+            argv: if found.len() < WITH_ARGUMENTS {
+                ancestor_arguments(&proc)
+            } else {
+                Vec::new()
+            },
+        });
+        pid = stat.parent;
+    }
+    found
+}
+
+/// A process that is gone mostly leaves its parents behind, whose names the kernel has told.
+pub fn name_ancestors(task: &mut Task) {
+    if !sees_the_hosts_processes() {
+        return;
+    }
+    for ancestor in task.ancestors.iter_mut().take(WITH_ARGUMENTS) {
+        let Ok(proc) = Proc::new(ancestor.pid.cast_signed()) else {
+            continue;
+        };
+        let stat = read(&proc, "stat", FILE).and_then(|text| Stat::parse(&text));
+        let child = task.start.unwrap_or(u64::MAX);
+        // A parent is no younger than its child, and has not become another program since.
+        if stat.is_some_and(|stat| stat.comm == ancestor.name && stat.start <= child / TICK + 1) {
+            ancestor.argv = ancestor_arguments(&proc);
+        }
+    }
+}
+
+fn ancestor_arguments(proc: &Proc) -> Vec<ByteString> {
+    let argv = read(proc, "cmdline", ANCESTOR_ARGV).filter(|argv| !argv.is_empty());
+    argv.map(|argv| split_arguments(&argv)).unwrap_or_default()
+}
+
+/// The unified path, or systemd's own where all of cgroup v2 is its root (hybrid hosts); but
+/// rather one that names a container, wherever it is: without systemd it may be in no other
+/// hierarchy than those of the controllers.
+fn cgroup_path(text: &[u8]) -> Option<ByteString> {
+    let lines = text.split(|&b| b == b'\n').filter_map(|line| {
+        let mut fields = line.splitn(3, |&b| b == b':').skip(1);
+        Some((fields.next()?, fields.next()?))
+    });
+    let path = |wanted: &[u8]| {
+        lines
+            .clone()
+            .find(|(name, _)| *name == wanted)
+            .map(|(_, path)| path)
+    };
+    let unified = path(b"").filter(|path| *path != b"/");
+    let systemd = path(b"name=systemd");
+    let usual = unified.or(systemd).or_else(|| path(b""));
+    let in_container = |path: &&[u8]| CgroupPath::of(path).container().is_some();
+    let other = || lines.clone().map(|(_, path)| path).find(in_container);
+    usual
+        .filter(in_container)
+        .or_else(other)
+        .or(usual)
+        .map(ByteString::from)
+}
+
+/// The part of `/proc/PID/stat` that is needed. procfs reads it too, but not where the name of
+/// the process is not UTF-8, which any process can arrange.
+struct Stat {
+    comm: ByteString,
+    parent: u32,
+    /// Start of the process in clock ticks since boot.
+    start: u64,
+}
+
+impl Stat {
+    fn parse(text: &[u8]) -> Option<Self> {
+        let open = text.iter().position(|&b| b == b'(')?;
+        // The name may hold anything, also `)`; nothing behind it does.
+        let close = text.iter().rposition(|&b| b == b')')?;
+        let comm = text.get(open + 1..close)?.into();
+        let mut fields = std::str::from_utf8(text.get(close + 1..)?)
+            .ok()?
+            .split_ascii_whitespace();
+        let parent = fields.nth(1)?.parse().ok()?;
+        let start = fields.nth(17)?.parse().ok()?;
+        Some(Self {
+            comm,
+            parent,
+            start,
+        })
+    }
+
+    /// Whether the process started at `nanos` since boot, as exactly as ticks can tell.
+    fn started_at(&self, nanos: u64, ticks: u64) -> bool {
+        let tick = 1_000_000_000 / ticks.max(1);
+        self.start.abs_diff(nanos / tick) <= 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::enrich::proc::*;
+
+    fn own_task() -> Task {
+        Task {
+            pid: std::process::id(),
+            ..Task::default()
+        }
+    }
+
+    #[test]
+    fn this_process_is_known() {
+        let facts = look(&own_task()).unwrap();
+        let exe = std::env::current_exe().unwrap();
+        assert_eq!(
+            facts.exe.unwrap(),
+            ByteString::from(exe.as_os_str().as_bytes())
+        );
+        assert!(!facts.argv.is_empty() && facts.netns.is_some() && facts.cgroup.is_some());
+        assert_eq!(facts.ancestors.first().unwrap().pid, facts.parent);
+    }
+
+    #[test]
+    fn ancestors_come_with_their_arguments_also_if_the_process_is_gone() {
+        let facts = look(&own_task()).unwrap();
+        assert!(!facts.ancestors[0].argv.is_empty());
+        assert!(
+            facts
+                .started
+                .is_some_and(|at| at > 0 && at.is_multiple_of(TICK))
+        );
+        let Ancestor { pid, name, argv } = facts.ancestors[0].clone();
+        let named = |name: ByteString, start| {
+            let mut task = Task {
+                ancestors: vec![Ancestor {
+                    pid,
+                    name,
+                    argv: Vec::new(),
+                }],
+                start,
+                ..Task::default()
+            };
+            name_ancestors(&mut task);
+            task.ancestors.remove(0).argv
+        };
+        assert_eq!(named(name.clone(), None), argv);
+        assert_eq!(named(name, Some(0)), [], "younger than its child");
+        assert_eq!(named("another".into(), None), []);
+    }
+
+    #[test]
+    fn a_reused_pid_is_not_mistaken() {
+        let task = Task {
+            start: Some(1),
+            ..own_task()
+        };
+        assert_eq!(look(&task), None);
+    }
+
+    #[test]
+    fn a_process_that_began_after_the_event_is_not_the_caller() {
+        let late = Task {
+            boot: 1,
+            ..own_task()
+        };
+        assert_eq!(look(&late), None);
+        let early = Task {
+            boot: u64::MAX,
+            ..own_task()
+        };
+        assert!(look(&early).is_some());
+    }
+
+    #[test]
+    fn a_name_with_brackets_and_bytes_cannot_shift_the_fields() {
+        let stat = b"42 (a) R 1 (\xff)) S 7 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 9876 0 0";
+        let stat = Stat::parse(stat).unwrap();
+        assert_eq!(stat.comm, b"a) R 1 (\xff)".as_slice().into());
+        assert_eq!((stat.parent, stat.start), (7, 9876));
+        assert!(Stat::parse(b"42 (short) S").is_none());
+    }
+
+    #[test]
+    fn cgroups_are_read_in_every_layout() {
+        for (text, path) in [
+            (
+                "0::/system.slice/x.service\n",
+                Some("/system.slice/x.service"),
+            ),
+            (
+                "12:memory:/m\n1:name=systemd:/user.slice\n0::/\n",
+                Some("/user.slice"),
+            ),
+            ("0::/\n", Some("/")),
+            ("1:name=systemd:/a:b\n", Some("/a:b")),
+            (
+                "4:memory:/lxc/web\n1:name=systemd:/\n0::/\n",
+                Some("/lxc/web"),
+            ),
+            (
+                "4:memory:/lxc/web\n1:name=systemd:/lxc/a\n0::/lxc/b\n",
+                Some("/lxc/b"),
+            ),
+            ("broken\n\n:\n", None),
+            ("", None),
+        ] {
+            let path = path.map(|p| p.as_bytes().into());
+            assert_eq!(cgroup_path(text.as_bytes()), path, "{text:?}");
+        }
+    }
+}

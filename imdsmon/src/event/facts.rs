@@ -1,0 +1,87 @@
+//! What a task event carries beside the kernel's own record: facts about the process, its
+//! container and its ancestors, read from `/proc` and from files when the event arrived.
+
+use serde::{Deserialize, Serialize};
+
+use super::bytes::ByteString;
+
+/// What a container runtime's state on disk says of a container. Untrusted: who may start a
+/// container chooses nearly all of it. Each text has at most 256 bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerFacts {
+    /// Its id.
+    pub id: String,
+    /// `docker`, `containerd`, `cri-o` or `podman`.
+    pub runtime: Option<String>,
+    /// Its name.
+    pub name: Option<String>,
+    /// Name of its image.
+    pub image: Option<String>,
+    /// The Kubernetes pod that it is part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodFacts>,
+    /// Family of the Amazon ECS task definition, and the container's name in it:
+    /// `family/container`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ecs: Option<String>,
+    /// The service that it is part of: `project/service` with Compose, `service` with Swarm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+}
+
+/// A Kubernetes pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodFacts {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The container's name in it; `None` for the one that holds its namespaces open.
+    pub container: Option<String>,
+}
+
+/// A file, whatever its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct FileId {
+    /// Number of the device, as stat(2) gives it.
+    pub device: u64,
+    /// Inode number.
+    pub inode: u64,
+}
+
+/// A process above a [`Task`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ancestor {
+    /// Process id in the initial pid namespace.
+    pub pid: u32,
+    /// Its name.
+    pub name: ByteString,
+    /// Arguments of one of the nearest (up to 256 bytes in all), token values blanked; empty if
+    /// unknown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub argv: Vec<ByteString>,
+}
+
+/// What `/proc/PID` said of a process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcFacts {
+    /// Target of `/proc/PID/exe`.
+    pub exe: Option<ByteString>,
+    /// Arguments (up to 2 KiB in all), token values blanked.
+    pub argv: Vec<ByteString>,
+    /// Parent's process id.
+    pub parent: u32,
+    /// Ancestors up to pid 1, at most 16.
+    pub ancestors: Vec<Ancestor>,
+    /// Path of the cgroup, below the v2 root (or systemd's own hierarchy on hybrid hosts).
+    pub cgroup: Option<ByteString>,
+    /// Inode number of the network namespace.
+    pub netns: Option<u32>,
+    /// User id of the process, which a holder's socket does not tell.
+    pub uid: Option<u32>,
+    /// Name of the process (its main thread).
+    pub comm: Option<ByteString>,
+    /// Start of the process in nanoseconds since boot, a multiple of 10 ms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<u64>,
+}

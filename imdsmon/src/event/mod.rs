@@ -1,0 +1,278 @@
+//! What capture hands on: typed observations, in the order the kernel made them.
+//!
+//! The same values come from the live kernel and from a recording, so everything to the right
+//! of capture runs the same for both. Token values are blanked before an event is made.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use serde::{Deserialize, Serialize};
+
+pub mod bytes;
+pub mod facts;
+
+use bytes::ByteString;
+use facts::{Ancestor, ContainerFacts, FileId, ProcFacts};
+
+/// Nanoseconds since 1970-01-01 UTC.
+pub type UnixNanos = i64;
+
+/// Number of a connection, unique in a run, counted from 1.
+pub type ConnectionId = u64;
+
+/// Number of a [`Task`], unique in a run, counted from 1; 0 is "no task known".
+pub type TaskId = u64;
+
+/// One observation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub enum Event {
+    /// The programs are attached: from here on, calls are seen.
+    Start {
+        /// When.
+        time: UnixNanos,
+    },
+    /// A task opened a connection to IMDS, or was seen to use one that it did not open.
+    Task(Box<Task>),
+    /// A TCP segment went to IMDS.
+    Sent(Sent),
+    /// A TCP segment came from IMDS.
+    Received(Received),
+    /// The last descriptor of the connection's socket was closed: nobody waits any more.
+    Closed {
+        /// When.
+        time: UnixNanos,
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// Nothing happened until this time: what waits for an answer may expire.
+    Tick {
+        /// When.
+        time: UnixNanos,
+    },
+    /// The kernel had no room for this many records since the last such event.
+    Lost {
+        /// When user space learned of it.
+        time: UnixNanos,
+        /// How many.
+        records: u64,
+    },
+    /// The monitor stopped as it should, and this is all there was.
+    End {
+        /// When.
+        time: UnixNanos,
+        /// What went through the kernel programs.
+        totals: Totals,
+    },
+}
+
+/// What went through the kernel programs since they were attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// TCP segments with payload to or from IMDS.
+    pub segments: u64,
+    /// Records handed to user space.
+    pub captured: u64,
+    /// Records for which the ring buffer had no room.
+    pub lost: u64,
+    /// Payload bytes beyond the part of a segment that is captured.
+    pub cut: u64,
+    /// Records that this version does not know; always 0 unless the object is another's.
+    pub unknown: u64,
+}
+
+impl Totals {
+    /// What went through since `base`, an earlier reading.
+    pub fn since(&self, base: &Self) -> Self {
+        let Self {
+            segments,
+            captured,
+            lost,
+            cut,
+            unknown,
+        } = self;
+        Self {
+            segments: segments.saturating_sub(base.segments),
+            captured: captured.saturating_sub(base.captured),
+            lost: lost.saturating_sub(base.lost),
+            cut: cut.saturating_sub(base.cut),
+            unknown: unknown.saturating_sub(base.unknown),
+        }
+    }
+}
+
+/// IMDS by IPv4 or IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Endpoint {
+    /// `169.254.169.254`
+    #[serde(rename = "ipv4")]
+    V4,
+    /// `fd00:ec2::254`
+    #[serde(rename = "ipv6")]
+    V6,
+}
+
+impl Endpoint {
+    /// The address that was called.
+    pub fn address(self) -> IpAddr {
+        match self {
+            Self::V4 => Ipv4Addr::from(imdsmon_common::IMDS_V4).into(),
+            Self::V6 => Ipv6Addr::from(imdsmon_common::IMDS_V6).into(),
+        }
+    }
+}
+
+/// A segment, or a part of one, on its way to IMDS.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "flags of the TCP header, each its own"
+)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sent {
+    /// When it was sent.
+    pub time: UnixNanos,
+    /// On which connection.
+    pub connection: ConnectionId,
+    /// The latest task known to send on this connection.
+    pub task: TaskId,
+    /// Where to.
+    pub server: Endpoint,
+    /// TCP sequence number of the first payload byte.
+    pub seq: u32,
+    /// Payload bytes on the wire; more than `bytes.len()` means that the rest was not captured.
+    pub len: u32,
+    /// The connection begins here: `seq` is the number of its first byte.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub syn: bool,
+    /// The client has sent its last byte.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub fin: bool,
+    /// The client has reset the connection.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub rst: bool,
+    /// There are urgent data on the connection (`MSG_OOB`): the server may read other bytes than
+    /// the ones that were sent.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub urgent: bool,
+    /// The payload, token values blanked.
+    pub bytes: ByteString,
+}
+
+/// A segment from IMDS.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Received {
+    /// When it came.
+    pub time: UnixNanos,
+    /// On which connection.
+    pub connection: ConnectionId,
+    /// TCP sequence number of the first payload byte.
+    pub seq: u32,
+    /// Payload bytes on the wire.
+    pub len: u32,
+    /// IMDS has sent its last byte.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub fin: bool,
+    /// IMDS has reset the connection.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub rst: bool,
+    /// If the segment begins a response: its head, never its body. Otherwise empty.
+    pub head: ByteString,
+}
+
+/// How a task came to be known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// It opened the connection.
+    #[default]
+    Connector,
+    /// It sends on a connection that another task or program used before.
+    Sender,
+    /// It held the socket of a connection that was open before the monitor started.
+    Holder,
+}
+
+/// A task that uses a connection to IMDS: what the kernel saw, and what `/proc` said right after.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    /// When it connected, sent or was found.
+    pub time: UnixNanos,
+    /// The same in nanoseconds since boot; 0 if only found. Not recorded: it is for `/proc`.
+    #[serde(skip)]
+    pub boot: u64,
+    /// Which connection.
+    pub connection: ConnectionId,
+    /// Its number.
+    pub task: TaskId,
+    /// How it came to be known.
+    pub role: Role,
+    /// Process id in the initial pid namespace.
+    pub pid: u32,
+    /// Thread id in the initial pid namespace.
+    pub tid: u32,
+    /// User id in the initial user namespace.
+    pub uid: u32,
+    /// Group id in the initial user namespace.
+    pub gid: u32,
+    /// Name of the thread.
+    pub comm: ByteString,
+    /// Inode number of the cgroup v2 directory; 1 is the root, 0 unknown.
+    pub cgroup_id: u64,
+    /// Start of the process, `CLOCK_BOOTTIME` nanoseconds.
+    pub start: Option<u64>,
+    /// Inode number of the network namespace.
+    pub netns: Option<u32>,
+    /// File name of the executable, as the kernel has it.
+    pub exe_name: Option<ByteString>,
+    /// Which file the executable is.
+    pub exe_file: Option<FileId>,
+    /// Path of that file, found without the process, which may be gone.
+    pub exe: Option<ByteString>,
+    /// Arguments (up to 512 bytes in all), token values blanked.
+    pub argv: Option<Vec<ByteString>>,
+    /// Parent, its parent, and so on; empty if unknown.
+    pub ancestors: Vec<Ancestor>,
+    /// Name of the user in the host's `/etc/passwd`.
+    pub user: Option<String>,
+    /// Path of the cgroup `cgroup_id`, below the v2 root.
+    pub cgroup: Option<ByteString>,
+    /// What `/proc` said when the event was read, if the same process was still there.
+    pub proc: Option<ProcFacts>,
+    /// Name of the user in whose slice the cgroup is (`user-1000.slice`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slice_user: Option<String>,
+    /// The container that the cgroup belongs to, as its runtime's state on disk has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<ContainerFacts>,
+    /// The package that owns the executable, and its version: `curl 7.88.1-10`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package: Option<String>,
+    /// Whether the network namespace is that of the host's pid 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_network: Option<bool>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_false(b: &bool) -> bool {
+    !*b
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::event::*;
+
+    #[test]
+    fn a_task_of_an_older_recording_reads() {
+        let line = r#"{"event":"task","time":1,"connection":1,"task":1,"role":"connector","pid":7,
+            "tid":7,"uid":0,"gid":0,"comm":"curl","cgroup_id":1,"start":5,"netns":9,
+            "exe_name":"curl","exe_file":null,"exe":null,"argv":["curl"],
+            "ancestors":[{"pid":1,"name":"init"}],"user":"root","cgroup":"/","proc":{"exe":null,
+            "argv":[],"parent":1,"ancestors":[{"pid":1,"name":"init"}],"cgroup":null,"netns":9,
+            "uid":0,"comm":"curl"}}"#;
+        let Event::Task(task) = serde_json::from_str(line).unwrap() else {
+            panic!("it is a task");
+        };
+        assert_eq!((task.pid, task.container, task.package), (7, None, None));
+        assert!(task.ancestors[0].argv.is_empty());
+        assert_eq!(task.proc.unwrap().started, None);
+    }
+}

@@ -1,0 +1,168 @@
+//! All connections under watch: bounded in number and in the bytes they buffer, and with their
+//! deadlines in order, so that neither a lookup nor an idle hour costs anything.
+
+use std::collections::BTreeSet;
+
+use lru::LruCache;
+
+use crate::event::{ConnectionId, UnixNanos};
+use crate::http::Limits;
+use crate::http::flow::Flow;
+
+#[derive(Debug)]
+struct Entry {
+    flow: Flow,
+    /// What is registered of the flow in `deadlines` and `bytes`.
+    deadline: Option<UnixNanos>,
+    footprint: usize,
+}
+
+/// What is known of a connection that was let go.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Past {
+    /// Sequence number of the next byte.
+    pub next: u32,
+    /// Whether it could no longer be read.
+    pub unreadable: bool,
+}
+
+/// The connections, by their number.
+#[derive(Debug)]
+pub(super) struct FlowTable {
+    flows: LruCache<ConnectionId, Entry>,
+    deadlines: BTreeSet<(UnixNanos, ConnectionId)>,
+    bytes: usize,
+    /// Connections that were let go: the kernel goes on to retransmit after the program has closed
+    /// its socket, and that is not a second request.
+    past: LruCache<ConnectionId, Past>,
+}
+
+impl FlowTable {
+    pub(super) fn new() -> Self {
+        Self {
+            flows: LruCache::unbounded(),
+            deadlines: BTreeSet::new(),
+            bytes: 0,
+            past: LruCache::unbounded(),
+        }
+    }
+
+    /// A flow, to look at.
+    pub(super) fn peek(&self, connection: ConnectionId) -> Option<&Flow> {
+        self.flows.peek(&connection).map(|entry| &entry.flow)
+    }
+
+    /// Lets `change` work on a flow, which becomes the most recently used; `None` if there is no
+    /// such flow.
+    pub(super) fn with<R>(
+        &mut self,
+        connection: ConnectionId,
+        limits: &Limits,
+        change: impl FnOnce(&mut Flow) -> R,
+    ) -> Option<R> {
+        let entry = self.flows.get_mut(&connection)?;
+        let result = change(&mut entry.flow);
+        let deadline = entry.flow.deadline(limits);
+        if deadline != entry.deadline {
+            if let Some(old) = entry.deadline {
+                self.deadlines.remove(&(old, connection));
+            }
+            if let Some(new) = deadline {
+                self.deadlines.insert((new, connection));
+            }
+            entry.deadline = deadline;
+        }
+        let footprint = entry.flow.footprint();
+        self.bytes = self.bytes - entry.footprint + footprint;
+        entry.footprint = footprint;
+        Some(result)
+    }
+
+    /// Adds an empty flow.
+    pub(super) fn insert(&mut self, connection: ConnectionId, flow: Flow) {
+        self.past.pop(&connection);
+        self.remove(connection);
+        let entry = Entry {
+            flow,
+            deadline: None,
+            footprint: 0,
+        };
+        self.flows.put(connection, entry);
+    }
+
+    /// Takes a flow out. Where it ended stays known for a while.
+    pub(super) fn retire(&mut self, connection: ConnectionId, limits: &Limits) -> Option<Flow> {
+        let flow = self.remove(connection)?;
+        let past = Past {
+            next: flow.next(),
+            unreadable: flow.is_unreadable(),
+        };
+        self.past.put(connection, past);
+        if self.past.len() > limits.flows {
+            self.past.pop_lru();
+        }
+        Some(flow)
+    }
+
+    /// A connection that was let go.
+    pub(super) fn past(&mut self, connection: ConnectionId) -> Option<Past> {
+        self.past.get(&connection).copied()
+    }
+
+    /// The flow with the earliest deadline.
+    pub(super) fn first_deadline(&self) -> Option<(UnixNanos, ConnectionId)> {
+        self.deadlines.first().copied()
+    }
+
+    /// The least recently used flow.
+    pub(super) fn oldest(&self) -> Option<(ConnectionId, &Flow)> {
+        self.flows.peek_lru().map(|(&c, entry)| (c, &entry.flow))
+    }
+
+    /// Whether there are more flows or bytes than there may be.
+    pub(super) fn is_over(&self, limits: &Limits) -> bool {
+        self.flows.len() > limits.flows || self.bytes > limits.total_bytes
+    }
+
+    /// All connections, by number.
+    pub(super) fn connections(&self) -> Vec<ConnectionId> {
+        let mut connections: Vec<_> = self.flows.iter().map(|(&c, _)| c).collect();
+        connections.sort_unstable();
+        connections
+    }
+
+    /// Forgets what it knows of connections that were let go.
+    pub(super) fn forget_past(&mut self) {
+        self.past.clear();
+    }
+
+    fn remove(&mut self, connection: ConnectionId) -> Option<Flow> {
+        let Entry {
+            flow,
+            deadline,
+            footprint,
+        } = self.flows.pop(&connection)?;
+        if let Some(deadline) = deadline {
+            self.deadlines.remove(&(deadline, connection));
+        }
+        self.bytes -= footprint;
+        Some(flow)
+    }
+
+    /// Asserts that the sums are those of the flows.
+    #[cfg(test)]
+    pub(super) fn check(&self, limits: &Limits) {
+        let entries = || self.flows.iter().map(|(_, entry)| entry);
+        assert_eq!(
+            self.bytes,
+            entries().map(|e| e.flow.footprint()).sum::<usize>()
+        );
+        assert!(entries().all(|e| e.deadline == e.flow.deadline(limits)));
+        assert_eq!(
+            self.deadlines.len(),
+            entries().filter(|e| e.deadline.is_some()).count()
+        );
+        assert!(!self.is_over(limits));
+        assert!(self.past.len() <= limits.flows);
+    }
+}

@@ -1,0 +1,222 @@
+//! For tests: a conversation with IMDS told line by line, and what came of it in one line each.
+
+use crate::event::bytes::ByteString;
+use crate::event::{Endpoint, Event, Received, Sent, UnixNanos};
+use crate::http::call::{Call, HttpEvent, Outcome, TokenValue, Unparsed, Version};
+use crate::http::{Counters, Http, Limits};
+
+pub(super) const MS: UnixNanos = 1_000_000;
+pub(super) const SECOND: UnixNanos = 1000 * MS;
+/// Where the client's and the server's sequence numbers begin: the client's wraps around soon.
+pub(super) const CLIENT: u32 = u32::MAX - 20;
+pub(super) const SERVER: u32 = 7000;
+
+pub(super) const PUT: &str = "PUT /latest/api/token HTTP/1.1\r\nHost: x\r\nX-aws-ec2-metadata-token-ttl-seconds: 60\r\nContent-Length: 0\r\n\r\n";
+pub(super) const V1: &str = "GET /latest/meta-data/ HTTP/1.1\r\nHost: x\r\n\r\n";
+pub(super) const V2: &str =
+    "GET /latest/user-data HTTP/1.1\r\nX-aws-ec2-metadata-token: ****\r\n\r\n";
+
+pub(super) const V1_UNANSWERED: &str = "v1 GET /latest/meta-data/ no answer";
+pub(super) const V2_UNANSWERED: &str = "v2 GET /latest/user-data no answer";
+
+/// One connection; every line takes a millisecond.
+pub(super) struct Story {
+    pub http: Http,
+    pub found: Vec<HttpEvent>,
+    pub now: UnixNanos,
+    pub connection: u64,
+    sent: u32,
+    received: u32,
+}
+
+impl Story {
+    pub fn new() -> Self {
+        Self::with_limits(Limits::default())
+    }
+
+    pub fn with_limits(limits: Limits) -> Self {
+        let mut story = Self {
+            http: Http::new(limits),
+            found: Vec::new(),
+            now: 0,
+            connection: 1,
+            sent: CLIENT,
+            received: SERVER,
+        };
+        story.connect(1);
+        story
+    }
+
+    /// Another connection.
+    pub fn connect(&mut self, connection: u64) -> &mut Self {
+        self.connection = connection;
+        (self.sent, self.received) = (CLIENT, SERVER);
+        self.sent_as(|sent| sent.syn = true)
+    }
+
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        let seq = self.sent;
+        self.send_at(seq, bytes)
+    }
+
+    pub fn send_at(&mut self, seq: u32, bytes: impl AsRef<[u8]>) -> &mut Self {
+        let bytes = bytes.as_ref();
+        self.sent_as(|sent| {
+            sent.seq = seq;
+            sent.bytes = bytes.into();
+            sent.len = u32::try_from(bytes.len()).unwrap();
+        })
+    }
+
+    /// Sends bytes that the monitor misses.
+    pub fn miss(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        let len = u32::try_from(bytes.as_ref().len()).unwrap();
+        self.sent = self.sent.wrapping_add(len);
+        self
+    }
+
+    pub fn sent_as(&mut self, change: impl FnOnce(&mut Sent)) -> &mut Self {
+        let mut sent = Sent {
+            time: self.tick(),
+            connection: self.connection,
+            task: 5,
+            server: Endpoint::V4,
+            seq: self.sent,
+            len: 0,
+            syn: false,
+            fin: false,
+            rst: false,
+            urgent: false,
+            bytes: ByteString::default(),
+        };
+        change(&mut sent);
+        let end = sent.seq.wrapping_add(sent.len);
+        if end.wrapping_sub(self.sent) < 1 << 31 {
+            self.sent = end;
+        }
+        self.feed(&Event::Sent(sent))
+    }
+
+    /// The server answers with a head, and with a body in the same segment.
+    pub fn answer(&mut self, head: &str, body: usize) -> &mut Self {
+        let bytes = head.as_bytes();
+        self.received_as(|segment| {
+            segment.head = bytes.into();
+            segment.len = u32::try_from(bytes.len() + body).unwrap();
+        })
+    }
+
+    pub fn status(&mut self, status: u16) -> &mut Self {
+        let head = format!("HTTP/1.1 {status} X\r\nServer: EC2ws\r\nContent-Length: 3\r\n\r\n");
+        self.answer(&head, 3)
+    }
+
+    /// The server sends bytes that the monitor misses.
+    pub fn miss_answer(&mut self, len: u32) -> &mut Self {
+        self.received = self.received.wrapping_add(len);
+        self
+    }
+
+    pub fn received_as(&mut self, change: impl FnOnce(&mut Received)) -> &mut Self {
+        let mut segment = Received {
+            time: self.tick(),
+            connection: self.connection,
+            seq: self.received,
+            len: 0,
+            fin: false,
+            rst: false,
+            head: ByteString::default(),
+        };
+        change(&mut segment);
+        let end = segment.seq.wrapping_add(segment.len);
+        if end.wrapping_sub(self.received) < 1 << 31 {
+            self.received = end;
+        }
+        self.feed(&Event::Received(segment))
+    }
+
+    pub fn close(&mut self) -> &mut Self {
+        let (time, connection) = (self.tick(), self.connection);
+        self.feed(&Event::Closed { time, connection })
+    }
+
+    pub fn wait(&mut self, time: UnixNanos) -> &mut Self {
+        self.now += time;
+        let time = self.now;
+        self.feed(&Event::Tick { time })
+    }
+
+    pub fn feed(&mut self, event: &Event) -> &mut Self {
+        self.http.feed(event, &mut self.found);
+        self.http.table.check(&self.http.limits);
+        self
+    }
+
+    /// What was found since the last time, a line each.
+    pub fn told(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.found).iter().map(line).collect()
+    }
+
+    /// What was found to the end, a line each.
+    pub fn end(&mut self) -> Vec<String> {
+        self.http.finish(&mut self.found);
+        assert_eq!(self.http.next_deadline(), None);
+        self.told()
+    }
+
+    pub fn counters(&self) -> Counters {
+        self.http.counters()
+    }
+
+    fn tick(&mut self) -> UnixNanos {
+        self.now += MS;
+        self.now
+    }
+}
+
+/// A finding in one line: `v1 GET /latest/ 200`.
+pub(super) fn line(finding: &HttpEvent) -> String {
+    let call = match finding {
+        HttpEvent::Call(call) => call,
+        HttpEvent::Unparsed(Unparsed { bytes, .. }) => return format!("unparsed {bytes}"),
+    };
+    let Call {
+        version,
+        token,
+        method,
+        path,
+        protocol,
+        outcome,
+        status,
+        ..
+    } = &**call;
+    let version = match version {
+        Version::V1 => "v1",
+        Version::V2 => "v2",
+        Version::Token => "token",
+    };
+    let token = match token {
+        Some(TokenValue::Empty) => "(empty)",
+        _ => "",
+    };
+    let protocol = match *protocol {
+        "1.1" => "",
+        other => &format!(" HTTP/{other}"),
+    };
+    let outcome = match (outcome, status) {
+        (Outcome::NoAnswer, _) => "no answer".to_owned(),
+        (Outcome::Answered, None) => "?".to_owned(),
+        (Outcome::Answered, Some(status)) => status.to_string(),
+    };
+    format!("{version}{token} {method} {path}{protocol} {outcome}")
+}
+
+/// The calls found and not yet told.
+pub(super) fn calls(story: &Story) -> Vec<&Call> {
+    let found = story.found.iter();
+    let calls = found.filter_map(|finding| match finding {
+        HttpEvent::Call(call) => Some(&**call),
+        HttpEvent::Unparsed(_) => None,
+    });
+    calls.collect()
+}

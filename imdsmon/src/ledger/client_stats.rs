@@ -1,0 +1,328 @@
+//! What is kept of one client.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    event::UnixNanos,
+    http::call::{Call, Outcome, TokenValue, Version},
+    identity::client::Client,
+    knowledge::{PathClass, Sdk},
+};
+
+/// Counts and evidence of one client.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientStats {
+    /// Who.
+    pub client: Client,
+    /// Time of its first call.
+    pub first: UnixNanos,
+    /// Time of its last call.
+    pub last: UnixNanos,
+    /// Calls by what they have in common. A count may be negative in what is merged into another
+    /// entry: it takes back what later evidence showed in another light.
+    pub cells: BTreeMap<BucketKey, i64>,
+    /// Examples and names.
+    pub evidence: Evidence,
+}
+
+/// Cells of one entry. A year of hours with ten kinds of call each is less than a tenth of it.
+const CELLS: usize = 1 << 16;
+
+impl ClientStats {
+    /// Nothing counted yet, at the time of the first call.
+    pub fn new(client: Client, time: UnixNanos) -> Self {
+        Self {
+            client,
+            first: time,
+            last: time,
+            ..Self::default()
+        }
+    }
+
+    /// Calls of every kind.
+    pub fn calls(&self) -> i64 {
+        self.cells.values().sum()
+    }
+
+    /// Adds what was counted of the same client at another time.
+    pub fn merge(&mut self, other: Self) {
+        let Self {
+            client: _,
+            first,
+            last,
+            cells,
+            evidence,
+        } = other;
+        self.first = self.first.min(first);
+        self.last = self.last.max(last);
+        for (cell, count) in cells {
+            self.count(cell, count);
+        }
+        self.evidence.merge(evidence);
+    }
+
+    /// Something happened at this time.
+    pub(super) fn touch(&mut self, time: UnixNanos) {
+        self.first = self.first.min(time);
+        self.last = self.last.max(time);
+    }
+
+    /// Adds to a count.
+    pub(super) fn count(&mut self, cell: BucketKey, count: i64) {
+        let sum = self.cells.entry(cell).or_default();
+        *sum = sum.saturating_add(count);
+        if *sum == 0 {
+            self.cells.remove(&cell);
+        }
+        if self.cells.len() > CELLS {
+            self.fold();
+        }
+    }
+
+    /// Counts the oldest hour's calls with those of the hour that follows: the sums stay, only the
+    /// oldest times get coarser.
+    fn fold(&mut self) {
+        let Some(oldest) = self.cells.keys().next().map(|cell| cell.hour) else {
+            return;
+        };
+        let of_oldest = |cell: &&BucketKey| cell.hour == oldest;
+        let old: Vec<BucketKey> = self.cells.keys().take_while(of_oldest).copied().collect();
+        let next = self
+            .cells
+            .keys()
+            .map(|cell| cell.hour)
+            .find(|&h| h > oldest);
+        let Some(hour) = next else {
+            return;
+        };
+        for cell in old {
+            if let Some(count) = self.cells.remove(&cell) {
+                self.count(BucketKey { hour, ..cell }, count);
+            }
+        }
+    }
+}
+
+/// What calls have in common that are counted together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BucketKey {
+    /// Hours since 1970-01-01 UTC.
+    pub hour: i64,
+    /// Which way of speaking.
+    pub version: Version,
+    /// The token header's value.
+    pub token: Option<TokenValue>,
+    /// What came back.
+    pub answer: Answer,
+    /// What was asked for.
+    pub path: PathClass,
+    /// What the process had tried before.
+    pub how: Cause,
+}
+
+/// What came back, as far as a verdict needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// 200 to 399.
+    Ok,
+    /// 401.
+    Unauthorized,
+    /// 403.
+    Forbidden,
+    /// 404.
+    NotFound,
+    /// 500 to 599: IMDS throttles with 503.
+    ServerError,
+    /// Another status.
+    Other,
+    /// Answered, but the status was not seen.
+    Unknown,
+    /// No answer.
+    #[serde(rename = "no-answer")]
+    None,
+    /// Answered by something that does not say `Server: EC2ws`, whatever its status.
+    NotImds,
+}
+
+impl Answer {
+    /// What came back to a call.
+    pub fn of(call: &Call) -> Self {
+        let is_imds = || call.imds_server.as_deref().is_some_and(is_ec2);
+        match (call.outcome, call.status) {
+            (Outcome::NoAnswer, _) => Self::None,
+            (Outcome::Answered, None) => Self::Unknown,
+            (Outcome::Answered, Some(_)) if !is_imds() => Self::NotImds,
+            (Outcome::Answered, Some(status)) => Self::of_status(status),
+        }
+    }
+
+    fn of_status(status: u16) -> Self {
+        match status {
+            200..=399 => Self::Ok,
+            401 => Self::Unauthorized,
+            403 => Self::Forbidden,
+            404 => Self::NotFound,
+            500..=599 => Self::ServerError,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Whether a `Server` header is that of the EC2 metadata service.
+pub fn is_ec2(server: &str) -> bool {
+    server.trim().eq_ignore_ascii_case("EC2ws")
+}
+
+/// What led to a call, as far as it was seen: the order of calls in one process settles it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// Nothing before it explains it.
+    Plain,
+    /// Tokenless after a token request that was not answered.
+    AfterNoAnswer,
+    /// Tokenless after a token request that was refused (4xx).
+    AfterRefusal,
+    /// Tokenless after a token request that was answered 5xx.
+    AfterServerError,
+    /// Tokenless, though an argument of the program names the token header.
+    HeaderInArguments,
+    /// Tokenless, though the process had got a token.
+    DespiteToken,
+    /// A token request after a tokenless call of the same process was answered 401, or a
+    /// successful call with a token for the path that was refused without.
+    RetryAfterUnauthorized,
+}
+
+/// Examples and names, each list bounded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Evidence {
+    /// SDKs and tools that it said it uses.
+    pub sdks: Vec<Sdk>,
+    /// User-Agents.
+    pub user_agents: Vec<String>,
+    /// Paths with what they are and how often each was asked for without and with a token.
+    pub paths: BTreeMap<String, PathSeen>,
+    /// Calls of paths that did not fit.
+    pub more_paths: u64,
+    /// User-Agents and SDKs that did not fit, each as often as it was seen.
+    #[serde(default)]
+    pub more_agents: u64,
+    /// Calls to look at, at most a few of each [`Cause`], token values blanked.
+    pub samples: Vec<Sample>,
+    /// Bytes that are no request.
+    pub unparsed_bytes: u64,
+}
+
+/// How often a path was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathSeen {
+    /// What it is.
+    pub class: PathClass,
+    /// Without a token.
+    pub tokenless: u64,
+    /// With one.
+    pub with_token: u64,
+}
+
+/// One call to look at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// When it was made.
+    #[serde(with = "crate::time::as_rfc3339")]
+    pub time: UnixNanos,
+    /// `v1`, `v2` or `token`.
+    pub version: String,
+    /// What led to it.
+    pub how: Cause,
+    /// What came back.
+    pub answer: Answer,
+    /// Status code, if known.
+    pub status: Option<u16>,
+    /// `Server` header of the answer.
+    pub server: Option<String>,
+    /// Request method.
+    pub method: String,
+    /// Path, and query if there is one.
+    pub target: String,
+    /// `User-Agent`.
+    pub user_agent: Option<String>,
+    /// Address that was called.
+    pub address: String,
+    /// Process id at that time.
+    pub pid: Option<u32>,
+    /// Path or name of the executable.
+    pub executable: Option<String>,
+    /// Arguments.
+    pub args: Vec<String>,
+    /// Parent, its parent, and so on: process id and name.
+    #[serde(with = "as_ancestors")]
+    pub ancestors: Vec<(u32, String)>,
+    /// Arguments of who opened the connection, if that was somebody else.
+    pub connector: Option<Vec<String>>,
+}
+
+/// Ancestors as in a call's JSON: `[{"pid": 7, "name": "sh"}]`.
+mod as_ancestors {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    struct Ancestor<T> {
+        pid: u32,
+        name: T,
+    }
+
+    pub fn serialize<S: Serializer>(
+        ancestors: &[(u32, String)],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(ancestors.iter().map(|(pid, name)| Ancestor {
+            pid: *pid,
+            name: name.as_str(),
+        }))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<(u32, String)>, D::Error> {
+        let ancestors = Vec::<Ancestor<String>>::deserialize(deserializer)?;
+        Ok(ancestors.into_iter().map(|a| (a.pid, a.name)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::ledger::client_stats::*;
+
+    #[test]
+    fn a_sample_comes_back_as_it_was_written_and_names_what_it_holds() {
+        let sample = Sample {
+            time: 7000,
+            version: "v1".into(),
+            how: Cause::AfterNoAnswer,
+            answer: Answer::None,
+            status: None,
+            server: None,
+            method: "GET".into(),
+            target: "/latest/user-data".into(),
+            user_agent: None,
+            address: "fd00:ec2::254".into(),
+            pid: Some(7),
+            executable: None,
+            args: vec!["sh".into()],
+            ancestors: vec![(1, "init".into())],
+            connector: None,
+        };
+        let json = serde_json::to_string(&sample).unwrap();
+        assert!(
+            json.contains(r#""ancestors":[{"pid":1,"name":"init"}]"#),
+            "{json}"
+        );
+        assert!(json.contains(r#""answer":"no-answer""#), "{json}");
+        assert_eq!(serde_json::from_str::<Sample>(&json).unwrap(), sample);
+    }
+}

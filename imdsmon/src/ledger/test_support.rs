@@ -1,0 +1,182 @@
+//! Stories for tests: these calls, in this order, by these processes.
+
+use std::rc::Rc;
+
+use crate::ledger::{Answer, BucketKey, Cause, ClientStats, Ledger};
+use crate::{
+    event::Endpoint,
+    http::call::{Call, HttpEvent, Outcome, TokenValue, Version},
+    identity::{
+        Caller, Process,
+        client::Client,
+        workload::{Workload, WorkloadKind},
+    },
+    knowledge::{Knowledge, PathClass},
+    pipeline::AttributedEvent,
+};
+
+/// Nanoseconds of a second.
+pub(crate) const SECOND: i64 = 1_000_000_000;
+
+/// A call, answered 200 by IMDS unless told otherwise.
+#[derive(Clone, Debug)]
+pub(crate) struct Step {
+    call: Call,
+    process: Option<Rc<Process>>,
+}
+
+/// A process of this pid and these arguments, started by pid 50.
+pub(crate) fn process(pid: u32, args: &[&str]) -> Rc<Process> {
+    Rc::new(Process {
+        pid,
+        parent: Some(50),
+        exe: Some(format!("/usr/bin/{}", args[0]).into()),
+        exe_file: None,
+        name: args[0].into(),
+        args: args.iter().map(|&arg| arg.into()).collect(),
+        uid: 1000,
+        user: Some("app".into()),
+        cgroup: None,
+        ancestors: vec![(50, "bash".into()), (1, "init".into())],
+        ancestor_args: Vec::new(),
+        netns: None,
+        host_network: None,
+        workload: Workload::default(),
+        package: None,
+        started: Some(u64::from(pid)),
+    })
+}
+
+/// A tokenless GET.
+pub(crate) fn tokenless(path: &str) -> Step {
+    Step {
+        call: Call {
+            time: 0,
+            connection: 1,
+            task: 1,
+            server: Endpoint::V4,
+            version: Version::V1,
+            token: None,
+            method: "GET".into(),
+            path: path.into(),
+            query: None,
+            protocol: "1.1",
+            user_agent: None,
+            outcome: Outcome::Answered,
+            status: Some(200),
+            imds_server: Some("EC2ws".into()),
+            latency_us: Some(300),
+        },
+        process: None,
+    }
+}
+
+/// A GET with a token.
+pub(crate) fn with_token(path: &str) -> Step {
+    let mut step = tokenless(path);
+    step.call.version = Version::V2;
+    step.call.token = Some(TokenValue::Present);
+    step
+}
+
+/// A GET with a token header that holds none.
+pub(crate) fn empty_token(path: &str) -> Step {
+    let mut step = with_token(path).status(401);
+    step.call.token = Some(TokenValue::Empty);
+    step
+}
+
+/// A request for a token.
+pub(crate) fn put() -> Step {
+    let mut step = tokenless("/latest/api/token");
+    step.call.version = Version::Token;
+    step.call.method = "PUT".into();
+    step
+}
+
+impl Step {
+    pub(crate) fn by(mut self, process: &Rc<Process>) -> Self {
+        self.process = Some(Rc::clone(process));
+        self
+    }
+
+    /// Seconds since the story began.
+    pub(crate) fn at(mut self, seconds: i64) -> Self {
+        self.call.time = seconds * SECOND;
+        self
+    }
+
+    pub(crate) fn status(mut self, status: u16) -> Self {
+        self.call.status = Some(status);
+        self
+    }
+
+    pub(crate) fn silent(mut self) -> Self {
+        self.call.outcome = Outcome::NoAnswer;
+        self.call.status = None;
+        self.call.imds_server = None;
+        self
+    }
+
+    pub(crate) fn server(mut self, server: Option<&str>) -> Self {
+        self.call.imds_server = server.map(str::to_owned);
+        self
+    }
+
+    pub(crate) fn agent(mut self, user_agent: &str) -> Self {
+        self.call.user_agent = Some(user_agent.into());
+        self
+    }
+
+    pub(crate) fn found(self, knowledge: &Knowledge) -> AttributedEvent {
+        let said = self.call.user_agent.as_deref();
+        AttributedEvent {
+            sdk: said.and_then(|said| knowledge.sdk(said)),
+            finding: HttpEvent::Call(Box::new(self.call)),
+            caller: Caller {
+                process: self.process,
+                connector: None,
+            },
+        }
+    }
+}
+
+/// The ledger after these calls, in the order in which they became known.
+pub(crate) fn ledger(steps: impl IntoIterator<Item = Step>) -> Ledger {
+    let knowledge = Rc::new(Knowledge::builtin());
+    let mut ledger = Ledger::new(Rc::clone(&knowledge));
+    for step in steps {
+        ledger.add(&step.found(&knowledge));
+    }
+    ledger
+}
+
+/// What a ledger may hold of a client of `app.service`: tokenless or other calls that describe
+/// the instance.
+pub(crate) fn entry(program: &str, counts: &[(Version, Answer, Cause, i64)]) -> ClientStats {
+    let cells = counts.iter().map(|(version, answer, how, count)| {
+        let cell = BucketKey {
+            hour: 0,
+            version: *version,
+            token: None,
+            answer: *answer,
+            path: PathClass::Description,
+            how: *how,
+        };
+        (cell, *count)
+    });
+    ClientStats {
+        client: Client {
+            program: program.into(),
+            workload: Workload {
+                kind: WorkloadKind::Unit,
+                name: "app.service".into(),
+                ..Workload::default()
+            },
+            user: "root".into(),
+            ..Client::default()
+        },
+        cells: cells.collect(),
+        ..ClientStats::default()
+    }
+}

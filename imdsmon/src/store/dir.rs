@@ -1,0 +1,200 @@
+//! The directory of a store: who may use it, and what becomes of a database that cannot be used.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io,
+    os::unix::fs::{
+        DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+    },
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use rustix::fs::{FlockOperation, flock};
+
+use crate::store::StoreError;
+
+/// The database's name in the store's directory.
+pub const DATABASE: &str = "imdsmon.db";
+/// Held locked as long as a service writes.
+const LOCK: &str = "imdsmon.lock";
+/// How long a lock may be held that is no service's.
+const MOMENT: Duration = Duration::from_millis(500);
+/// What `SQLite` keeps beside a database in WAL mode.
+const SIDECARS: [&str; 3] = ["", "-wal", "-shm"];
+
+/// A directory that this process alone writes a store to.
+pub struct StoreDir {
+    directory: PathBuf,
+    /// The lock lasts as long as this is open, however the process ends.
+    _lock: File,
+}
+
+/// A database that could not be used, under its new name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quarantined {
+    /// Where it is now.
+    pub path: PathBuf,
+    /// Why, as a sentence.
+    pub reason: String,
+}
+
+impl StoreDir {
+    /// Makes the directory, for its owner alone, and locks it. A directory that exists is used as
+    /// it is: it may be somebody else's, too.
+    pub fn claim(directory: &Path) -> Result<Self, StoreError> {
+        let failed = |source| StoreError::Directory {
+            path: directory.to_owned(),
+            source,
+        };
+        if fs::metadata(directory).is_ok_and(|found| !found.is_dir()) {
+            return Err(StoreError::NotADirectory(directory.to_owned()));
+        }
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(failed)?;
+        // SQLite follows no link in the path of a database; one above the directory is fine.
+        let directory = directory.canonicalize().map_err(failed)?;
+        if fs::metadata(&directory).map_err(failed)?.mode() & 0o002 != 0 {
+            return Err(StoreError::Public(directory));
+        }
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(directory.join(LOCK))
+            .map_err(failed)?;
+        match take(&lock) {
+            Ok(()) => Ok(Self {
+                directory,
+                _lock: lock,
+            }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::InUse(directory)),
+            Err(error) => Err(failed(error.into())),
+        }
+    }
+
+    /// The database.
+    pub fn database(&self) -> PathBuf {
+        self.directory.join(DATABASE)
+    }
+
+    /// Makes the database if there is none, and takes it from all other users. `SQLite` gives the
+    /// files beside it the same mode.
+    pub fn prepare_database(&self) -> Result<(), StoreError> {
+        let path = self.database();
+        let failed = |source| StoreError::Directory {
+            path: path.clone(),
+            source,
+        };
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&path)
+            .map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        if metadata.mode() & 0o077 != 0 {
+            let private = fs::Permissions::from_mode(0o600);
+            file.set_permissions(private).map_err(failed)?;
+        }
+        // SQLite would take an empty database for a new one, and remove the log.
+        if metadata.len() == 0 && self.log_bytes() > 0 {
+            return Err(StoreError::Corrupt {
+                path,
+                what: "the database is empty, and its log is not".into(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Size of the write-ahead log.
+    pub fn log_bytes(&self) -> u64 {
+        fs::metadata(beside(&self.database(), "-wal")).map_or(0, |log| log.len())
+    }
+
+    /// Gives the database and what belongs to it another name.
+    pub fn quarantine(&self, why: &StoreError) -> Result<Quarantined, StoreError> {
+        let from = self.database();
+        let word = if matches!(why, StoreError::Newer { .. }) {
+            "newer"
+        } else {
+            "damaged"
+        };
+        let time = Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
+        let name = |number| from.with_file_name(format!("{DATABASE}.{word}-{time}{number}"));
+        let numbers = (1..100).map(|number| format!(".{number}"));
+        let to = std::iter::once(String::new())
+            .chain(numbers)
+            .map(name)
+            .find(|to| fs::symlink_metadata(to).is_err())
+            .ok_or_else(|| StoreError::Directory {
+                path: self.directory.clone(),
+                source: io::Error::other("too many databases were set aside in this second"),
+            })?;
+        // The log first: a database without its log is older, a log without its database is lost.
+        for suffix in SIDECARS.iter().rev() {
+            match fs::rename(beside(&from, suffix), beside(&to, suffix)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(StoreError::Directory {
+                        path: from,
+                        source: error,
+                    });
+                }
+                _ => {}
+            }
+        }
+        Ok(Quarantined {
+            path: to,
+            reason: why.to_string(),
+        })
+    }
+}
+
+/// Device and inode of what a name stands for now.
+pub fn file_id(path: &Path) -> Option<(u64, u64)> {
+    let metadata = fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+/// A file that belongs to the database.
+pub fn beside(database: &Path, suffix: &str) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// A reader that asks whether somebody writes holds the lock for a moment: that is no service.
+fn take(lock: &File) -> rustix::io::Result<()> {
+    let until = Instant::now() + MOMENT;
+    loop {
+        match flock(lock, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < until => {
+                thread::sleep(MOMENT / 50);
+            }
+            taken => return taken,
+        }
+    }
+}
+
+/// Whether a service has the database at `path` locked; `None` if this user may not know.
+pub fn is_in_use(path: &Path) -> Option<bool> {
+    let lock = match File::open(path.with_file_name(LOCK)) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Some(false),
+        Err(_) => return None,
+    };
+    match flock(&lock, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Some(false),
+        Err(rustix::io::Errno::WOULDBLOCK) => Some(true),
+        Err(_) => None,
+    }
+}

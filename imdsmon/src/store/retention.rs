@@ -1,0 +1,168 @@
+//! What is too old, and what is too much.
+//!
+//! The oldest hours go first, and with an hour the clients that were not seen since. If the
+//! newest hour alone is too much, somebody makes up clients by the thousand: then those that came
+//! last go, because the others were there before, and the report says so.
+
+use rusqlite::{Connection, params};
+
+use crate::event::UnixNanos;
+use crate::store::{
+    Limits,
+    schema::pragma,
+    write::{begin, hour},
+};
+
+/// Hours that go in one transaction: a large one would need as much room in the log.
+const HOURS: i64 = 24;
+/// Clients that go in one transaction.
+const CLIENTS: i64 = 256;
+/// Free pages that are kept for what comes next, when the rest is given back to the disk.
+const SPARE: u64 = 256;
+
+/// Name of the time before which nothing is known any more, nanoseconds.
+pub const KEPT_SINCE: &str = "kept_since";
+/// Name of the number of clients that were dropped though they are new.
+pub const DROPPED: &str = "dropped_clients";
+
+/// Name of the time at which that happened last, nanoseconds.
+pub const DROPPED_AT: &str = "dropped_at";
+
+/// Removes what is too old, if that `is_due`, and what is too much.
+pub fn enforce(
+    connection: &mut Connection,
+    limits: Limits,
+    now: UnixNanos,
+    is_due: bool,
+) -> rusqlite::Result<()> {
+    let pages = limits.pages();
+    if is_due {
+        forget_old(connection, limits, now)?;
+    }
+    if used(connection)? > pages / 8 * 7 {
+        evict(connection, limits, now, pages / 4 * 3)?;
+    }
+    vacuum(connection, pages)
+}
+
+/// Whether the store takes about all that it may.
+pub fn is_at_limit(connection: &Connection, limits: Limits) -> rusqlite::Result<bool> {
+    // A transaction that failed gave its pages back already: it wanted more than was left.
+    Ok(used(connection)? > limits.pages() / 2)
+}
+
+/// Removes data, the oldest first, until at most `wanted` pages are used.
+pub fn evict(
+    connection: &mut Connection,
+    limits: Limits,
+    now: UnixNanos,
+    wanted: u64,
+) -> rusqlite::Result<()> {
+    let latest = hour(now);
+    while used(connection)? > wanted {
+        match oldest(connection)? {
+            Some(oldest) if oldest < latest => forget_before(connection, oldest + 1)?,
+            _ => {
+                if drop_clients(connection, now)? == 0 {
+                    break;
+                }
+            }
+        }
+    }
+    vacuum(connection, limits.pages())
+}
+
+fn forget_old(connection: &mut Connection, limits: Limits, now: UnixNanos) -> rusqlite::Result<()> {
+    let cutoff = hour(now).saturating_sub(i64::from(limits.days).saturating_mul(24));
+    while let Some(oldest) = oldest(connection)?.filter(|oldest| *oldest < cutoff) {
+        forget_before(connection, cutoff.min(oldest.saturating_add(HOURS)))?;
+    }
+    let transaction = connection.transaction()?;
+    transaction.execute(
+        "DELETE FROM self_test WHERE time < ?1 AND time < (SELECT max(time) FROM self_test)",
+        [begin(cutoff)],
+    )?;
+    transaction.execute("DELETE FROM span WHERE until < ?1", [begin(cutoff)])?;
+    transaction.execute(
+        "DELETE FROM meta WHERE name IN (?1, ?2)
+         AND (SELECT value FROM meta WHERE name = ?2) < ?3",
+        params![DROPPED, DROPPED_AT, begin(cutoff)],
+    )?;
+    transaction.execute(
+        "DELETE FROM run WHERE id NOT IN (SELECT run FROM span)
+         AND id < (SELECT max(id) FROM run)",
+        [],
+    )?;
+    transaction.commit()
+}
+
+/// Removes all that is known of the time before an hour.
+fn forget_before(connection: &mut Connection, hour: i64) -> rusqlite::Result<()> {
+    let time = begin(hour);
+    let transaction = connection.transaction()?;
+    transaction.execute("DELETE FROM rollup WHERE hour < ?1", [hour])?;
+    transaction.execute(
+        "DELETE FROM client WHERE last < ?1
+         AND NOT EXISTS (SELECT 1 FROM rollup WHERE rollup.client = client.id)",
+        [time],
+    )?;
+    transaction.execute(
+        "INSERT INTO meta (name, value) VALUES (?1, ?2)
+         ON CONFLICT DO UPDATE SET value = max(value, excluded.value)",
+        params![KEPT_SINCE, time],
+    )?;
+    transaction.commit()
+}
+
+/// Removes the clients that came last, and gives their number.
+fn drop_clients(connection: &mut Connection, now: UnixNanos) -> rusqlite::Result<usize> {
+    let transaction = connection.transaction()?;
+    let dropped = {
+        let mut newest = transaction.prepare("SELECT id FROM client ORDER BY id DESC LIMIT ?1")?;
+        let mut remove_counts = transaction.prepare("DELETE FROM rollup WHERE client = ?1")?;
+        let mut remove = transaction.prepare("DELETE FROM client WHERE id = ?1")?;
+        let ids = newest
+            .query_map([CLIENTS], |row| row.get::<_, i64>(0))?
+            .collect::<rusqlite::Result<Vec<_>>>()?;
+        for id in &ids {
+            remove_counts.execute([id])?;
+            remove.execute([id])?;
+        }
+        ids.len()
+    };
+    transaction.execute(
+        "INSERT INTO meta (name, value) VALUES (?1, ?2)
+         ON CONFLICT DO UPDATE SET value = value + excluded.value",
+        params![DROPPED, i64::try_from(dropped).unwrap_or(i64::MAX)],
+    )?;
+    transaction.execute(
+        "INSERT INTO meta (name, value) VALUES (?1, ?2)
+         ON CONFLICT DO UPDATE SET value = max(value, excluded.value)",
+        params![DROPPED_AT, now],
+    )?;
+    transaction.commit()?;
+    Ok(dropped)
+}
+
+fn oldest(connection: &Connection) -> rusqlite::Result<Option<i64>> {
+    connection.query_row("SELECT min(hour) FROM rollup", [], |row| row.get(0))
+}
+
+fn used(connection: &Connection) -> rusqlite::Result<u64> {
+    let all = pragma(connection, "page_count")?;
+    let free = pragma(connection, "freelist_count")?;
+    Ok(u64::try_from(all.saturating_sub(free)).unwrap_or(0))
+}
+
+/// Gives free pages back once they are many.
+fn vacuum(connection: &Connection, pages: u64) -> rusqlite::Result<()> {
+    let free = u64::try_from(pragma(connection, "freelist_count")?).unwrap_or(0);
+    if free <= (pages / 8).max(SPARE) {
+        return Ok(());
+    }
+    // One row comes for each page: the work is done while they are read.
+    let mut vacuum = connection.prepare(&format!("PRAGMA incremental_vacuum({})", free - SPARE))?;
+    let mut rows = vacuum.query([])?;
+    while rows.next()?.is_some() {}
+    Ok(())
+}

@@ -1,0 +1,47 @@
+//! Texts that somebody else chose, made fit to be part of a name.
+
+/// Bytes of one part of a name at most.
+const MAX: usize = 256;
+
+/// The text without control characters, white space in a row as one space, cut to 256 bytes.
+pub fn clip(text: &str) -> String {
+    clip_to(text, MAX)
+}
+
+/// The same, cut to `max` bytes; what was cut ends in `…`.
+pub fn clip_to(text: &str, max: usize) -> String {
+    let mut out = String::new();
+    // What is left out costs time too: an endless row of spaces ends as well.
+    for c in text.trim_start().chars().take(4 * max) {
+        let c = match c {
+            c if c.is_whitespace() && out.ends_with(' ') => continue,
+            c if c.is_whitespace() => ' ',
+            c if c.is_control() => char::REPLACEMENT_CHARACTER,
+            c => c,
+        };
+        if out.len() + c.len_utf8() > max {
+            while out.len() + '…'.len_utf8() > max {
+                out.pop();
+            }
+            out.push('…');
+            return out;
+        }
+        out.push(c);
+    }
+    out.truncate(out.trim_end().len());
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::text::clip::*;
+
+    #[test]
+    fn what_is_kept_is_one_short_line() {
+        assert_eq!(clip(" a \n\t b\x1b[2J\0 "), "a b\u{fffd}[2J\u{fffd}");
+        assert_eq!(clip_to("äöüäöü", 8), "äö…");
+        assert_eq!(clip_to("abcdefgh", 8), "abcdefgh");
+        assert!(clip(&"x".repeat(10_000)).len() <= MAX);
+        assert_eq!(clip(&" ".repeat(10_000)), "");
+    }
+}
