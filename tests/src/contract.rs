@@ -1,10 +1,10 @@
-//! What `docs/json.md` promises, read from its own text.
+//! What `docs/reference/json.md` promises, read from its own text.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-const TEXT: &str = include_str!("../../docs/json.md");
+const TEXT: &str = include_str!("../../docs/reference/json.md");
 
 /// Fields with their types, as documented.
 pub type Fields = BTreeMap<&'static str, &'static str>;

@@ -20,7 +20,7 @@ use tests::{
 
 const RULES: &str = include_str!("../../packaging/prometheus/imdsmon.rules.yml");
 const DASHBOARD: &str = include_str!("../../packaging/grafana/imdsmon.json");
-const DOCUMENTATION: &str = include_str!("../../docs/metrics.md");
+const DOCUMENTATION: &str = include_str!("../../docs/reference/metrics.md");
 
 /// Labels that Prometheus adds itself.
 const ADDED: [&str; 2] = ["instance", "job"];
