@@ -3,9 +3,10 @@
 //! The same for live events and for a recording of them, and without any clock of its own: that
 //! is why a replay gives the same bytes.
 
-use std::{collections::VecDeque, rc::Rc};
+use std::{collections::VecDeque, io::BufRead, rc::Rc};
 
 use crate::{
+    capture::recording::{Reader, RecordingError},
     event::{Event, Totals, UnixNanos},
     http::{
         Counters, Http, Limits,
@@ -91,6 +92,34 @@ impl Pipeline {
     /// The next finding that is complete.
     pub fn take(&mut self) -> Option<AttributedEvent> {
         self.out.pop_front()
+    }
+
+    /// Feeds a whole recording, and hands each attributed event to `found`. What was complete
+    /// before an error has been handed over.
+    ///
+    /// # Errors
+    ///
+    /// The first error of the recording or of `found`.
+    pub(crate) fn play<R: BufRead, E: From<RecordingError>>(
+        &mut self,
+        reader: &mut Reader<R>,
+        mut found: impl FnMut(&AttributedEvent) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let result = loop {
+            match reader.read() {
+                Ok(Some(event)) => self.feed(&event),
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error.into()),
+            }
+            while let Some(attributed) = self.take() {
+                found(&attributed)?;
+            }
+        };
+        self.finish();
+        while let Some(attributed) = self.take() {
+            found(&attributed)?;
+        }
+        result
     }
 
     /// When a [`Event::Tick`] is due, if no other event comes before. `None`: nothing waits.

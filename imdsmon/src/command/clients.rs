@@ -1,4 +1,4 @@
-//! `imdsmon clients` and `imdsmon calls`: what the service has counted, to look into.
+//! `imdsmon clients` and `imdsmon calls`: details from the store of the service.
 
 use std::{
     collections::BTreeMap,
@@ -9,7 +9,7 @@ use std::{
 use anstyle::Style;
 use serde_json::json;
 
-use super::report::{Question, Stored, config};
+use super::args::{PolicyArgs, StoreArgs, config};
 use crate::{
     capture::source,
     http::call::Version,
@@ -25,37 +25,37 @@ const HEADING: Style = Style::new().bold();
 const NAME: usize = 200;
 const HOUR: i64 = 3600 * 1_000_000_000;
 
-/// List the clients that the service has seen, worst first.
+/// List the clients in the store of the service, by severity
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  imdsmon clients                            all of the last 14 days
-  imdsmon clients --since 24h --json         for a program, one JSON object a line")]
+  imdsmon clients                        of the last 14 days
+  imdsmon clients --since 24h --json     for a script, one JSON object per line")]
 pub struct Args {
     #[command(flatten)]
-    stored: Stored,
+    store: StoreArgs,
 
     #[command(flatten)]
-    question: Question,
+    policy: PolicyArgs,
 
     /// Print one JSON object per line
     #[arg(long)]
     json: bool,
 }
 
-/// Show what the service has counted of a client's calls, hour by hour, and examples of them.
+/// Show the calls of a client by hour, with examples
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   imdsmon calls --client backup.sh --since 24h
-  imdsmon calls --json                       for a program, one JSON object a line")]
+  imdsmon calls --json                   for a script, one JSON object per line")]
 pub struct CallsArgs {
-    /// Only clients whose name, as `imdsmon clients` shows it, contains this
+    /// Only clients whose name contains TEXT, as listed by `imdsmon clients`
     #[arg(long, value_name = "TEXT", default_value = "")]
     client: String,
 
     #[command(flatten)]
-    stored: Stored,
+    store: StoreArgs,
 
     /// Print one JSON object per line
     #[arg(long)]
@@ -65,11 +65,11 @@ pub struct CallsArgs {
 /// Runs `imdsmon clients`.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config = config()?;
-    let knowledge = args.question.knowledge(&config)?;
+    let knowledge = args.policy.knowledge(&config)?;
     let now = source::now();
-    let (entries, coverage) = args.stored.load(&config, now)?;
+    let (entries, coverage) = args.store.load(&config, now)?;
     let policy = Policy {
-        min_window: args.question.min_window(&config),
+        min_window: args.policy.min_window(&config),
         now: Some(now),
     };
     let assessment = verdict::assess(&entries, &coverage, &knowledge, &policy);
@@ -108,7 +108,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
     }
     if assessment.clients.is_empty() && !args.json {
-        writeln!(out, "No call to the metadata service was seen.")?;
+        writeln!(out, "No IMDS calls were recorded.")?;
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
@@ -116,7 +116,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// Runs `imdsmon calls`.
 pub fn run_calls(args: &CallsArgs) -> anyhow::Result<ExitCode> {
-    let (entries, _) = args.stored.load(&config()?, source::now())?;
+    let (entries, _) = args.store.load(&config()?, source::now())?;
     let chosen: Vec<_> = entries
         .iter()
         .map(|entry| (entry.client.name(), entry))
@@ -133,7 +133,7 @@ pub fn run_calls(args: &CallsArgs) -> anyhow::Result<ExitCode> {
     if chosen.is_empty() && !args.json {
         writeln!(
             out,
-            "No such call was seen; `imdsmon clients` lists who called."
+            "No calls by such a client were recorded; `imdsmon clients` lists the clients."
         )?;
     }
     out.flush()?;

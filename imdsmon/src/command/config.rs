@@ -1,4 +1,4 @@
-//! `imdsmon config`: what the service will do, before it does it.
+//! `imdsmon config`: the settings of the service, shown or validated.
 
 use std::{
     env,
@@ -10,31 +10,31 @@ use std::{
 use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
-use super::report::knowledge;
+use super::args::knowledge;
 use crate::{
     config::{Config, Origin, Shown},
     text::escape::escaped,
 };
 
-/// Show or check how the service is set up.
+/// Show or validate the configuration of the service
 ///
-/// The configuration is read from a file, over it from the environment (`store.dir` is
-/// `IMDSMON_STORE_DIR`), over it from the flags of `imdsmon run`.
+/// Settings are read from the configuration file, environment variables (`store.dir` is
+/// `IMDSMON_STORE_DIR`) and flags of `imdsmon run`, in increasing precedence.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
     command: Command,
 
-    /// Read FILE, which must exist, instead of /etc/imdsmon/imdsmon.toml, which need not
+    /// Read FILE instead of /etc/imdsmon/imdsmon.toml; FILE must exist
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Say what is wrong, each mistake with its place; exit status 1 if anything is
+    /// Validate the configuration; exit status 1 if it has errors
     Check,
-    /// Print each value, and where it comes from
+    /// Print each setting and its origin
     Show {
         /// Print one JSON object
         #[arg(long)]
@@ -53,7 +53,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match args.command {
         Command::Check => {
             knowledge(&config.knowledge.value)?;
-            writeln!(out, "The configuration is good.")?;
+            writeln!(out, "The configuration is valid.")?;
         }
         Command::Show { json: true } => write_json(&mut out, &config.show())?,
         Command::Show { json: false } => write_text(&mut out, &config.show())?,

@@ -31,24 +31,23 @@ use crate::{
     sandbox::{HttpTokens, ImdsConfig, ImdsSimulator, TokenRequestMode},
 };
 
-/// Show imdsmon at work, with real clients and a simulated metadata service.
+/// Demonstrate imdsmon with real clients and a simulated metadata service
 ///
-/// Makes a private network namespace with the service's addresses in it, runs the clients that
-/// this machine has (curl, wget, python3, java, and one that is built in), and shows what
-/// `imdsmon watch` sees of them. Takes a few seconds, sends nothing to the real service, and
-/// leaves nothing behind. Needs root.
+/// Creates a private network namespace with the service's addresses, runs the clients that this
+/// machine has (curl, wget, python3, java and a built-in one), and shows what `imdsmon watch`
+/// captures. Takes a few seconds, sends nothing to the real service and cleans up. Needs root.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  imdsmon demo                               an instance that still allows calls without a token
-  imdsmon demo --http-tokens required        the same after the flip
-  imdsmon demo --hop-limit 1                 what a container behind a bridge sees")]
+  imdsmon demo                               an instance that allows IMDSv1
+  imdsmon demo --http-tokens required        an instance that requires IMDSv2
+  imdsmon demo --hop-limit 1                 a container behind a bridge")]
 pub struct Args {
     /// `HttpTokens` of the simulated instance
     #[arg(long, value_enum, default_value_t = HttpTokens::Optional)]
     http_tokens: HttpTokens,
 
-    /// `HttpPutResponseHopLimit`, seen from a container: at 1, no token arrives
+    /// `HttpPutResponseHopLimit`, as a container sees it: with 1, no token arrives
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
     hop_limit: u8,
 
@@ -57,22 +56,22 @@ pub struct Args {
 }
 
 /// How long one client may take.
-const PATIENCE: Duration = Duration::from_secs(4);
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long after the last client an event may still come.
-const GRACE: Duration = Duration::from_millis(100);
+const DRAIN_DELAY: Duration = Duration::from_millis(100);
 
 const GET: &str = "http://169.254.169.254/latest/meta-data/";
-/// A script as it should be.
+/// A correct script.
 const WITH_TOKEN: &str = r#"
 TOKEN=$(curl -s -m 1 -X PUT -H "X-aws-ec2-metadata-token-ttl-seconds: 60" http://169.254.169.254/latest/api/token)
 curl -s -m 1 -H "X-aws-ec2-metadata-token: $TOKEN" http://169.254.169.254/latest/meta-data/iam/security-credentials/
 "#;
-/// One that does not notice that it has no token: here, because the address is wrong.
+/// A script that ignores that its token request failed, here because the path is wrong.
 const EMPTY_TOKEN: &str = r#"
 TOKEN=$(curl -sf -m 1 -X PUT -H "X-aws-ec2-metadata-token-ttl-seconds: 60" http://169.254.169.254/latest/api/tokens)
 curl -s -m 1 -H "X-aws-ec2-metadata-token: $TOKEN" http://169.254.169.254/latest/meta-data/iam/security-credentials/
 "#;
-/// Looks for another cloud.
+/// A script that probes for another cloud.
 const PROBE: &str = r#"
 curl -s -m 1 -H "Metadata-Flavor: Google" http://169.254.169.254/computeMetadata/v1/instance/id
 "#;
@@ -130,7 +129,7 @@ async fn demo(args: &Args) -> anyhow::Result<ExitCode> {
     let stop = async {
         tokio::select! {
             () = interrupted => {}
-            _ = all_done => tokio::time::sleep(GRACE).await,
+            _ = all_done => tokio::time::sleep(DRAIN_DELAY).await,
         }
     };
     let ran = monitor.run(stop, &mut output).await;
@@ -168,20 +167,20 @@ fn clients(simulator: &ImdsSimulator, scratch: &Scratch) -> io::Result<Vec<Clien
     // The link, not the path: this binary may have been replaced since it started.
     let own = "/proc/self/exe";
     add(
-        "built in, no token",
+        "built in, IMDSv1",
         own,
         &["sandbox-client", "/latest/meta-data/placement/region"],
     );
-    add("built in, with token", own, &["sandbox-client", "--token"]);
+    add("built in, IMDSv2", own, &["sandbox-client", "--token"]);
     if simulator.has_ipv6() {
         add(
-            "built in, with token, IPv6",
+            "built in, IMDSv2 over IPv6",
             own,
             &["sandbox-client", "--token", "--ipv6"],
         );
     }
     add(
-        "curl, no token",
+        "curl, IMDSv1",
         "curl",
         &["-s", "-m", "2", &format!("{GET}instance-id")],
     );
@@ -194,7 +193,7 @@ fn clients(simulator: &ImdsSimulator, scratch: &Scratch) -> io::Result<Vec<Clien
                 EMPTY_TOKEN,
             ),
             (
-                "a script that looks for another cloud",
+                "a script that probes for another cloud",
                 "which-cloud.sh",
                 PROBE,
             ),
@@ -252,7 +251,7 @@ impl Client {
             .stderr(Stdio::null());
         // A group of its own, so that what a shell started ends with it.
         command.process_group(0);
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + CLIENT_TIMEOUT;
         match command.spawn() {
             Ok(mut child) => wait(&mut child, until, enough),
             Err(error) => tracing::warn!(%error, client = self.name, "did not start"),
@@ -266,7 +265,8 @@ fn wait(child: &mut Child, until: Instant, enough: &AtomicBool) {
             if let Some(group) = rustix::process::Pid::from_raw(child.id().cast_signed()) {
                 let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
             }
-            drop(child.wait());
+            // The child was killed; only its zombie is left to collect.
+            let _ = child.wait();
             return;
         }
         thread::sleep(Duration::from_millis(5));
@@ -304,7 +304,7 @@ struct Scratch(PathBuf);
 impl Scratch {
     fn new() -> io::Result<Self> {
         let path = std::env::temp_dir().join(format!("imdsmon-demo-{}", std::process::id()));
-        // Fails if somebody has put something there: it must be ours.
+        // Fails if the directory exists: another user may own it.
         fs::DirBuilder::new().mode(0o700).create(&path)?;
         Ok(Self(path))
     }
@@ -312,6 +312,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
+        // A temporary directory that cannot be removed is left to the system.
+        let _ = fs::remove_dir_all(&self.0);
     }
 }

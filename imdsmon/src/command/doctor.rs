@@ -1,4 +1,4 @@
-//! `imdsmon doctor`: can this host be watched, and if not, what mends it?
+//! `imdsmon doctor`: does capture work on this host, and if not, what fixes it?
 
 use std::{
     fmt::Display,
@@ -16,11 +16,11 @@ use crate::{
     selftest::doctor::{self, SelfTestError},
 };
 
-/// Check what this host offers, then prove that calls are heard.
+/// Check this host's requirements and verify capture end to end
 ///
-/// The self-test makes calls with and without a token inside a private network namespace with a
-/// simulated metadata service; they must come out of the real kernel hooks. Nothing is sent to
-/// the real one. Exit status 0 only if that works.
+/// The self-test makes IMDSv1 and IMDSv2 calls inside a private network namespace with a
+/// simulated metadata service and compares them with what the kernel hooks captured. It sends
+/// nothing to the real service. The exit status is 0 only if the self-test passes.
 #[derive(clap::Args)]
 pub struct Args {}
 
@@ -80,9 +80,9 @@ const CAPABILITIES: &[Capability] = &[
 pub fn run(_args: &Args) -> anyhow::Result<ExitCode> {
     let result = block_on(doctor::run())?;
     let passed = result.is_ok();
-    // The exit status is the answer, also if nobody reads the reasons.
+    // The exit status is the result, even if the explanation cannot be printed.
     if let Err(error) = explain(result) {
-        tracing::debug!(%error, "the report could not be written");
+        tracing::debug!(%error, "cannot print the result");
     }
     Ok(if passed {
         ExitCode::SUCCESS
@@ -100,11 +100,11 @@ fn explain(result: Result<doctor::Report, SelfTestError>) -> io::Result<()> {
     btf(&mut out)?;
     lockdown(&mut out)?;
     if self_test(&mut out, result)? {
-        writeln!(out, "{GOOD}This host can be watched.{GOOD:#}")?;
+        writeln!(out, "{GOOD}imdsmon works on this host.{GOOD:#}")?;
     } else {
         writeln!(
             out,
-            "{BAD}It was not proved that this host can be watched.{BAD:#}"
+            "{BAD}Self-test failed: IMDS calls on this host may go unnoticed.{BAD:#}"
         )?;
     }
     out.flush()
@@ -158,14 +158,14 @@ fn capabilities(out: &mut impl Write) -> io::Result<()> {
     };
     let (vital, other) = (missing(true), missing(false));
     if vital.is_empty() && other.is_empty() {
-        return good(out, "capabilities", "all that are needed");
+        return good(out, "capabilities", "all present");
     }
     if !vital.is_empty() {
         let text = format!("missing: {}; run as root, or grant them", vital.join(", "));
         bad(out, "capabilities", text)?;
     }
     if !other.is_empty() {
-        let text = format!("missing: {}; watching works without", other.join(", "));
+        let text = format!("missing: {}; capture works without", other.join(", "));
         note(out, "capabilities", text)?;
     }
     Ok(())
@@ -173,12 +173,12 @@ fn capabilities(out: &mut impl Write) -> io::Result<()> {
 
 fn pids(out: &mut impl Write) -> io::Result<()> {
     if sees_the_hosts_processes() {
-        return good(out, "processes", "/proc shows those of the whole host");
+        return good(out, "processes", "/proc shows all processes of the host");
     }
     bad(
         out,
         "processes",
-        "/proc does not show those of the host; mount it, or in a container use the host's pid \
+        "/proc does not show the host's processes; mount it, or in a container use the host's PID \
          namespace (`--pid=host`, `hostPID: true`)",
     )
 }
@@ -188,41 +188,37 @@ fn cgroup_root(out: &mut impl Write) -> io::Result<()> {
         Ok(cgroup::Root {
             path: Some(path), ..
         }) => good(out, "cgroup v2", path.display()),
-        Ok(_) => good(
-            out,
-            "cgroup v2",
-            "not mounted; mounted privately, which is enough",
-        ),
+        Ok(_) => good(out, "cgroup v2", "not mounted; using a private mount"),
         Err(error) => bad(out, "cgroup v2", error),
     }
 }
 
 fn btf(out: &mut impl Write) -> io::Result<()> {
     match crate::capture::offsets() {
-        Ok(_) => good(out, "BTF", "the kernel describes its types"),
+        Ok(_) => good(out, "BTF", "available"),
         Err(error) => note(
             out,
             "BTF",
             format_args!(
-                "{error}; a process that ends at once may stay unnamed. A kernel with \
-                 CONFIG_DEBUG_INFO_BTF mends it"
+                "{error}; short-lived processes may show up as unknown. Use a kernel built with \
+                 CONFIG_DEBUG_INFO_BTF"
             ),
         ),
     }
 }
 
 fn lockdown(out: &mut impl Write) -> io::Result<()> {
-    // The state in force stands in brackets: `none [integrity] confidentiality`.
+    // The active state is in brackets: `none [integrity] confidentiality`.
     let state = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
     match state.split(['[', ']']).nth(1) {
         Some("confidentiality") => note(
             out,
             "lockdown",
-            "confidentiality: programs may not read the kernel, /proc alone attributes; boot with \
-             lockdown=integrity to mend it",
+            "confidentiality: programs cannot read kernel memory; processes are identified through \
+             /proc only. Boot with lockdown=integrity",
         ),
         Some(state) => good(out, "lockdown", state),
-        None => good(out, "lockdown", "not in this kernel"),
+        None => good(out, "lockdown", "not supported by this kernel"),
     }
 }
 
@@ -242,15 +238,11 @@ fn self_test(
         note(
             out,
             "hooks",
-            "no `release`: a call without an answer is noticed after a minute",
+            "no `release`: a call without a response is reported after a minute",
         )?;
     }
     match &report.snapshot {
-        Snapshot::On => good(
-            out,
-            "snapshot",
-            "callers are known even if they end at once",
-        )?,
+        Snapshot::On => good(out, "snapshot", "short-lived processes are identified")?,
         Snapshot::Off(why) => note(out, "snapshot", format_args!("off: {why}"))?,
     }
     let over = if report.ipv6 {
@@ -262,8 +254,8 @@ fn self_test(
         out,
         "self-test",
         format_args!(
-            "calls with and without a token over {over} were heard and attributed ({} ms, {} records, \
-             {} lost)",
+            "IMDSv1 and IMDSv2 calls over {over} were captured and attributed ({} ms, {} records, \
+             {} dropped)",
             report.took.as_millis(),
             report.totals.captured,
             report.totals.lost

@@ -1,5 +1,6 @@
-//! The command line: one file per subcommand, each wires the boxes and holds no logic.
+//! The command line: one file per subcommand, which connects the other modules and holds no logic.
 
+mod args;
 mod client;
 mod clients;
 mod config;
@@ -20,11 +21,12 @@ use std::{
 use clap::{CommandFactory as _, Parser, Subcommand};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
-/// Finds who on this EC2 instance still calls the metadata service (IMDS) without a token.
+/// Find the programs on this EC2 instance that still use IMDSv1
 ///
-/// Before an instance is set to HttpTokens=required, every program on it must speak IMDSv2.
-/// imdsmon watches the calls where they are made and names the process behind each.
-/// It changes nothing: no packet is altered, and when it ends nothing stays attached.
+/// An instance can require IMDSv2 (HttpTokens=required) once none of its programs depends on
+/// IMDSv1. imdsmon captures calls to the instance metadata service (IMDS) with eBPF and
+/// attributes each to a process, unit, container and user. It is passive: no packet is altered,
+/// and nothing stays attached when it ends.
 #[derive(Parser)]
 #[command(name = "imdsmon", version, max_term_width = 100, after_help = AFTER_HELP)]
 struct Cli {
@@ -34,15 +36,15 @@ struct Cli {
 
 const AFTER_HELP: &str = "\
 Exit status:
-  0  success; for `doctor`: this host can be watched; for `report`: ready
-  1  an error, described in one sentence on standard error, or wrong usage
-  2  for `report`: not ready
-  3  for `report`: inconclusive
+  0  success; `doctor`: the self-test passed; `report`: READY
+  1  an error, described on standard error, or wrong usage
+  2  `report`: NOT READY
+  3  `report`: INCONCLUSIVE
 
 Environment:
   IMDSMON_LOG  what to log on standard error, for example `debug` or `imdsmon_ebpf=warn`
                (the kernel programs' own diagnostics) [default: warn]
-  NO_COLOR     no colours, also on a terminal";
+  NO_COLOR     disable colours on a terminal";
 
 #[derive(Subcommand)]
 enum Command {
@@ -87,18 +89,15 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            drop(writeln!(
-                anstream::stderr(),
-                "imdsmon: {}",
-                sentence(&error)
-            ));
+            // Without a standard error, the exit status alone reports the failure.
+            let _ = writeln!(anstream::stderr(), "imdsmon: {}", sentence(&error));
             ExitCode::FAILURE
         }
     }
 }
 
-/// Prints the help or version that was asked for, or what is wrong with the command line: which is
-/// an error like any other, since `report` answers with the status that clap would use.
+/// Prints the requested help or version, or a usage error. Usage errors exit with 1 like any other
+/// error, because clap's own status, 2, means NOT READY for `report`.
 fn explain(error: &clap::Error) -> ExitCode {
     let printed = error.print();
     if error.use_stderr() || printed.is_err_and(|e| e.kind() != io::ErrorKind::BrokenPipe) {
@@ -166,7 +165,7 @@ fn sentence(error: &anyhow::Error) -> String {
         })
 }
 
-/// Whoever read our output has had enough: a normal end.
+/// The reader of the output stopped reading: a normal end.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()
@@ -174,7 +173,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .any(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// Runs the one thread that everything asynchronous shares.
+/// Runs a future on a single-threaded runtime.
 fn block_on<F: Future>(future: F) -> anyhow::Result<F::Output> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -29,11 +29,11 @@ const MIN_WINDOW: Duration = Duration::from_secs(24 * 3600);
 /// What the findings look like.
 #[derive(clap::Args, Clone, Copy)]
 pub struct Format {
-    /// Print one JSON object per line on standard output, and all else on standard error
+    /// Print one JSON object per line on standard output, the rest on standard error
     #[arg(long)]
     pub json: bool,
 
-    /// Print only calls without a token header; the report still counts all
+    /// Print only IMDSv1 calls; the report still counts all calls
     #[arg(long)]
     pub v1_only: bool,
 }

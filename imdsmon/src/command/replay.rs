@@ -1,31 +1,26 @@
-//! `imdsmon replay`: a recording, as `watch` would have shown it.
+//! `imdsmon replay`: the calls of a recording.
 
-use std::{
-    fs::File,
-    io::{BufReader, Write},
-    path::PathBuf,
-    process::ExitCode,
-    rc::Rc,
-};
+use std::{io::Write, path::PathBuf, process::ExitCode, rc::Rc};
 
 use anyhow::Context as _;
 
 use super::output::{Format, Output};
 use crate::{
-    capture::recording::Reader, knowledge::Knowledge, monitor::Sink as _, pipeline::Pipeline,
+    knowledge::Knowledge, ledger::recording, monitor::Sink as _, pipeline::Pipeline,
     report::model::Instance,
 };
 
-/// Show a recording as `watch` showed it.
+/// Show the calls of a recording
 ///
-/// Needs no root and no kernel support, and gives the same JSON, byte for byte, on any machine.
+/// Prints what `imdsmon watch` printed while it recorded. Needs no privileges and no kernel
+/// support; the JSON output is the same, byte for byte, on every machine.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  imdsmon replay calls.imdsmon               as `watch` showed it
-  imdsmon replay calls.imdsmon --v1-only     only calls without a token")]
+  imdsmon replay calls.imdsmon               all calls, then the report
+  imdsmon replay calls.imdsmon --v1-only     IMDSv1 calls only")]
 pub struct Args {
-    /// What `imdsmon watch --record` wrote
+    /// Recording written by `imdsmon watch --record`
     file: PathBuf,
 
     #[command(flatten)]
@@ -34,28 +29,21 @@ pub struct Args {
 
 /// Runs the subcommand.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let name = || args.file.display().to_string();
-    let file = File::open(&args.file).with_context(|| format!("cannot open {}", name()))?;
-    let mut reader = Reader::new(BufReader::new(file)).with_context(name)?;
+    let mut reader = recording::open(&args.file)?;
     let knowledge = Rc::new(Knowledge::builtin());
     let instance = Instance::of(reader.host());
     let mut pipeline = Pipeline::new(Rc::clone(&knowledge));
     let mut output = Output::new(args.format, instance, knowledge)?;
-    while let Some(event) = reader.read().with_context(name)? {
-        pipeline.feed(&event);
-        while let Some(found) = pipeline.take() {
-            output.found(&found)?;
-        }
-    }
-    pipeline.finish();
-    while let Some(found) = pipeline.take() {
-        output.found(&found)?;
-    }
+    let name = || args.file.display().to_string();
+    let played = pipeline.play(&mut reader, |found| {
+        output.found(found).map_err(anyhow::Error::from)
+    });
     output.flush()?;
+    played.with_context(name)?;
     if reader.is_truncated() {
         writeln!(
             anstream::stderr(),
-            "imdsmon: note: the last line of {} is cut off",
+            "imdsmon: note: the last line of {} is incomplete",
             name()
         )?;
     }

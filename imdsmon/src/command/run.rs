@@ -2,56 +2,56 @@
 
 use std::{env, path::PathBuf, process::ExitCode, rc::Rc};
 
-use super::{block_on, report::knowledge, stop::end};
+use super::{args::knowledge, block_on, stop::end};
 use crate::{
     config::{Config, Flag},
     service,
 };
 
-/// Watch for as long as the host runs, and answer `imdsmon report` at any moment.
+/// Run as a service: record IMDS calls continuously for `imdsmon report`
 ///
-/// Counts calls by client in a store that survives restarts and crashes, proves now and then that
-/// it hears (the canary), tells the log when a new client calls without a token, and serves
-/// metrics if it is told to. It is set up by /etc/imdsmon/imdsmon.toml, over that by the
-/// environment, over that by these flags; `imdsmon config show` tells which value comes from
-/// where. SIGHUP reads the configuration again. Made for systemd (`Type=notify`, with watchdog),
-/// and runs without it, too.
+/// Counts calls by client in a store that survives restarts and crashes, verifies its own
+/// capture regularly (the canary), logs each new client that makes IMDSv1 calls, and serves
+/// metrics if configured. Settings are read from /etc/imdsmon/imdsmon.toml, environment
+/// variables and flags, in increasing precedence; `imdsmon config show` prints each with its
+/// origin. SIGHUP reloads the configuration. Supports systemd (`Type=notify` with a watchdog)
+/// and does not require it.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  systemctl enable --now imdsmon             what the package is made for
-  imdsmon run --store /tmp/store             to try it
-  imdsmon report                             what it has seen")]
+  systemctl enable --now imdsmon             with the package installed
+  imdsmon run --store /tmp/store             in a terminal
+  imdsmon report --store /tmp/store          what it recorded so far")]
 pub struct Args {
-    /// Read FILE, which must exist, instead of /etc/imdsmon/imdsmon.toml, which need not
+    /// Read FILE instead of /etc/imdsmon/imdsmon.toml; FILE must exist
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// Directory of the store [store.dir]
+    /// Store directory [store.dir]
     #[arg(long, value_name = "DIR")]
     store: Option<String>,
 
-    /// Time between two proofs that calls are heard, or `off` [canary.interval]
-    #[arg(long, value_name = "TIME")]
+    /// Interval between canary checks, or `off` [canary.interval]
+    #[arg(long, value_name = "DURATION")]
     canary: Option<String>,
 
-    /// Where Prometheus may ask: ADDRESS:PORT or unix:PATH [metrics.listen]
-    #[arg(long, value_name = "WHERE")]
+    /// Listen address of the Prometheus endpoint: ADDRESS:PORT or unix:PATH [metrics.listen]
+    #[arg(long, value_name = "ADDRESS")]
     metrics: Option<String>,
 
-    /// File for the textfile collector of `node_exporter` [metrics.textfile]
+    /// Metrics file for the textfile collector of `node_exporter` [metrics.textfile]
     #[arg(long, value_name = "FILE")]
     textfile: Option<String>,
 
-    /// Where lines in CloudWatch's embedded metric format go: a file, or `stdout` [emf.path]
+    /// File for CloudWatch embedded metric format lines, or `stdout` [emf.path]
     #[arg(long, value_name = "FILE")]
     emf: Option<String>,
 
-    /// Where each call is written as a line of JSON: a file, or `stdout` [log.path]
+    /// File for one JSON line per call, or `stdout` [log.path]
     #[arg(long, value_name = "FILE")]
     log: Option<String>,
 
-    /// Where the host's root directory is mounted, in a container
+    /// Mount point of the host's root directory, in a container
     #[arg(long, value_name = "DIR", default_value = "/")]
     host_root: PathBuf,
 }

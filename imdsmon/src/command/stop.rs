@@ -1,4 +1,4 @@
-//! When a live run ends: a signal, the end of its time, or a reader that went away.
+//! When a live run ends: a signal, its duration, or a closed standard output.
 
 use std::{
     io,
@@ -12,27 +12,27 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
 };
 
-/// Done on SIGINT, SIGTERM or SIGHUP, after the given time, or when nobody reads standard output
-/// any more. Must be called inside a tokio runtime; the signals count from then on.
+/// Completes on SIGINT, SIGTERM or SIGHUP, after the given time, or when the reader of standard
+/// output is gone. Must be called inside a tokio runtime; signals count from then on.
 pub fn stop(after: Option<Duration>) -> io::Result<impl Future<Output = ()>> {
-    let mut interrupt = wanted(SignalKind::interrupt())?;
-    let mut terminate = wanted(SignalKind::terminate())?;
-    let mut hang_up = wanted(SignalKind::hangup())?;
+    let mut interrupt = unless_ignored(SignalKind::interrupt())?;
+    let mut terminate = unless_ignored(SignalKind::terminate())?;
+    let mut hangup = unless_ignored(SignalKind::hangup())?;
     Ok(async move {
         tokio::select! {
             () = received(&mut interrupt) => {}
             () = received(&mut terminate) => {}
-            () = received(&mut hang_up) => {}
+            () = received(&mut hangup) => {}
             () = reader_gone() => {}
             () = time_over(after) => {}
         }
     })
 }
 
-/// Done on SIGINT or SIGTERM, for a service: SIGHUP means something else there.
+/// Completes on SIGINT or SIGTERM, for the service, which reloads on SIGHUP.
 pub fn end() -> io::Result<impl Future<Output = ()>> {
-    let mut interrupt = wanted(SignalKind::interrupt())?;
-    let mut terminate = wanted(SignalKind::terminate())?;
+    let mut interrupt = unless_ignored(SignalKind::interrupt())?;
+    let mut terminate = unless_ignored(SignalKind::terminate())?;
     Ok(async move {
         tokio::select! {
             () = received(&mut interrupt) => {}
@@ -41,8 +41,8 @@ pub fn end() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// A signal, unless whoever started us wants it ignored, as `nohup` does.
-fn wanted(kind: SignalKind) -> io::Result<Option<Signal>> {
+/// A signal, unless the parent process had it ignored, as `nohup` does.
+fn unless_ignored(kind: SignalKind) -> io::Result<Option<Signal>> {
     // SAFETY: all-zero is a valid `sigaction`, and a null new action only reads the old one.
     let ignored = unsafe {
         let mut old: libc::sigaction = std::mem::zeroed();
@@ -79,10 +79,9 @@ impl AsRawFd for Stdout {
     }
 }
 
-/// A pipe or socket says when its other end is closed; of a file or a terminal there is nothing
-/// to wait for.
+/// A pipe or socket reports that its other end is closed; a file or terminal never does.
 async fn reader_gone() {
-    // SAFETY: the descriptor is always the same, and nobody closes standard output.
+    // SAFETY: the descriptor is always the same, and nothing closes standard output.
     let registered = unsafe { AsyncFd::register_with_interest(Stdout, Interest::ERROR) };
     let wait: Pin<Box<dyn Future<Output = ()>>> = match registered {
         Ok(stdout) => Box::pin(async move {

@@ -1,4 +1,4 @@
-//! `imdsmon watch`: calls as they happen.
+//! `imdsmon watch`: IMDS calls, live.
 
 use std::{
     fs::{File, OpenOptions},
@@ -26,45 +26,45 @@ use crate::{
     report::model::Instance,
 };
 
-/// Show calls to the metadata service as they happen.
+/// Show IMDS calls as they happen
 ///
-/// One line per call, when its answer begins or none can come any more. KIND is how the call was
-/// made: `v1` without a token, `v2` with one, `token` asks for one, `?` is no HTTP request. The
-/// line below says how the program was started (token values are blanked), in which cgroup, and
-/// from which parent. Ends on Ctrl-C, after --duration, or when the reader of its output goes
-/// away, with the report of `imdsmon report`. Needs root, or the capabilities `CAP_BPF`,
-/// `CAP_NET_ADMIN` and `CAP_PERFMON` (and `CAP_SYS_PTRACE` to see other users' processes whole).
+/// Prints one line per call, once the response starts or can no longer arrive. KIND is `v1` for
+/// an IMDSv1 call, `v2` for an IMDSv2 call, `token` for a token request and `?` for bytes that
+/// are not an HTTP request. The line below shows the program's arguments (token values are
+/// blanked), its cgroup and its parent. Stops on Ctrl-C, after --duration or when standard
+/// output is closed, then prints the report. Needs root, or `CAP_BPF`, `CAP_NET_ADMIN` and
+/// `CAP_PERFMON` (and `CAP_SYS_PTRACE` for the executables of other users).
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   imdsmon watch                              all calls, until Ctrl-C
-  imdsmon watch --v1-only --duration 10m     what would break, for ten minutes
-  imdsmon watch --json | jq .                for a program
-  imdsmon watch --record calls.imdsmon       keep it, to look at with `imdsmon replay`")]
+  imdsmon watch --v1-only --duration 10m     IMDSv1 calls, for ten minutes
+  imdsmon watch --json | jq .                for a script
+  imdsmon watch --record calls.imdsmon       also for `imdsmon replay` and `report --from`")]
 pub struct Args {
     #[command(flatten)]
     format: Format,
 
     /// Stop after this long, for example 30s, 10m or 1h30m
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
     duration: Option<Duration>,
 
-    /// Also write everything to FILE, for `imdsmon replay`; token values are not in it
+    /// Also record to FILE, for `imdsmon replay`; token values are not recorded
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
 
-    /// Size of the kernel's buffer for events that were not read yet, for example 8M; larger
-    /// loses less in a burst. It counts twice in the resident memory
+    /// Size of the ring buffer, for example 8M. A larger buffer drops fewer records under load;
+    /// it is mapped twice and counts twice toward RSS
     #[arg(long, value_name = "SIZE", default_value = "2M", value_parser = buffer)]
     buffer: u32,
 
-    /// Do not read in the kernel who calls: look processes up in /proc only, as on a host
-    /// without BTF. One that ends at once may then stay unnamed
+    /// Identify processes through /proc only, as on a kernel without BTF. Short-lived processes
+    /// may show up as unknown
     #[arg(long)]
     no_snapshot: bool,
 
-    /// Where the host's root directory is mounted, if imdsmon runs in a container: names of
-    /// users, containers and packages are read below it
+    /// Mount point of the host's root directory, in a container: users, containers and packages
+    /// are looked up below it
     #[arg(long, value_name = "DIR", default_value = "/")]
     host_root: PathBuf,
 }
@@ -75,7 +75,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn watch(args: &Args) -> anyhow::Result<ExitCode> {
-    // Before anything is attached: a signal that comes now already ends the run as it should.
+    // Before anything is attached: a signal that arrives now already ends the run cleanly.
     let stop = stop(args.duration)?;
     let cannot = || format!("cannot record to {}", name(args.record.as_deref()));
     let file = args
@@ -100,12 +100,11 @@ async fn watch(args: &Args) -> anyhow::Result<ExitCode> {
     output.finish(monitor.pipeline())?;
     if let Some(error) = monitor.recording_error.take() {
         let name = name(args.record.as_deref());
-        return Err(error).with_context(|| format!("the recording {name} is not complete"));
+        return Err(error).with_context(|| format!("the recording {name} is incomplete"));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Says what is watched, and from where.
 fn announce(live: &EventSource) -> io::Result<()> {
     let mut err = anstream::stderr();
     let place = live
@@ -115,29 +114,29 @@ fn announce(live: &EventSource) -> io::Result<()> {
         .map_or("a private mount".into(), Path::to_string_lossy);
     writeln!(
         err,
-        "imdsmon {}: watching calls to IMDS (169.254.169.254, fd00:ec2::254, port 80) of all \
-         processes. Ctrl-C ends.",
+        "imdsmon {}: capturing IMDS calls (169.254.169.254, fd00:ec2::254, port 80) of all \
+         processes. Press Ctrl-C to stop.",
         env!("CARGO_PKG_VERSION"),
     )?;
     writeln!(err, "Attached {} to {place}.", live.hooks().join(", "))?;
     if !sees_the_hosts_processes() {
         writeln!(
             err,
-            "imdsmon: note: /proc does not show the host's processes, so that paths and parents may be \
-             missing; in a container, use the host's pid namespace (`--pid=host`, `hostPID: true`)"
+            "imdsmon: note: /proc does not show the host's processes; executables and parents may be \
+             missing. In a container, use the host's PID namespace (`--pid=host`, `hostPID: true`)"
         )?;
     }
     if let Snapshot::Off(why) = live.snapshot() {
         writeln!(
             err,
-            "imdsmon: note: processes are looked up in /proc only, so one that ends at once may stay \
-             unnamed ({why})"
+            "imdsmon: note: identifying processes through /proc only; short-lived processes may show \
+             up as unknown ({why})"
         )?;
     }
     Ok(())
 }
 
-/// A recording says who called what: it is its owner's alone, and never replaces a file.
+/// A recording names users and programs: only its owner may read it, and it replaces no file.
 fn create(path: &Path) -> anyhow::Result<File> {
     let file = OpenOptions::new()
         .write(true)
@@ -146,7 +145,7 @@ fn create(path: &Path) -> anyhow::Result<File> {
         .open(path);
     file.map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => {
-            anyhow::anyhow!("it exists, and is not overwritten; choose another name")
+            anyhow::anyhow!("the file exists; choose another name")
         }
         _ => error.into(),
     })

@@ -6,6 +6,7 @@ mod client_limit;
 pub mod client_stats;
 pub mod coverage;
 mod evidence;
+pub(crate) mod recording;
 mod token_history;
 
 use std::{collections::BTreeMap, num::NonZeroUsize, rc::Rc};

@@ -1,0 +1,114 @@
+//! Arguments that several subcommands share, and what they resolve to.
+
+use std::{
+    env,
+    io::{self, Write},
+    path::PathBuf,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+
+use crate::{
+    config::{Config, value::duration},
+    event::UnixNanos,
+    knowledge::Knowledge,
+    ledger::{ClientStats, Coverage},
+    store,
+};
+
+/// Which part of which store is read.
+#[derive(clap::Args)]
+pub(super) struct StoreArgs {
+    /// Store directory of the service [default: `store.dir` of its configuration]
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
+
+    /// How far back to read, for example 12h, 14d, or `all`
+    #[arg(long, value_name = "DURATION", default_value = "14d", value_parser = since)]
+    since: Since,
+}
+
+/// What a verdict depends on beside the calls.
+#[derive(clap::Args)]
+pub(super) struct PolicyArgs {
+    /// Observation period required for READY, for example 1h or 7d [default:
+    /// `report.min_window` of the service's configuration, 24h]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    min_window: Option<Duration>,
+
+    /// Additional knowledge files, beside those that the service's configuration names
+    /// (format: docs/reference/knowledge.md)
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    knowledge: Vec<PathBuf>,
+}
+
+#[derive(Clone, Copy)]
+enum Since {
+    All,
+    Ago(Duration),
+}
+
+fn since(text: &str) -> Result<Since, String> {
+    if text == "all" {
+        return Ok(Since::All);
+    }
+    duration(text).map(Since::Ago)
+}
+
+impl PolicyArgs {
+    pub(super) fn min_window(&self, config: &Config) -> Duration {
+        self.min_window.unwrap_or(config.report_min_window.value)
+    }
+
+    /// The knowledge base with the files of the configuration and of the command line.
+    pub(super) fn knowledge(&self, config: &Config) -> anyhow::Result<Knowledge> {
+        let files = [&config.knowledge.value[..], &self.knowledge].concat();
+        knowledge(&files)
+    }
+}
+
+impl StoreArgs {
+    /// The clients and the coverage since the requested time.
+    pub(super) fn load(
+        &self,
+        config: &Config,
+        now: UnixNanos,
+    ) -> anyhow::Result<(Vec<ClientStats>, Coverage)> {
+        let store = self.store.as_deref().unwrap_or(&config.store_dir.value);
+        let mut reader = store::Reader::open(store).context(
+            "cannot read the store of the service (`imdsmon report --from FILE` reads a recording \
+             instead)",
+        )?;
+        let since = match self.since {
+            Since::All => 0,
+            Since::Ago(time) => {
+                now.saturating_sub(UnixNanos::try_from(time.as_nanos()).unwrap_or(UnixNanos::MAX))
+            }
+        };
+        Ok(reader.load(since.max(0))?)
+    }
+}
+
+/// The service's configuration. Without permission to read it, or with a mistake in it, a report
+/// is still made, with the defaults and a note on standard error.
+pub(super) fn config() -> io::Result<Config> {
+    match Config::load(None, env::vars_os(), &[]) {
+        Ok(config) => Ok(config),
+        Err(error) => {
+            writeln!(anstream::stderr(), "imdsmon: note: using defaults: {error}")?;
+            Ok(Config::default())
+        }
+    }
+}
+
+/// The built-in knowledge base, extended by `files`.
+pub(super) fn knowledge(files: &[PathBuf]) -> anyhow::Result<Knowledge> {
+    let mut knowledge = Knowledge::builtin();
+    for file in files {
+        let name = || format!("cannot load knowledge file {}", file.display());
+        let text = std::fs::read_to_string(file).with_context(name)?;
+        knowledge.extend(&text).with_context(name)?;
+    }
+    Ok(knowledge)
+}
