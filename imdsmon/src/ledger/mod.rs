@@ -5,6 +5,7 @@
 mod client_limit;
 pub mod client_stats;
 pub mod coverage;
+mod doubt;
 mod evidence;
 pub(crate) mod recording;
 mod token_history;

@@ -319,7 +319,7 @@ fn times_of_watching_keep_their_order_and_overlaps_become_one() {
         lost_records: 1,
         doubts: vec![coverage::Doubt {
             count: 2,
-            what: "things".into(),
+            kind: coverage::DoubtKind::MissingBytes,
         }],
     };
     let mut coverage = Coverage::default();

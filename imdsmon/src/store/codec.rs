@@ -1,7 +1,12 @@
-//! The values of a [`BucketKey`] as the words that stand in the database.
+//! Values as they stand in the database: words for a [`BucketKey`], JSON for lists.
+
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    ledger::BucketKey,
+    ledger::{
+        BucketKey,
+        coverage::{Doubt, DoubtKind},
+    },
     word::{value, word},
 };
 
@@ -38,4 +43,33 @@ pub fn cell(hour: i64, [version, token, answer, path, how]: [String; 5]) -> Opti
         path: value(path)?,
         how: value(how)?,
     })
+}
+
+/// A doubt in the `doubts` column: `[{"count":7,"what":"missing-bytes"}]`.
+#[derive(Serialize, Deserialize)]
+struct StoredDoubt<K> {
+    count: u64,
+    what: K,
+}
+
+/// The doubts of a span as they are stored.
+pub fn doubts_json(doubts: &[Doubt]) -> rusqlite::Result<String> {
+    let stored = doubts.iter().map(|doubt| StoredDoubt {
+        count: doubt.count,
+        what: &doubt.kind,
+    });
+    json(&stored.collect::<Vec<_>>())
+}
+
+/// Stored doubts; none if the text cannot be read.
+pub fn doubts(text: &str) -> Vec<Doubt> {
+    let stored: Vec<StoredDoubt<DoubtKind>> = serde_json::from_str(text).unwrap_or_default();
+    let doubt = |StoredDoubt { count, what }| Doubt { count, kind: what };
+    stored.into_iter().map(doubt).collect()
+}
+
+/// A value as JSON text.
+pub fn json(value: &impl Serialize) -> rusqlite::Result<String> {
+    serde_json::to_string(value)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }

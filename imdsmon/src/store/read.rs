@@ -16,7 +16,7 @@ use super::{
     write::{begin, evidence, hour},
 };
 use crate::store::{
-    codec::cell,
+    codec::{self, cell},
     dir::{beside, is_in_use},
     retention,
 };
@@ -25,7 +25,7 @@ use crate::{
     identity::client::Client,
     ledger::{
         BucketKey, ClientStats, Coverage,
-        coverage::{Doubt, SelfTest, Span},
+        coverage::{DoubtKind, SelfTest, Span},
     },
 };
 
@@ -135,11 +135,8 @@ pub fn load(
     let is_meant = meta(&transaction, retention::DROPPED_AT)?.is_none_or(|time| time >= from);
     let dropped = meta(&transaction, retention::DROPPED)?.filter(|_| is_meant);
     let dropped = dropped.unwrap_or(0);
-    if let (Some(last), Ok(count @ 1..)) = (spans.last_mut(), u64::try_from(dropped)) {
-        last.doubts.push(Doubt {
-            count,
-            what: "clients dropped because the store was full".into(),
-        });
+    if let (Some(last), Ok(count)) = (spans.last_mut(), u64::try_from(dropped)) {
+        last.doubt(DoubtKind::DroppedClients, count);
     }
     let self_test = transaction
         .query_row(
@@ -261,7 +258,7 @@ fn spans(
             is_complete: row.get(5)?,
             segments: number(2)?,
             lost_records: number(3)?,
-            doubts: serde_json::from_str(&doubts).unwrap_or_default(),
+            doubts: codec::doubts(&doubts),
         };
         coverage.add(span);
     }

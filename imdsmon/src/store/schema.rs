@@ -12,7 +12,7 @@ use super::StoreError;
 const APPLICATION_ID: i64 = 0x696d_6473;
 
 /// What takes a store from each version to the next; the first makes an empty one.
-pub const MIGRATIONS: &[&str] = &[V1];
+pub const MIGRATIONS: &[&str] = &[V1, V2];
 
 /// Times are nanoseconds since 1970-01-01 UTC, hours are counted from there.
 const V1: &str = "
@@ -71,6 +71,30 @@ const V1: &str = "
         value INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
 ";
+
+/// Doubts are stored as words, no longer as sentences.
+const V2: &str = r#"
+    UPDATE span SET doubts = replace(doubts,
+        '"bytes of very long segments were not captured"', '"truncated-bytes"');
+    UPDATE span SET doubts = replace(doubts,
+        '"records were not understood"', '"unknown-records"');
+    UPDATE span SET doubts = replace(doubts,
+        '"bytes are missing from connections"', '"missing-bytes"');
+    UPDATE span SET doubts = replace(doubts,
+        '"calls were answered by something that was not seen"', '"unseen-responses"');
+    UPDATE span SET doubts = replace(doubts,
+        '"answers came that belong to no request that was read"', '"unmatched-responses"');
+    UPDATE span SET doubts = replace(doubts,
+        '"connections were given up because too many were open"', '"evicted-connections"');
+    UPDATE span SET doubts = replace(doubts,
+        '"processes were counted with others, because there were too many clients"',
+        '"merged-processes"');
+    UPDATE span SET doubts = replace(doubts,
+        '"processes were forgotten too early to know what led to their calls"',
+        '"forgotten-processes"');
+    UPDATE span SET doubts = replace(doubts,
+        '"self-tests were not heard, so calls may be missing"', '"failed-self-tests"');
+"#;
 
 /// Brings the database up to date, or says why it cannot be used. One transaction for each
 /// version: what fails leaves the version before.

@@ -6,7 +6,7 @@ use rusqlite::{
     Connection, OptionalExtension as _, Statement, Transaction, TransactionBehavior, params,
 };
 
-use crate::store::codec;
+use crate::store::codec::{self, json};
 use crate::{
     event::UnixNanos,
     identity::{client::Client, workload::Workload},
@@ -161,11 +161,6 @@ fn bounded(mut evidence: Evidence) -> rusqlite::Result<String> {
     }
 }
 
-fn json(value: &impl serde::Serialize) -> rusqlite::Result<String> {
-    serde_json::to_string(value)
-        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
-}
-
 /// The numbers of combinations of words.
 struct Kinds<'a> {
     known: HashMap<[String; 5], i64>,
@@ -236,7 +231,7 @@ fn add_coverage(
             is_complete,
             signed(*segments),
             signed(*lost_records),
-            json(doubts)?,
+            codec::doubts_json(doubts)?,
         ])?;
     }
     if let Some(SelfTest { time, result }) = self_test {

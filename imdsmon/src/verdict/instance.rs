@@ -1,6 +1,6 @@
 //! The whole instance: the answer, in a word and in a sentence, and what makes it doubtful.
 
-use std::{cmp::Reverse, collections::BTreeSet, fmt::Write as _, time::Duration};
+use std::{cmp::Reverse, collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use crate::verdict::{
     AccessAfter, Assessed, Assessment, Confidence, HostVerdict, Policy, call_counts::CallCounts,
@@ -9,7 +9,10 @@ use crate::verdict::{
 use crate::{
     event::UnixNanos,
     knowledge::{Knowledge, PathClass},
-    ledger::{ClientStats, Coverage},
+    ledger::{
+        ClientStats, Coverage,
+        coverage::{Doubt, DoubtKind},
+    },
 };
 
 /// Clients that the sentence names.
@@ -165,18 +168,14 @@ fn watching(coverage: &Coverage, policy: &Policy, doubts: &mut Vec<String>) {
             if broken == 1 { "" } else { "s" }
         ));
     }
-    let whats: BTreeSet<_> = spans
-        .iter()
-        .flat_map(|s| &s.doubts)
-        .map(|d| &d.what)
-        .collect();
-    for what in whats {
-        let same = spans
-            .iter()
-            .flat_map(|s| &s.doubts)
-            .filter(|d| d.what == *what);
-        let count = same.map(|doubt| doubt.count).fold(0, u64::saturating_add);
-        doubts.push(format!("{count} {what}."));
+    let mut counts: BTreeMap<&DoubtKind, u64> = BTreeMap::new();
+    for doubt in spans.iter().flat_map(|span| &span.doubts) {
+        let count = counts.entry(&doubt.kind).or_default();
+        *count = count.saturating_add(doubt.count);
+    }
+    for (kind, count) in counts {
+        let kind = kind.clone();
+        doubts.push(format!("{}.", Doubt { count, kind }));
     }
     if let Some(Err(why)) = coverage.self_test.as_ref().map(|test| &test.result) {
         doubts.push(format!("The self-test failed: {why}."));

@@ -11,7 +11,7 @@ use crate::{
     ledger::{
         ClientStats, Coverage, Ledger,
         any_calls_tests::any_step,
-        coverage::{Doubt, SelfTest, Span},
+        coverage::{DoubtKind, SelfTest, Span},
         test_support::*,
     },
 };
@@ -94,10 +94,7 @@ fn every_limit_of_what_was_seen_is_a_doubt() {
         (doubtful(|c| c.spans[0].is_complete = false), "broke off"),
         (
             doubtful(|c| {
-                c.spans[0].doubts.push(Doubt {
-                    count: 7,
-                    what: "bytes are missing from connections".into(),
-                });
+                c.spans[0].doubt(DoubtKind::MissingBytes, 7);
             }),
             "7 bytes are missing",
         ),

@@ -9,7 +9,7 @@ mod stories;
 use imdsmon::{
     ledger::{
         Coverage,
-        coverage::{Doubt, SelfTest, Span},
+        coverage::{Doubt, DoubtKind, SelfTest, Span},
     },
     report::model::{
         Answer, ClientReport, Difference, Instance, MetricReport, NextStep, Reconciliation, Report,
@@ -158,7 +158,7 @@ fn coverage() -> Coverage {
                 lost_records: 12,
                 doubts: vec![Doubt {
                     count: 3,
-                    what: "answers came that belong to no request that was read".into(),
+                    kind: DoubtKind::UnmatchedResponses,
                 }],
             },
             Span {

@@ -1,7 +1,7 @@
 //! When somebody watched: through restarts, crashes and clocks that are set back.
 
 use super::*;
-use crate::ledger::coverage::Doubt;
+use crate::ledger::coverage::{Doubt, DoubtKind};
 
 fn spans(directory: &Path) -> Vec<(i64, i64, bool)> {
     let (_, coverage) = Reader::open(directory).unwrap().load(0).unwrap();
@@ -86,17 +86,15 @@ fn a_clock_that_is_set_back_by_a_day_takes_nothing_back() {
 #[test]
 fn doubts_of_spans_that_overlap_are_added() {
     let directory = tempfile::tempdir().unwrap();
-    let doubt = |count, what: &str| Doubt {
+    let cut = |count| Doubt {
         count,
-        what: what.into(),
+        kind: DoubtKind::TruncatedBytes,
     };
-    for (from, doubts) in [
-        (at(0), vec![doubt(1, "bytes cut")]),
-        (
-            at(1),
-            vec![doubt(2, "bytes cut"), doubt(3, "answers not seen")],
-        ),
-    ] {
+    let other = Doubt {
+        count: 3,
+        kind: DoubtKind::Other("of a later version".into()),
+    };
+    for (from, doubts) in [(at(0), vec![cut(1)]), (at(1), vec![cut(2), other.clone()])] {
         let mut store = open(directory.path());
         let mut coverage = watched(from, at(2));
         coverage.spans[0].doubts = doubts;
@@ -108,10 +106,7 @@ fn doubts_of_spans_that_overlap_are_added() {
         panic!("one span, not {coverage:?}");
     };
     assert_eq!(span.lost_records, 10);
-    assert_eq!(
-        span.doubts,
-        [doubt(3, "bytes cut"), doubt(3, "answers not seen")]
-    );
+    assert_eq!(span.doubts, [cut(3), other]);
 }
 
 #[test]

@@ -139,40 +139,6 @@ fn a_database_of_somebody_else_is_set_aside() {
     is_set_aside(directory.path(), "damaged", "not of imdsmon");
 }
 
-/// A store as schema 1 wrote it. It must be readable for ever: never change this text.
-const WRITTEN_BY_1: &str = r#"
-    INSERT INTO client VALUES (1, '["unit","app.service","app","nobody"]',
-        '{"program":"app","workload":{"kind":"unit","name":"app.service","container":null,"pod":null},"user":"nobody","package":null,"host_network":true}',
-        1700000000000000000, 1700000000000000000, '{"unparsed_bytes":7}');
-    INSERT INTO kind VALUES (1, 'v1', '', 'ok', 'credentials', 'plain');
-    INSERT INTO rollup VALUES (472222, 1, 1, 3);
-    INSERT INTO run VALUES (1, 1);
-    INSERT INTO span VALUES (1, 1699996400000000000, 1700000000000000000, 1, 1, 0, '[]');
-    INSERT INTO self_test VALUES (1700000000000000000, NULL);
-"#;
-
-#[test]
-fn a_store_of_schema_1_can_be_read() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join(DATABASE);
-    let mut connection = Connection::open(&path).unwrap();
-    schema::migrate(&mut connection, &path, &schema::MIGRATIONS[..1]).unwrap();
-    connection.execute_batch(WRITTEN_BY_1).unwrap();
-    drop(connection);
-    let mut store = open(directory.path());
-    assert_eq!(store.quarantine(), None);
-    let mut expected = entry("app", NOW, 3);
-    expected.evidence.unparsed_bytes = 7;
-    let (entries, coverage) = store.load(0).unwrap();
-    assert_eq!(entries, [expected.clone()]);
-    assert_eq!(coverage.spans, watched(NOW - HOUR, NOW).spans);
-    // And written to: the same client is recognised.
-    store
-        .commit(&[entry("app", NOW, 1)], &Coverage::default(), NOW)
-        .unwrap();
-    assert_eq!(calls(&store.load(0).unwrap().0), 4);
-}
-
 #[test]
 fn each_migration_is_done_once_in_order_and_whole_or_not_at_all() {
     let directory = tempfile::tempdir().unwrap();

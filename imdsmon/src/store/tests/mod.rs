@@ -4,6 +4,7 @@ mod coverage;
 mod crash;
 mod damage;
 mod limits;
+mod schema_1;
 mod sum;
 
 use std::{
