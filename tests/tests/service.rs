@@ -167,7 +167,7 @@ fn a_damaged_store_is_set_aside_and_watching_goes_on() {
     file.write_all(&[0x55; 8192]).unwrap();
     drop(file);
     let service = Service::start(stage.place(), PLAIN);
-    service.says("set aside");
+    service.says("renamed it to");
     let kept = fs::read_dir(&store).unwrap().map(|entry| entry.unwrap());
     let kept = kept.filter(|entry| entry.metadata().unwrap().len() >= 8192);
     assert!(
@@ -203,7 +203,7 @@ fn a_full_disk_costs_nothing_but_memory() {
     while fill.write_all(&[1; 4096]).is_ok() {}
     drop(fill);
     stage.call(40);
-    service.says("cannot be written");
+    service.says("cannot write the store");
     thread::sleep(Duration::from_secs(2));
     fs::remove_file(&ballast).unwrap();
     stage.has(42);
@@ -235,7 +235,7 @@ fn a_directory_that_cannot_be_written_is_said_and_tried_again() {
     assert!(mount("remount,ro").status().unwrap().success());
     // A store that cannot be had does not keep it from watching.
     let service = Service::start(stage.place(), PLAIN);
-    service.says("cannot be written");
+    service.says("cannot write the store");
     stage.call(7);
     assert!(mount("remount,rw").status().unwrap().success());
     stage.has(7);

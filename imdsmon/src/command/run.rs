@@ -1,6 +1,6 @@
 //! `imdsmon run`: the service.
 
-use std::{env, path::PathBuf, process::ExitCode, rc::Rc};
+use std::{env, path::PathBuf, process::ExitCode};
 
 use super::{args::knowledge, block_on, stop::end};
 use crate::{
@@ -65,7 +65,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let stop = end()?;
         // On the heap: it is as large as all that it waits for.
         Box::pin(service::run(
-            Rc::new(load),
+            &load,
             &|config| knowledge(&config.knowledge.value),
             &args.host_root,
             stop,

@@ -20,7 +20,13 @@ use std::{
 };
 
 pub use error::{ConfigError, Problem};
-use value::{Bounded, BufferSize, Destination, Listen, Namespace, Raw, Setting};
+use value::{Bounded, BufferSize, Raw, Setting};
+
+use crate::{
+    capture::Options,
+    export::{Destination, Listen, emf::Namespace, lines::Rotation},
+    store::Limits,
+};
 
 /// Where the configuration is if nobody says otherwise; it need not exist.
 pub const FILE: &str = "/etc/imdsmon/imdsmon.toml";
@@ -145,7 +151,7 @@ settings! {
     /// Days that are kept in the store.
     store_retention_days: Bounded<1, 3650> = "store.retention_days", Bounded(90);
     /// MiB that the store may take on disk.
-    store_max_mib: Bounded<{ crate::store::Limits::MIN_MIB }, 1_048_576> = "store.max_mib", Bounded(256);
+    store_max_mib: Bounded<{ Limits::MIN_MIB }, 1_048_576> = "store.max_mib", Bounded(256);
     /// Time between two proofs that calls are heard.
     canary_interval: Option<Duration> = "canary.interval", Some(Duration::from_secs(3600));
     /// Where Prometheus may ask; whoever reaches it may read it.
@@ -201,6 +207,46 @@ impl Config {
         } else {
             Err(ConfigError { problems })
         }
+    }
+
+    /// Options of the capture.
+    pub fn capture_options(&self) -> Options {
+        Options {
+            ring_bytes: self.capture_buffer.value.0,
+            snapshot: self.capture_snapshot.value,
+        }
+    }
+
+    /// Limits of the store.
+    pub fn store_limits(&self) -> Limits {
+        Limits {
+            days: self.store_retention_days.value.0,
+            mib: self.store_max_mib.value.0,
+        }
+    }
+
+    /// Rotation of the files that lines are written to.
+    pub fn rotation(&self) -> Rotation {
+        Rotation {
+            bytes: u64::from(self.log_max_mib.value.0) << 20,
+            keep: self.log_keep.value.0,
+        }
+    }
+
+    /// The keys with another value in `new` that a running service cannot change.
+    pub fn restart_keys_changed(&self, new: &Self) -> Vec<&'static str> {
+        const NEED_RESTART: [&str; 5] = [
+            "store.dir",
+            "capture.buffer",
+            "capture.snapshot",
+            "canary.interval",
+            "knowledge",
+        ];
+        let pairs = self.show().into_iter().zip(new.show());
+        pairs
+            .filter(|(old, new)| old.value != new.value && NEED_RESTART.contains(&old.key))
+            .map(|(old, _)| old.key)
+            .collect()
     }
 
     fn apply_variable(&mut self, name: &OsString, value: OsString, problems: &mut Vec<Problem>) {

@@ -2,14 +2,16 @@
 
 use std::{
     fmt,
-    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use serde_json::{Value, json};
 
-use crate::capture::{MAX_RING_BYTES, MIN_RING_BYTES, Options};
+use crate::{
+    capture::{MAX_RING_BYTES, MIN_RING_BYTES, Options},
+    export::{Destination, Listen, emf::Namespace},
+};
 
 /// A value as it stands in a file, a variable or a flag.
 #[derive(Clone, Debug, PartialEq)]
@@ -178,15 +180,6 @@ impl Setting for Duration {
     }
 }
 
-/// Where the metrics server listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Listen {
-    /// On an address and a port.
-    Tcp(SocketAddr),
-    /// On a Unix socket.
-    Unix(PathBuf),
-}
-
 impl Setting for Listen {
     fn parse(raw: &Raw) -> Option<Self> {
         let text = raw.text()?;
@@ -211,24 +204,6 @@ impl Setting for Listen {
     }
 }
 
-impl fmt::Display for Listen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => write!(f, "{address}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
-/// Where lines go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Destination {
-    /// Standard output.
-    Stdout,
-    /// A file.
-    File(PathBuf),
-}
-
 impl Setting for Destination {
     fn parse(raw: &Raw) -> Option<Self> {
         match raw.text()? {
@@ -249,33 +224,9 @@ impl Setting for Destination {
     }
 }
 
-/// A namespace of CloudWatch metrics (API reference, `PutMetricData`): 1 to 255 characters, none of
-/// `AWS/`'s own.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Namespace(String);
-
-impl Default for Namespace {
-    fn default() -> Self {
-        Self("imdsmon".into())
-    }
-}
-
-impl Namespace {
-    /// As it is sent.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
 impl Setting for Namespace {
     fn parse(raw: &Raw) -> Option<Self> {
-        let text = raw.text()?;
-        let is_allowed = |c: char| c.is_ascii_alphanumeric() || ".-_/#:".contains(c);
-        let is_good = (1..=255).contains(&text.len())
-            && text.chars().all(is_allowed)
-            && !text.starts_with("AWS/")
-            && !text.starts_with(':');
-        is_good.then(|| Self(text.to_owned()))
+        Self::new(raw.text()?)
     }
 
     fn allowed() -> String {
@@ -284,7 +235,7 @@ impl Setting for Namespace {
     }
 
     fn show(&self) -> Value {
-        json!(self.0)
+        json!(self.as_str())
     }
 }
 

@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    config::value::Namespace,
     event::UnixNanos,
     http::call::Version,
     ledger::{Answer, ClientStats},
@@ -22,6 +21,32 @@ const CLIENTS: usize = 100;
 const OTHERS: &str = "(others)";
 /// Characters of a dimension's value; CloudWatch takes 1024.
 const VALUE: usize = 255;
+
+/// A namespace of CloudWatch metrics (`PutMetricData` in the API reference).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Namespace(String);
+
+impl Default for Namespace {
+    fn default() -> Self {
+        Self("imdsmon".into())
+    }
+}
+
+impl Namespace {
+    /// 1 to 255 characters, and none of those that AWS reserves for itself.
+    pub fn new(text: &str) -> Option<Self> {
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || ".-_/#:".contains(c);
+        let is_valid = (1..=255).contains(&text.len())
+            && text.chars().all(is_allowed)
+            && !text.starts_with("AWS/")
+            && !text.starts_with(':');
+        is_valid.then(|| Self(text.to_owned()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
 
 /// Tokenless calls since the last lines.
 pub struct Emf {

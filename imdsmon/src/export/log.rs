@@ -7,12 +7,12 @@ use std::{
 
 use serde_json::json;
 
-use super::lines::{Lines, Rotation};
-use crate::output::json;
-use crate::{
-    config::value::Destination, event::UnixNanos, monitor::Sink, pipeline::AttributedEvent,
-    time::rfc3339,
+use super::{
+    Destination,
+    lines::{Lines, Rotation},
 };
+use crate::output::json;
+use crate::{event::UnixNanos, monitor::Sink, pipeline::AttributedEvent, time::rfc3339};
 
 /// Bytes of lines that wait for the next flush.
 const BUFFER: usize = 64 << 10;
@@ -27,6 +27,7 @@ pub struct CallLog {
     waiting_lines: u64,
     /// When the last of those that wait was made.
     time: UnixNanos,
+    /// Lines that could not be written, and for which the log has no `imds.log_gap` yet.
     dropped: u64,
     next_warning: Option<Instant>,
 }
@@ -42,17 +43,6 @@ impl CallLog {
             dropped: 0,
             next_warning: None,
         })
-    }
-
-    /// Opens the file again, by its name. What waits goes to the old one.
-    pub fn reopen(&mut self) -> io::Result<()> {
-        self.write_out();
-        self.lines.reopen()
-    }
-
-    /// Lines that could not be written and are not told in the log yet.
-    pub fn dropped(&self) -> u64 {
-        self.dropped
     }
 
     fn write_out(&mut self) {
@@ -175,7 +165,7 @@ mod tests {
         let mut write = || {
             log.found(&anonymous(call())).unwrap();
             log.flush().unwrap();
-            log.dropped()
+            log.dropped
         };
         let ballast = directory.path().join("ballast");
         let before = write();

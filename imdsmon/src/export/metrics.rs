@@ -105,8 +105,9 @@ struct BuildLabels {
     version: &'static str,
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
+impl Metrics {
+    /// All metrics, registered.
+    pub fn new() -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("imdsmon"),
             named: [HashSet::new(), HashSet::new()],
@@ -126,9 +127,7 @@ impl Default for Metrics {
         metrics.register();
         metrics
     }
-}
 
-impl Metrics {
     /// Counts what came since the last time.
     pub fn count(&mut self, delta: &[ClientStats]) {
         for entry in delta {
@@ -150,7 +149,7 @@ impl Metrics {
     }
 
     /// Tells what was concluded, of the host and of each client, worst first.
-    pub fn conclude<'c>(
+    pub fn set_verdicts<'c>(
         &mut self,
         host: HostVerdict,
         clients: impl IntoIterator<Item = (&'c Client, Verdict)>,
@@ -172,7 +171,7 @@ impl Metrics {
     }
 
     /// Tells when somebody watched, and how well.
-    pub fn cover(&mut self, coverage: &Coverage) {
+    pub fn set_coverage(&mut self, coverage: &Coverage) {
         let Coverage { spans, self_test } = coverage;
         let mut watched: UnixNanos = 0;
         let (mut segments, mut lost) = (0_u64, 0_u64);
@@ -195,7 +194,7 @@ impl Metrics {
     }
 
     /// Tells whether the store takes what is counted.
-    pub fn store(&mut self, works: bool) {
+    pub fn set_store_success(&mut self, works: bool) {
         self.stored
             .get_or_create(&NoLabels {})
             .set(i64::from(works));

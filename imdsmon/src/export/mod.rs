@@ -1,7 +1,7 @@
-//! For machines.
+//! Continuous output for other programs.
 //!
-//! [`log`] takes findings as they come. [`metrics`] and [`emf`] take what the ledger counted since
-//! the last time, the same deltas as the store; neither has a clock or wakes up by itself.
+//! [`log`] takes each call. [`metrics`] and [`emf`] take what the ledger counted since the last
+//! time, the same deltas as the store. None of them has a clock or wakes up by itself.
 
 pub mod emf;
 pub mod lines;
@@ -9,3 +9,37 @@ pub mod log;
 pub mod metrics;
 pub mod server;
 pub mod textfile;
+
+use std::{fmt, net::SocketAddr, path::PathBuf};
+
+/// Address of the metrics server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Where lines are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    Stdout,
+    File(PathBuf),
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stdout => f.write_str("standard output"),
+            Self::File(path) => write!(f, "{}", path.display()),
+        }
+    }
+}

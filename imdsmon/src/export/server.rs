@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use super::metrics::to_text_format;
-use crate::config::value::Listen;
+use crate::export::Listen;
 
 /// From the connection to the end of the answer.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -40,7 +40,7 @@ const FRESH: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Somebody wants the page, in `OpenMetrics`. It need not be answered.
-pub type Question = oneshot::Sender<String>;
+pub type PageRequest = oneshot::Sender<String>;
 
 /// A server that listens.
 pub struct Server {
@@ -103,7 +103,7 @@ impl Server {
     }
 
     /// Answers for ever; a page is asked for through `questions`.
-    pub async fn run(self, questions: mpsc::Sender<Question>) {
+    pub async fn run(self, questions: mpsc::Sender<PageRequest>) {
         let page = Arc::new(Page {
             questions,
             latest: Mutex::new(None),
@@ -166,7 +166,7 @@ async fn remove_stale(path: &Path) -> io::Result<()> {
 }
 
 struct Page {
-    questions: mpsc::Sender<Question>,
+    questions: mpsc::Sender<PageRequest>,
     latest: Mutex<Option<(Instant, Arc<str>)>>,
 }
 

@@ -49,8 +49,6 @@ pub enum SelfTestError {
 pub struct Report {
     /// The hooks that were attached.
     pub hooks: Vec<&'static str>,
-    /// Where.
-    pub place: Option<std::path::PathBuf>,
     /// Whether the kernel hands over a snapshot of each task.
     pub snapshot: Snapshot,
     /// Whether IPv6 was tested too.
@@ -128,7 +126,6 @@ pub async fn run() -> Result<Report, SelfTestError> {
     let live = monitor.live();
     Ok(Report {
         hooks: live.hooks().to_vec(),
-        place: live.root().path.clone(),
         snapshot: live.snapshot().clone(),
         ipv6: simulator.has_ipv6(),
         totals: live.totals(),

@@ -15,11 +15,11 @@ use crate::{event::facts::FileId, identity::Process, pipeline::AttributedEvent};
 const CLIENT: &[u8] = b"sandbox-client";
 
 /// Knows the self-test by its file.
-pub struct Doctor {
+pub struct DoctorFilter {
     own: Option<FileId>,
 }
 
-impl Default for Doctor {
+impl Default for DoctorFilter {
     fn default() -> Self {
         let metadata = fs::metadata("/proc/self/exe").ok();
         Self {
@@ -31,9 +31,9 @@ impl Default for Doctor {
     }
 }
 
-impl Doctor {
+impl DoctorFilter {
     /// Whether a finding is of a self-test.
-    pub fn made(&self, found: &AttributedEvent) -> bool {
+    pub fn matches(&self, found: &AttributedEvent) -> bool {
         let caller = &found.caller;
         let process = caller.process.as_deref();
         caller.connector.is_none() && process.is_some_and(|process| self.is_client(process))
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn only_roots_own_self_test_outside_of_the_hosts_network_is_no_client() {
-        let doctor = Doctor::default();
+        let doctor = DoctorFilter::default();
         let own = doctor.own.unwrap();
         let mut client = Process::clone(&test_support::process(
             7,
@@ -85,7 +85,7 @@ mod tests {
             change(&mut other);
             assert!(!doctor.is_client(&other), "{number}");
         }
-        let nobody = Doctor { own: None };
+        let nobody = DoctorFilter { own: None };
         client.exe_file = None;
         assert!(!nobody.is_client(&client));
     }

@@ -1,4 +1,4 @@
-//! The times of watching of this run: one, unless the host slept or its clock was set.
+//! The coverage of this run: one span, unless the host was suspended or its clock was set.
 
 use crate::{
     event::{Totals, UnixNanos},
@@ -9,40 +9,39 @@ use crate::{
     },
 };
 
-/// When this service watched, and how well.
-pub struct CoverageTracker {
-    /// Times that are over, and the latest self-test.
-    over: Coverage,
-    /// Begin and end of the time that lasts.
-    current: (UnixNanos, UnixNanos),
-    /// The counts at its begin, and now.
+/// Tracks when this service captured, and what may be missing.
+pub(crate) struct CoverageTracker {
+    /// Spans that have ended, and the latest self-test.
+    ended: Coverage,
+    /// First and last time of the open span.
+    span: (UnixNanos, UnixNanos),
+    /// The counts when the span began, and now.
     base: Counts,
     latest: Counts,
 }
 
-/// What limits how well it watched.
+/// What reduces the coverage, since the service started.
 #[derive(Clone, Copy, Default)]
 struct Counts {
     totals: Totals,
     counters: Counters,
     overflow: Overflow,
-    /// Self-tests that failed.
-    unheard: u64,
+    failed_canaries: u64,
 }
 
 impl CoverageTracker {
-    /// Watching begins.
-    pub fn since(now: UnixNanos) -> Self {
+    /// Opens the first span.
+    pub(crate) fn new(now: UnixNanos) -> Self {
         Self {
-            over: Coverage::default(),
-            current: (now, now),
+            ended: Coverage::default(),
+            span: (now, now),
             base: Counts::default(),
             latest: Counts::default(),
         }
     }
 
-    /// Watching goes on, and this is what was counted so far.
-    pub fn counted(
+    /// Extends the open span, and takes what was counted since the service started.
+    pub(crate) fn update(
         &mut self,
         now: UnixNanos,
         totals: Totals,
@@ -55,56 +54,55 @@ impl CoverageTracker {
             overflow,
             ..self.latest
         };
-        self.goes_on(now);
+        self.extend(now);
     }
 
-    /// Watching goes on, and nothing was counted.
-    pub fn goes_on(&mut self, now: UnixNanos) {
-        self.current.1 = self.current.1.max(now);
+    /// Extends the open span.
+    pub(crate) fn extend(&mut self, now: UnixNanos) {
+        self.span.1 = self.span.1.max(now);
     }
 
-    /// What came before `now` is a time of its own: the host slept since, or the clock was set.
-    pub fn interrupted(&mut self, now: UnixNanos) {
-        let span = self.span();
-        self.over.add(span);
-        self.current = (now, now);
+    /// Ends the open span where it was last extended, and opens another at `now`.
+    pub(crate) fn interrupt(&mut self, now: UnixNanos) {
+        self.ended.add(self.open_span());
+        self.span = (now, now);
         self.base = self.latest;
     }
 
-    /// A self-test was made. One that failed stays a doubt about this time, whatever comes after.
-    pub fn tested(&mut self, time: UnixNanos, result: Result<(), String>) {
-        self.latest.unheard += u64::from(result.is_err());
-        self.over.tested(SelfTest { time, result });
+    /// Notes a canary check. A failure stays a doubt about the open span, whatever comes after.
+    pub(crate) fn record_canary(&mut self, time: UnixNanos, result: Result<(), String>) {
+        self.latest.failed_canaries += u64::from(result.is_err());
+        self.ended.tested(SelfTest { time, result });
     }
 
-    /// Everything so far.
-    pub fn coverage(&self) -> Coverage {
-        let mut all = self.over.clone();
-        all.add(self.span());
+    /// All spans of this run.
+    pub(crate) fn coverage(&self) -> Coverage {
+        let mut all = self.ended.clone();
+        all.add(self.open_span());
         all
     }
 
-    /// Records lost so far in this run.
-    pub fn lost_records(&self) -> u64 {
+    /// Records lost since the service started.
+    pub(crate) fn lost_records(&self) -> u64 {
         let Counts {
             totals, counters, ..
         } = &self.latest;
         totals.lost.max(counters.lost_records)
     }
 
-    fn span(&self) -> Span {
-        let (from, to) = self.current;
+    fn open_span(&self) -> Span {
+        let (from, to) = self.span;
         let Counts {
             totals,
             counters,
             overflow,
-            unheard,
+            failed_canaries,
         } = &self.latest;
         let totals = totals.since(&self.base.totals);
         let counters = counters.since(&self.base.counters);
         let mut span = Span::new(from, to, Some(&totals), &counters);
         span.overflowed(overflow.since(&self.base.overflow));
-        span.unheard(unheard.saturating_sub(self.base.unheard));
+        span.unheard(failed_canaries.saturating_sub(self.base.failed_canaries));
         span
     }
 }
@@ -130,13 +128,13 @@ mod tests {
     }
 
     #[test]
-    fn each_time_of_watching_answers_for_its_own_losses() {
-        let mut coverage = CoverageTracker::since(100);
+    fn each_span_has_only_its_own_losses() {
+        let mut coverage = CoverageTracker::new(100);
         let (totals, counters) = lost(3);
-        coverage.counted(200, totals, counters, overflow(7));
-        coverage.interrupted(500);
+        coverage.update(200, totals, counters, overflow(7));
+        coverage.interrupt(500);
         let (totals, counters) = lost(5);
-        coverage.counted(600, totals, counters, overflow(9));
+        coverage.update(600, totals, counters, overflow(9));
         let spans = coverage.coverage().spans;
         let seen: Vec<_> = spans
             .iter()
@@ -149,26 +147,30 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_set_back_takes_nothing_away() {
-        let mut coverage = CoverageTracker::since(1000);
-        coverage.goes_on(2000);
-        coverage.interrupted(100);
-        coverage.goes_on(300);
+    fn a_clock_set_back_keeps_earlier_spans() {
+        let mut coverage = CoverageTracker::new(1000);
+        coverage.extend(2000);
+        coverage.interrupt(100);
+        coverage.extend(300);
         let spans = coverage.coverage().spans;
         let seen: Vec<_> = spans.iter().map(|span| (span.from, span.to)).collect();
         assert_eq!(seen, [(100, 300), (1000, 2000)]);
-        coverage.goes_on(1500);
-        assert_eq!(coverage.coverage().spans.len(), 1, "they overlap by now");
+        coverage.extend(1500);
+        assert_eq!(
+            coverage.coverage().spans.len(),
+            1,
+            "the spans overlap by now"
+        );
         assert_eq!(coverage.coverage().window(), Some((100, 2000)));
     }
 
     #[test]
-    fn a_failed_self_test_stays_a_doubt_about_its_time() {
-        let mut coverage = CoverageTracker::since(100);
-        coverage.tested(150, Err("deaf".into()));
-        coverage.tested(160, Ok(()));
-        coverage.interrupted(200);
-        coverage.goes_on(300);
+    fn a_failed_canary_stays_a_doubt_about_its_span() {
+        let mut coverage = CoverageTracker::new(100);
+        coverage.record_canary(150, Err("no calls captured".into()));
+        coverage.record_canary(160, Ok(()));
+        coverage.interrupt(200);
+        coverage.extend(300);
         let coverage = coverage.coverage();
         let doubts: Vec<_> = coverage
             .spans

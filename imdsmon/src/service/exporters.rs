@@ -1,17 +1,24 @@
-//! Everybody who is told what was counted: Prometheus, CloudWatch, a log of calls.
+//! The exporters that are configured: Prometheus metrics, CloudWatch lines, the log of calls.
 //!
-//! None of them can keep the service from hearing: what cannot be written is said once in a while,
-//! and tried again.
+//! None of them can stop the service: a failure is logged, at intervals, and retried.
 
-use std::{io, path::PathBuf, time::Instant};
+use std::{
+    fmt::Display,
+    io,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
+use tokio::time::sleep;
+
+use super::{WARN_INTERVAL, shared::Shared};
 use crate::{
     capture::source,
-    config::{Config, value::Destination},
-    event::UnixNanos,
+    config::Config,
     export::{
+        Destination,
         emf::Emf,
-        lines::{Lines, Rotation},
+        lines::Lines,
         log::CallLog,
         metrics::{Metrics, to_text_format},
         textfile,
@@ -23,43 +30,49 @@ use crate::{
     verdict::Assessment,
 };
 
-/// Where counts and calls go.
-pub struct Exporters {
+/// Between two writes of the files that others read.
+const WRITE_INTERVAL: Duration = Duration::from_secs(15);
+
+/// Writes the files of the exporters when there is something new.
+pub(crate) async fn run(shared: &Shared) {
+    loop {
+        shared.export.notified().await;
+        shared.state.borrow_mut().write_files();
+        sleep(WRITE_INTERVAL).await;
+    }
+}
+
+pub(crate) struct Exporters {
     metrics: Metrics,
     textfile: Option<PathBuf>,
     emf: Option<(Emf, Lines)>,
-    log: Option<CallLog>,
-    /// When it was last said that something cannot be written.
-    said: Option<Instant>,
+    call_log: Option<CallLog>,
+    /// When a failure was last logged.
+    warned: Option<Instant>,
 }
 
 impl Exporters {
-    /// Opens what the configuration asks for.
-    pub fn open(config: &Config) -> Self {
+    pub(crate) fn open(config: &Config) -> Self {
         let mut exporters = Self {
-            metrics: Metrics::default(),
+            metrics: Metrics::new(),
             textfile: None,
             emf: None,
-            log: None,
-            said: None,
+            call_log: None,
+            warned: None,
         };
-        exporters.apply(config);
+        exporters.reconfigure(config);
         exporters
     }
 
-    /// Opens it again, as the configuration is now; the counts stay. A file that cannot be opened
-    /// is said, and done without.
-    pub fn apply(&mut self, config: &Config) {
-        let rotation = Rotation {
-            bytes: u64::from(config.log_max_mib.value.0) << 20,
-            keep: config.log_keep.value.0,
-        };
+    /// Opens all files again; the counts stay. What cannot be opened is logged and left out.
+    pub(crate) fn reconfigure(&mut self, config: &Config) {
+        let rotation = config.rotation();
         self.textfile.clone_from(&config.metrics_textfile.value);
-        self.log = opened(config.log_path.value.as_ref(), |path| {
+        self.call_log = open(config.log_path.value.as_ref(), |path| {
             CallLog::open(path, rotation)
         });
         let counted = self.emf.take().map(|(emf, _)| emf);
-        let lines = opened(config.emf_path.value.as_ref(), |path| {
+        let lines = open(config.emf_path.value.as_ref(), |path| {
             Lines::open(path, rotation)
         });
         self.emf = lines.map(|lines| {
@@ -69,92 +82,88 @@ impl Exporters {
         });
     }
 
-    /// A client's call, for the log of calls.
-    pub fn found(&mut self, found: &AttributedEvent) {
-        if let Some(log) = &mut self.log {
-            // It never fails: what it cannot write, it counts.
-            drop(log.found(found));
+    pub(crate) fn log_call(&mut self, found: &AttributedEvent) {
+        if let Some(log) = &mut self.call_log {
+            // It never fails: it counts what it cannot write.
+            let _ = log.found(found);
         }
     }
 
-    /// There is nothing more for now.
-    pub fn flush(&mut self) {
-        if let Some(log) = &mut self.log {
-            drop(log.flush());
+    /// Writes the calls that are buffered.
+    pub(crate) fn flush(&mut self) {
+        if let Some(log) = &mut self.call_log {
+            // It never fails: it counts what it cannot write.
+            let _ = log.flush();
         }
     }
 
-    /// What was counted since the last time.
-    pub fn count(&mut self, delta: &[ClientStats]) {
+    /// Adds what was counted since the last time.
+    pub(crate) fn count(&mut self, delta: &[ClientStats]) {
         self.metrics.count(delta);
         if let Some((emf, _)) = &mut self.emf {
             emf.count(delta);
         }
     }
 
-    /// What was concluded, and how well it was watched.
-    pub fn conclude(&mut self, assessment: &Assessment<'_>, coverage: &Coverage, stored: bool) {
+    pub(crate) fn set_assessment(
+        &mut self,
+        assessment: &Assessment<'_>,
+        coverage: &Coverage,
+        is_store_ok: bool,
+    ) {
         let clients = assessment.clients.iter();
         let verdicts = clients.map(|c| (&c.entry.client, c.judgement.verdict));
-        self.metrics.conclude(assessment.verdict, verdicts);
-        self.metrics.cover(coverage);
-        self.metrics.store(stored);
+        self.metrics.set_verdicts(assessment.verdict, verdicts);
+        self.metrics.set_coverage(coverage);
+        self.metrics.set_store_success(is_store_ok);
     }
 
-    /// The metrics as they are now, in `OpenMetrics` 1.0.
-    pub fn page(&self) -> String {
+    /// The current metrics in `OpenMetrics` 1.0.
+    pub(crate) fn metrics_page(&self) -> String {
         self.metrics.page()
     }
 
-    /// Whether somebody waits to be told by [`Self::publish`].
-    pub fn has_readers(&self) -> bool {
+    /// Whether [`Self::write_files`] has anything to do.
+    pub(crate) fn has_files(&self) -> bool {
         self.textfile.is_some() || self.emf.is_some()
     }
 
-    /// Writes the files for others.
-    pub fn publish(&mut self) {
-        let mut troubles = Vec::new();
-        if let Some(path) = &self.textfile
-            && let Err(error) = textfile::write(path, &to_text_format(&self.metrics.page()))
-        {
-            troubles.push((path.display().to_string(), error));
+    pub(crate) fn write_files(&mut self) {
+        if let Some(path) = &self.textfile {
+            let written = textfile::write(path, &to_text_format(&self.metrics.page()));
+            warn_on_failure(&mut self.warned, path.display(), written);
         }
         if let Some((emf, lines)) = &mut self.emf
             && !emf.is_empty()
         {
-            let now: UnixNanos = source::now();
-            match lines.write(emf.lines(now).as_bytes()) {
-                Ok(()) => emf.clear(),
-                Err(error) => troubles.push(("the metrics for CloudWatch".into(), error)),
+            let written = lines.write(emf.lines(source::now()).as_bytes());
+            if written.is_ok() {
+                emf.clear();
             }
-        }
-        for (what, error) in troubles {
-            self.complain(&what, &error);
-        }
-    }
-
-    fn complain(&mut self, what: &str, error: &io::Error) {
-        let now = Instant::now();
-        if self.said.is_none_or(|said| now - said >= super::REST) {
-            self.said = Some(now);
-            tracing::error!("{what} cannot be written, and will be tried again: {error}");
+            warn_on_failure(&mut self.warned, "the metrics for CloudWatch", written);
         }
     }
 }
 
-fn opened<T>(
-    path: Option<&Destination>,
+fn warn_on_failure(warned: &mut Option<Instant>, what: impl Display, written: io::Result<()>) {
+    let now = Instant::now();
+    if let Err(error) = written
+        && warned.is_none_or(|last| now - last >= WARN_INTERVAL)
+    {
+        *warned = Some(now);
+        tracing::error!("cannot write {what}, retrying: {error}");
+    }
+}
+
+fn open<T>(
+    destination: Option<&Destination>,
     open: impl FnOnce(&Destination) -> io::Result<T>,
 ) -> Option<T> {
-    let path = path?;
-    match open(path) {
+    let destination = destination?;
+    match open(destination) {
         Ok(open) => Some(open),
         Err(error) => {
-            let name = match path {
-                Destination::Stdout => "standard output".into(),
-                Destination::File(path) => path.display().to_string(),
-            };
-            tracing::error!("{name} cannot be opened, and nothing is written to it: {error}");
+            tracing::error!("cannot open {destination}, not writing to it: {error}");
             None
         }
     }

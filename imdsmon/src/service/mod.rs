@@ -1,64 +1,70 @@
-//! The service: watches for weeks, survives what happens to a host, and costs next to nothing.
+//! The service: captures for weeks, survives what happens to a host, and costs next to nothing.
 //!
-//! One thread hears, counts and answers; another writes the store, so that a disk that hangs makes
-//! nobody deaf; a third is the canary, in a network of its own. While there is no traffic to IMDS
-//! all of them sleep, but for a sign of life twice in the watchdog's time.
+//! One thread captures, counts and serves metrics; a second writes the store, so that a stalled
+//! disk cannot block capture; a third makes the canary's calls in its own network namespace.
+//! Without IMDS traffic all of them sleep between two heartbeats.
 //!
-//! - `coverage` and `clock` know when it watched, `canary` that it could hear, `doctor` who only tries;
-//! - `state` holds what is counted, `store_writer` writes it, `recent_clients` is what an answer rests on;
-//! - `notifier` tells the log, `systemd` the service manager, `exporters` everybody else.
+//! [`state`] holds what is counted. Each loop beside the capture has its own file and reaches the
+//! state through [`shared`]: [`store_writer`], [`watchdog`], [`canary`], [`exporters`],
+//! [`metrics_endpoint`] and [`reload`].
 
-mod clock;
+mod canary;
+mod capture_sink;
+mod clock_watch;
 mod coverage;
 mod exporters;
+mod metrics_endpoint;
 mod notify;
 pub(crate) mod privilege;
 mod recent_clients;
+mod reload;
+mod shared;
 mod state;
+mod store_thread;
 mod store_writer;
-mod tasks;
+mod systemd;
 mod watchdog;
 
-use std::{cell::RefCell, io, path::Path, rc::Rc, time::Duration};
+use std::{path::Path, pin::pin, rc::Rc, time::Duration};
 
-use anyhow::Context as _;
-use tokio::{sync::Notify, task::LocalSet};
+use anyhow::{Context as _, anyhow};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::timeout,
+};
 
-use self::{state::State, tasks::Tasks};
+use self::{
+    capture_sink::CaptureSink, metrics_endpoint::MetricsEndpoint, reload::Reload, shared::Shared,
+    state::State, store_thread::StoreThread, store_writer::StoreWriter,
+};
 use crate::{
-    capture::{Options, Snapshot, source::EventSource},
+    capture::{Snapshot, source::EventSource},
     config::{Config, ConfigError},
     knowledge::Knowledge,
-    monitor::{Monitor, Sink},
-    pipeline::{AttributedEvent, Pipeline},
-    store::StoreError,
+    monitor::Monitor,
+    selftest::canary::Canary,
 };
-use crate::{selftest::canary::Canary, service::store_writer::StoreWriter};
 
-/// Time between two words about the same trouble.
-const REST: Duration = Duration::from_secs(600);
+/// Interval between two log lines about the same failure.
+const WARN_INTERVAL: Duration = Duration::from_secs(600);
+/// How long the start waits for the store: a slow disk must not delay the host's network.
+const STORE_OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the end waits for the disk; systemd kills the service after twice as long.
+const LAST_COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Reads the configuration; again at each reload.
-pub type LoadConfig = dyn Fn() -> Result<Config, ConfigError>;
-/// Makes the knowledge base of a configuration.
-pub type LoadKnowledge = dyn Fn(&Config) -> anyhow::Result<Knowledge>;
+pub(crate) type LoadConfig = dyn Fn() -> Result<Config, ConfigError>;
+/// Builds the knowledge base that a configuration names.
+pub(crate) type LoadKnowledge = dyn Fn(&Config) -> anyhow::Result<Knowledge>;
 
-/// Watches until `stop` is done. `host` is where the host's root directory is mounted. Must run
-/// inside a tokio runtime of one thread.
-pub async fn run(
-    load: Rc<LoadConfig>,
-    learn: &LoadKnowledge,
-    host: &Path,
-    stop: impl Future<Output = ()>,
-) -> anyhow::Result<()> {
-    LocalSet::new()
-        .run_until(watch(load, learn, host, stop))
-        .await
-}
-
-async fn watch(
-    load: Rc<LoadConfig>,
-    learn: &LoadKnowledge,
+/// Runs until `stop` completes. `host` is where the host's root directory is mounted.
+///
+/// Must be called inside a tokio runtime. Fails if the configuration is invalid, if nothing can
+/// be attached, or if the store directory cannot be used by this service.
+pub(crate) async fn run(
+    load: &LoadConfig,
+    load_knowledge: &LoadKnowledge,
     host: &Path,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
@@ -66,117 +72,85 @@ async fn watch(
     for note in &config.notes {
         tracing::warn!("{note}");
     }
-    let knowledge = Rc::new(learn(&config)?);
-    let options = Options {
-        ring_bytes: config.capture_buffer.value.0,
-        snapshot: config.capture_snapshot.value,
-    };
-    let mut monitor = Monitor::start(options, host, Rc::clone(&knowledge))?;
-    announce(monitor.live());
-    let mut state = State::new(knowledge, &config);
-    if config.canary_interval.value.is_some() {
-        state.canary = canary();
-    }
-    // All that needs them is done.
+    let knowledge = Rc::new(load_knowledge(&config)?);
+    let mut monitor = Monitor::start(config.capture_options(), host, Rc::clone(&knowledge))?;
+    log_attached(monitor.live());
+    let canary = config.canary_interval.value.and_then(|_| start_canary());
+    // Everything that needs these capabilities is done.
     if let Err(error) = privilege::drop_spent() {
-        tracing::warn!(%error, "privileges that are needed no more could not be given up");
+        tracing::warn!(%error, "cannot drop the capabilities that only the start needs");
     }
-    // Its thread has no more than what is left.
-    let store_writer =
-        StoreWriter::start(config.store_dir.value.clone()).context("no thread for the store")?;
-    let shared = Rc::new(Shared {
-        state: RefCell::new(state),
-        changed: Notify::new(),
-        published: Notify::new(),
-    });
-    let tasks = Tasks::new(config, load, store_writer, Rc::clone(&shared));
-    let mut sink = CaptureSink(Rc::clone(&shared));
-    let outcome = {
-        let watched = monitor.run(stop, &mut sink);
-        let failed = tasks.run();
-        tokio::select! {
-            watched = watched => watched.map_err(Into::into),
-            error = failed => Err(error),
-        }
+    // The thread inherits only the capabilities that are left.
+    let thread = StoreThread::start(config.store_dir.value.clone())
+        .context("cannot start the store thread")?;
+    let shared = Shared::new(State::new(knowledge, &config));
+    let mut sink = CaptureSink::new(&shared, canary.as_ref());
+    let mut store = pin!(StoreWriter::new(thread, &shared).run());
+    let (mut endpoint, page_requests) = MetricsEndpoint::new();
+    let background = async {
+        // First of all: without a handler SIGHUP ends the process.
+        let sighup = signal(SignalKind::hangup())?;
+        // On a timeout the service starts all the same, and counts in memory until the store opens.
+        let _ = timeout(STORE_OPEN_TIMEOUT, shared.store_tried.notified()).await;
+        endpoint.inherit();
+        endpoint.listen(config.metrics_listen.value.as_ref()).await;
+        systemd::ready(&shared.state.borrow_mut().status());
+        let interval = config.canary_interval.value;
+        let reload = Reload::new(load, config, &shared, &mut endpoint);
+        tokio::join!(
+            watchdog::run(&shared),
+            canary::run(canary.as_ref(), interval, &shared),
+            exporters::run(&shared),
+            metrics_endpoint::serve_pages(page_requests, &shared),
+            reload.run(sighup),
+        );
+        Err(anyhow!("the background tasks ended"))
     };
-    watchdog::stopping();
-    // Also after an error: what was counted is worth keeping, unless there never was a place.
-    let homeless = |error: &anyhow::Error| error.downcast_ref().is_some_and(is_fatal);
-    if !outcome.as_ref().is_err_and(homeless) {
-        tasks.finish().await;
+    let outcome = tokio::select! {
+        // The store first: a service that cannot go on must not report itself ready.
+        biased;
+        Err(error) = &mut store => return Err(error.into()),
+        captured = monitor.run(stop, &mut sink) => captured.map_err(Into::into),
+        failed = background => failed,
+    };
+    systemd::stopping();
+    // Also after an error: what was counted is worth keeping.
+    endpoint.close().await;
+    shared.stop.notify_one();
+    match timeout(LAST_COMMIT_TIMEOUT, store).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!("cannot write the store: {error}"),
+        Err(_elapsed) => {
+            tracing::error!("timed out writing the store; the most recent counts were not saved");
+        }
+    }
+    let mut state = shared.state.borrow_mut();
+    state.write_files();
+    match state.uncommitted_calls() {
+        0 => {}
+        calls => tracing::error!("{calls} calls were not saved to the store"),
     }
     outcome
 }
 
-/// The network for the canary, if there can be one.
-fn canary() -> Option<Rc<Canary>> {
+fn start_canary() -> Option<Canary> {
     match Canary::new() {
-        Ok(canary) => Some(Rc::new(canary)),
+        Ok(canary) => Some(canary),
         Err(error) => {
-            tracing::error!(
-                "the canary cannot be made, so that nothing proves that calls are heard: {error}"
-            );
+            tracing::error!("cannot set up the canary, capture is not verified: {error}");
             None
         }
     }
 }
 
-/// Says what is watched, and from where.
-fn announce(live: &EventSource) {
-    let place = live.root().path.as_deref();
-    let place = place.map_or("a private mount".into(), Path::to_string_lossy);
-    tracing::info!("attached {} to {place}", live.hooks().join(", "));
-    if let Snapshot::Off(why) = live.snapshot() {
+fn log_attached(source: &EventSource) {
+    let root = source.root().path.as_deref();
+    let root = root.map_or("a private cgroup v2 mount".into(), Path::to_string_lossy);
+    tracing::info!("attached {} to {root}", source.hooks().join(", "));
+    if let Snapshot::Off(why) = source.snapshot() {
         tracing::warn!(
-            "processes are looked up in /proc only, so one that ends at once may stay unnamed ({why})"
+            "callers are identified through /proc only; short-lived processes may show up as \
+             unknown ({why})"
         );
     }
-}
-
-/// What the tasks of the one thread share; nobody holds it while they wait.
-pub struct Shared {
-    state: RefCell<State>,
-    /// Something is to be written.
-    changed: Notify,
-    /// Something is to be published.
-    published: Notify,
-}
-
-impl Shared {
-    /// Something was counted.
-    fn change(&self) {
-        self.changed.notify_one();
-        self.published.notify_one();
-    }
-}
-
-/// Takes what the monitor hears.
-struct CaptureSink(Rc<Shared>);
-
-impl Sink for CaptureSink {
-    fn found(&mut self, found: &AttributedEvent) -> io::Result<()> {
-        self.0.state.borrow_mut().found(found);
-        Ok(())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.state.borrow_mut().flush();
-        Ok(())
-    }
-
-    fn progress(&mut self, live: &EventSource, pipeline: &Pipeline) {
-        let now = crate::capture::source::now();
-        let mut state = self.0.state.borrow_mut();
-        state.counted(now, live.totals(), pipeline.counters());
-        drop(state);
-        self.0.change();
-    }
-}
-
-/// Whether the service cannot go on: somebody else has the store, or there is no place for one.
-fn is_fatal(error: &StoreError) -> bool {
-    matches!(
-        error,
-        StoreError::InUse(_) | StoreError::Public(_) | StoreError::NotADirectory(_)
-    )
 }

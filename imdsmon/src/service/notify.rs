@@ -1,4 +1,4 @@
-//! Tells the log who calls without a token: each client when it is new, then once in a while.
+//! Logs which clients use IMDSv1: each when it is new, then once a day.
 
 use std::{
     num::NonZeroUsize,
@@ -12,39 +12,41 @@ use crate::{
     http::call::{Call, HttpEvent, Version},
     identity::client::Client,
     pipeline::AttributedEvent,
+    text::escape::escaped,
 };
 
-/// Time between two words about the same client.
-const REST: Duration = Duration::from_secs(24 * 3600);
-/// Clients that are remembered: as many as the ledger tells apart, which lets no user make up
-/// more than a share of them.
-const CLIENTS: NonZeroUsize = NonZeroUsize::new(1100).unwrap();
-/// Words a minute at most, so that made-up clients cannot flood the log.
-const WORDS: u32 = 20;
+/// Between two lines about the same client.
+const CLIENT_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+/// Clients that are remembered: as many as the ledger tells apart, which gives each user only a
+/// share of them.
+const MAX_CLIENTS: NonZeroUsize = NonZeroUsize::new(1100).unwrap();
+/// Processes can make up clients; they must not flood the log.
+const LINES_PER_MINUTE: u32 = 20;
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Who was told of, and when.
-pub struct ClientNotifier {
-    told: LruCache<String, (Instant, u64)>,
+pub(crate) struct ClientNotifier {
+    /// By client name: when it was last logged, and its calls since.
+    logged: LruCache<String, (Instant, u64)>,
+    /// Begin of the minute that `lines` are of.
     minute: Instant,
-    words: u32,
-    unsaid: u64,
+    lines: u32,
+    suppressed: u64,
 }
 
 impl Default for ClientNotifier {
     fn default() -> Self {
         Self {
-            told: LruCache::new(CLIENTS),
+            logged: LruCache::new(MAX_CLIENTS),
             minute: Instant::now(),
-            words: 0,
-            unsaid: 0,
+            lines: 0,
+            suppressed: 0,
         }
     }
 }
 
 impl ClientNotifier {
-    /// Takes note of a finding of `client`, and says a word if it is time for one.
-    pub fn note(&mut self, found: &AttributedEvent, client: &Client) {
+    /// Counts a call of `client`, and logs the client if that is due.
+    pub(crate) fn observe(&mut self, found: &AttributedEvent, client: &Client) {
         let HttpEvent::Call(call) = &found.finding else {
             return;
         };
@@ -55,52 +57,50 @@ impl ClientNotifier {
         }
     }
 
-    /// Whether it is time for a word about the client of this name, which has called once more: if
-    /// so, how often it has called since the last one.
+    /// The client's calls since it was last logged, this one included, if a line is due.
     fn should_log(&mut self, name: &str, now: Instant) -> Option<u64> {
-        let known = self.told.get_mut(name);
-        let calls = match &known {
-            Some((_, calls)) => calls + 1,
-            None => 1,
-        };
-        if let Some((last, unsaid)) = known
-            && now.duration_since(*last) < REST
+        let known = self.logged.get_mut(name);
+        let calls = known.as_ref().map_or(0, |(_, calls)| *calls) + 1;
+        if let Some((last, unlogged)) = known
+            && now.duration_since(*last) < CLIENT_INTERVAL
         {
-            *unsaid = calls;
+            *unlogged = calls;
             return None;
         }
         if !self.allow(now) {
-            self.unsaid += 1;
+            self.suppressed += 1;
             return None;
         }
-        // Of too many, who has been silent for longest is new again when it calls.
-        self.told.put(name.to_owned(), (now, 0));
+        // A client that this evicts counts as new when it calls again.
+        self.logged.put(name.to_owned(), (now, 0));
         Some(calls)
     }
 
     fn allow(&mut self, now: Instant) -> bool {
         if now.duration_since(self.minute) >= MINUTE {
-            if self.unsaid > 0 {
+            if self.suppressed > 0 {
                 tracing::warn!(
-                    calls = self.unsaid,
-                    "more clients call without a token than are named here; see `imdsmon clients`"
+                    calls = self.suppressed,
+                    "too many new IMDSv1 clients to log each; run `imdsmon clients` for all"
                 );
-                self.unsaid = 0;
+                self.suppressed = 0;
             }
             self.minute = now;
-            self.words = 0;
+            self.lines = 0;
         }
-        self.words += 1;
-        self.words <= WORDS
+        self.lines += 1;
+        self.lines <= LINES_PER_MINUTE
     }
 }
 
-/// The fields arrive in the journal by their names, `IMDSMON_CLIENT` and so on.
+/// The fields reach the journal as `IMDSMON_CLIENT` and so on.
 fn log(found: &AttributedEvent, call: &Call, client: &Client, calls: u64) {
     let process = found.caller.process.as_deref();
     let exe = process
         .and_then(|p| p.exe.as_ref())
         .map(ByteString::to_text);
+    // Untrusted: the log is read on terminals.
+    let clean = |text: &str| escaped(text, 256).to_string();
     tracing::warn!(
         client = clean(&client.name()),
         workload = clean(&client.workload.name),
@@ -110,13 +110,8 @@ fn log(found: &AttributedEvent, call: &Call, client: &Client, calls: u64) {
         path = clean(&call.path),
         status = call.status.unwrap_or_default(),
         calls,
-        "calls the metadata service without a token"
+        "client uses IMDSv1"
     );
-}
-
-/// Text that is safe on one line of a log, whoever reads it.
-fn clean(text: &str) -> String {
-    crate::text::escape::escaped(text, 256).to_string()
 }
 
 #[cfg(test)]
@@ -124,31 +119,31 @@ mod tests {
     use crate::service::notify::*;
 
     #[test]
-    fn who_makes_up_clients_does_not_silence_the_log() {
+    fn made_up_clients_do_not_silence_the_log() {
         let mut notifier = ClientNotifier::default();
         let mut now = Instant::now();
         for number in 0..2000 {
             if number % 20 == 0 {
                 now += MINUTE;
             }
-            let said = notifier.should_log(&format!("fake{number}"), now);
-            assert_eq!(said, Some(1), "{number}");
+            let logged = notifier.should_log(&format!("fake{number}"), now);
+            assert_eq!(logged, Some(1), "{number}");
         }
         now += MINUTE;
         assert_eq!(notifier.should_log("backup.sh", now), Some(1));
     }
 
     #[test]
-    fn a_client_is_named_once_and_then_after_a_day_with_its_calls() {
+    fn a_client_is_logged_once_a_day_with_its_calls() {
         let mut notifier = ClientNotifier::default();
         let begin = Instant::now();
-        let words: Vec<_> = [0, 1, 2, 24 * 3600, 24 * 3600 + 1]
+        let lines: Vec<_> = [0, 1, 2, 24 * 3600, 24 * 3600 + 1]
             .map(|second| notifier.should_log("a", begin + Duration::from_secs(second)))
             .into_iter()
             .collect();
-        assert_eq!(words, [Some(1), None, None, Some(3), None]);
+        assert_eq!(lines, [Some(1), None, None, Some(3), None]);
         // Too many at once: the rest is only counted.
-        let said = (0..100).filter(|n| notifier.should_log(&n.to_string(), begin).is_some());
-        assert!(said.count() <= WORDS as usize);
+        let logged = (0..100).filter(|n| notifier.should_log(&n.to_string(), begin).is_some());
+        assert!(logged.count() <= LINES_PER_MINUTE as usize);
     }
 }

@@ -1,4 +1,4 @@
-//! What the store holds, as far as it is needed to answer at any moment: without the hours.
+//! The clients of the last [`WINDOW`], without their hours: what the verdict of the moment needs.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,76 +8,77 @@ use crate::{
     ledger::{BucketKey, ClientStats, Coverage},
 };
 
-/// How far back an answer looks, unless somebody asks for another time.
-pub const MEMORY: Duration = Duration::from_secs(14 * 24 * 3600);
+/// How far back the verdict of the service looks.
+pub(crate) const WINDOW: Duration = Duration::from_secs(14 * 24 * 3600);
 
-/// All clients of the last [`MEMORY`], those of earlier runs among them.
+/// Start of the window that ends now.
+pub(crate) fn window_start(now: UnixNanos) -> UnixNanos {
+    let window = UnixNanos::try_from(WINDOW.as_nanos()).unwrap_or(UnixNanos::MAX);
+    now.saturating_sub(window)
+}
+
+/// Clients of this run and of earlier ones.
 #[derive(Default)]
-pub struct RecentClients {
-    entries: BTreeMap<Client, ClientStats>,
-    /// When earlier runs watched.
+pub(crate) struct RecentClients {
+    clients: BTreeMap<Client, ClientStats>,
+    /// Coverage of earlier runs.
     earlier: Coverage,
 }
 
 impl RecentClients {
-    /// Adds what earlier runs had stored.
-    pub fn load(&mut self, entries: Vec<ClientStats>, earlier: Coverage) {
-        for entry in entries {
-            self.add(&entry);
+    /// Adds what earlier runs stored.
+    pub(crate) fn add_earlier(&mut self, clients: &[ClientStats], coverage: Coverage) {
+        for stats in clients {
+            self.add(stats);
         }
-        for span in earlier.spans {
-            self.earlier.add(span);
-        }
-        if let Some(test) = earlier.self_test {
-            self.earlier.tested(test);
-        }
+        add_coverage(&mut self.earlier, coverage);
     }
 
-    /// Begins anew with what the store holds of the time since `since`: what is older is
-    /// forgotten.
-    pub fn rebuild(&mut self, entries: Vec<ClientStats>, since: UnixNanos) {
-        self.entries.clear();
-        for entry in entries {
-            self.add(&entry);
+    /// Starts again from what the store holds since `since`.
+    pub(crate) fn rebuild(&mut self, clients: &[ClientStats], since: UnixNanos) {
+        self.clients.clear();
+        for stats in clients {
+            self.add(stats);
         }
         self.earlier.spans.retain(|span| span.to >= since);
     }
 
-    /// Adds what was counted since.
-    pub fn add(&mut self, entry: &ClientStats) {
-        let mut flat = entry.clone();
+    pub(crate) fn add(&mut self, stats: &ClientStats) {
+        let mut flat = stats.clone();
         flat.cells.clear();
-        for (cell, count) in &entry.cells {
-            let cell = BucketKey { hour: 0, ..*cell };
-            *flat.cells.entry(cell).or_default() += count;
+        for (key, count) in &stats.cells {
+            let key = BucketKey { hour: 0, ..*key };
+            *flat.cells.entry(key).or_default() += count;
         }
-        match self.entries.get_mut(&entry.client) {
-            Some(known) => known.merge(flat),
-            None => drop(self.entries.insert(entry.client.clone(), flat)),
-        }
+        merge(&mut self.clients, flat);
     }
 
-    /// The entries.
-    pub fn entries(&self) -> impl Iterator<Item = &ClientStats> {
-        self.entries.values()
+    pub(crate) fn clients(&self) -> impl Iterator<Item = &ClientStats> {
+        self.clients.values()
     }
 
-    /// When this and earlier runs watched.
-    pub fn coverage(&self, current: Coverage) -> Coverage {
+    /// Coverage of earlier runs and of this one.
+    pub(crate) fn coverage(&self, current: Coverage) -> Coverage {
         let mut all = self.earlier.clone();
-        let Coverage { spans, self_test } = current;
-        for span in spans {
-            all.add(span);
-        }
-        if let Some(test) = self_test {
-            all.tested(test);
-        }
+        add_coverage(&mut all, current);
         all
     }
 }
 
-/// The time since which an answer looks.
-pub fn since(now: UnixNanos) -> UnixNanos {
-    let memory = UnixNanos::try_from(MEMORY.as_nanos()).unwrap_or(UnixNanos::MAX);
-    now.saturating_sub(memory)
+fn add_coverage(sum: &mut Coverage, Coverage { spans, self_test }: Coverage) {
+    for span in spans {
+        sum.add(span);
+    }
+    if let Some(test) = self_test {
+        sum.tested(test);
+    }
+}
+
+/// Adds to the client's entry, or makes it.
+pub(crate) fn merge(clients: &mut BTreeMap<Client, ClientStats>, stats: ClientStats) {
+    if let Some(known) = clients.get_mut(&stats.client) {
+        known.merge(stats);
+    } else {
+        clients.insert(stats.client.clone(), stats);
+    }
 }

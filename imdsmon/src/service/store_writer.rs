@@ -1,190 +1,118 @@
-//! The store's own thread: a disk that hangs must not keep anybody from hearing.
-//!
-//! One job at a time: while one is under way, what comes next gathers in memory. What could not
-//! be written comes back, to be tried again together with that.
+//! Commits to the store whenever something was counted, at most once per [`COMMIT_INTERVAL`].
 
-use std::{
-    path::PathBuf,
-    sync::mpsc::{self, Sender},
-    thread::{self, JoinHandle},
-};
+use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use tokio::time::sleep;
 
-use crate::{
-    event::UnixNanos,
-    ledger::{ClientStats, Coverage},
-    store::{Limits, Quarantined, Store, StoreError},
-};
+use super::{WARN_INTERVAL, shared::Shared, store_thread::StoreThread};
+use crate::store::StoreError;
 
-use crate::service::recent_clients::since;
+/// Between two commits; with the time that the disk takes, the most that a power cut can lose.
+const COMMIT_INTERVAL: Duration = Duration::from_millis(900);
+/// Between two attempts after a failure.
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What to write.
-pub struct Batch {
-    /// Since the last job.
-    pub delta: Vec<ClientStats>,
-    /// Of this run, as it is.
-    pub coverage: Coverage,
-    /// Time of the job.
-    pub now: UnixNanos,
-    /// How much is kept.
-    pub limits: Limits,
-    /// Nothing comes after it.
-    pub is_last: bool,
-    /// Asks for what the store holds of the time since then, this job's delta included.
-    pub load: Option<UnixNanos>,
+pub(crate) struct StoreWriter<'s> {
+    thread: StoreThread,
+    shared: &'s Shared,
+    outage: Option<Outage>,
 }
 
-/// What became of it.
-pub struct CommitResult {
-    /// Comes back if it could not be written; otherwise empty.
-    pub delta: Vec<ClientStats>,
-    /// Why not.
-    pub error: Option<StoreError>,
-    /// What an operator should know of: a store that was set aside.
-    pub notes: Vec<String>,
-    /// What the store held of earlier runs when it was opened, if that was now.
-    pub found: Option<(Vec<ClientStats>, Coverage)>,
-    /// What was asked for with [`Batch::load`].
-    pub recalled: Option<Vec<ClientStats>>,
+/// The store cannot be written.
+struct Outage {
+    since: Instant,
+    logged: Instant,
 }
 
-type Request = (Batch, oneshot::Sender<CommitResult>);
+impl<'s> StoreWriter<'s> {
+    pub(crate) fn new(thread: StoreThread, shared: &'s Shared) -> Self {
+        Self {
+            thread,
+            shared,
+            outage: None,
+        }
+    }
 
-/// The thread's end of the line.
-pub struct StoreWriter {
-    jobs: Option<Sender<Request>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl StoreWriter {
-    /// Starts the thread; the store is opened with the first job.
-    pub fn start(directory: PathBuf) -> std::io::Result<Self> {
-        let (jobs, letters) = mpsc::channel::<Request>();
-        let thread = thread::Builder::new().name("store".into()).spawn(move || {
-            let mut desk = Worker {
-                directory,
-                store: None,
+    /// Runs until [`Shared::stop`], then makes the last commit. Ends earlier only with an error
+    /// that no retry can fix.
+    pub(crate) async fn run(mut self) -> Result<(), StoreError> {
+        let Shared {
+            stop,
+            commit,
+            store_tried,
+            ..
+        } = self.shared;
+        // The first commit does not wait for calls: it claims the store.
+        commit.notify_one();
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.notified() => break,
+                () = commit.notified() => {}
+            }
+            let is_written = self.commit(false).await?;
+            store_tried.notify_one();
+            let pause = if is_written {
+                COMMIT_INTERVAL
+            } else {
+                commit.notify_one();
+                RETRY_INTERVAL
             };
-            for (batch, answer) in letters {
-                // Nobody waits any more if the service was told to end twice.
-                drop(answer.send(desk.work(batch)));
+            tokio::select! {
+                biased;
+                () = stop.notified() => break,
+                () = sleep(pause) => {}
             }
-        })?;
-        Ok(Self {
-            jobs: Some(jobs),
-            thread: Some(thread),
-        })
-    }
-
-    /// Does a job. The delta comes back also if the thread is gone.
-    pub async fn work(&self, batch: Batch) -> CommitResult {
-        let (answer, outcome) = oneshot::channel();
-        let gone = |delta| CommitResult {
-            delta,
-            error: None,
-            notes: vec!["the thread that writes the store is gone".into()],
-            found: None,
-            recalled: None,
-        };
-        let sent = match &self.jobs {
-            Some(jobs) => jobs.send((batch, answer)),
-            None => return gone(batch.delta),
-        };
-        match sent {
-            Err(mpsc::SendError((batch, _))) => gone(batch.delta),
-            Ok(()) => outcome.await.unwrap_or_else(|_closed| gone(Vec::new())),
         }
-    }
-}
-
-impl Drop for StoreWriter {
-    fn drop(&mut self) {
-        self.jobs = None;
-        if let Some(thread) = self.thread.take() {
-            drop(thread.join());
-        }
-    }
-}
-
-/// What the thread works on.
-struct Worker {
-    directory: PathBuf,
-    store: Option<(Store, Limits)>,
-}
-
-impl Worker {
-    fn work(&mut self, batch: Batch) -> CommitResult {
-        let mut outcome = CommitResult {
-            delta: Vec::new(),
-            error: None,
-            notes: Vec::new(),
-            found: None,
-            recalled: None,
-        };
-        if let Err(error) = self.write(&batch, &mut outcome) {
-            if error.is_damage() {
-                // Opened anew by the next job, which sets the damaged one aside.
-                self.store = None;
-            }
-            outcome.error = Some(error);
-            outcome.delta = batch.delta;
-        }
-        outcome
-    }
-
-    fn write(&mut self, batch: &Batch, outcome: &mut CommitResult) -> Result<(), StoreError> {
-        let Batch {
-            delta,
-            coverage,
-            now,
-            limits,
-            is_last,
-            load,
-        } = batch;
-        let store = self.store(*limits, *now, outcome)?;
-        if *is_last {
-            store.close(delta, coverage, *now)?;
-        } else {
-            store.commit(delta, coverage, *now)?;
-        }
-        // From here on the delta is safe, whatever happens.
-        outcome.recalled = load.and_then(|since| Some(store.load(since).ok()?.0));
+        self.commit(true).await?;
         Ok(())
     }
 
-    fn store(
-        &mut self,
-        limits: Limits,
-        now: UnixNanos,
-        outcome: &mut CommitResult,
-    ) -> Result<&mut Store, StoreError> {
-        let open = match self.store.take() {
-            Some(open) => open,
-            None => (self.open(limits, now, outcome)?, limits),
-        };
-        let (store, used) = self.store.insert(open);
-        if *used != limits {
-            store.set_limits(limits)?;
-            *used = limits;
+    /// Returns whether everything is written.
+    async fn commit(&mut self, is_last: bool) -> Result<bool, StoreError> {
+        let batch = self.shared.state.borrow_mut().batch(is_last);
+        let mut result = self.thread.commit(batch).await;
+        for note in &result.notes {
+            tracing::warn!("{note}");
         }
-        Ok(store)
+        let error = result.error.take();
+        let is_written = error.is_none() && result.unwritten.is_empty();
+        self.note(error.as_ref());
+        let mut state = self.shared.state.borrow_mut();
+        state.committed(result, is_written);
+        match error {
+            Some(error) if is_permanent(&error) => Err(error),
+            _ => Ok(is_written),
+        }
     }
 
-    fn open(
-        &self,
-        limits: Limits,
-        now: UnixNanos,
-        outcome: &mut CommitResult,
-    ) -> Result<Store, StoreError> {
-        let mut store = Store::open(&self.directory, limits)?;
-        if let Some(Quarantined { path, reason }) = store.quarantine() {
-            let path = path.display();
-            outcome
-                .notes
-                .push(format!("{reason}; it was set aside as {path}"));
+    /// Logs the begin and the end of an outage, and a reminder in between.
+    fn note(&mut self, error: Option<&StoreError>) {
+        let now = Instant::now();
+        let Some(error) = error else {
+            if let Some(Outage { since, .. }) = self.outage.take() {
+                let seconds = since.elapsed().as_secs();
+                tracing::warn!(
+                    "the store is writable again after {seconds} s; no counts were lost"
+                );
+            }
+            return;
+        };
+        let since = self.outage.as_ref().map_or(now, |outage| outage.since);
+        let is_due = |outage: &Outage| now - outage.logged >= WARN_INTERVAL;
+        if !is_permanent(error) && self.outage.as_ref().is_none_or(is_due) {
+            tracing::error!(
+                "cannot write the store, counts stay in memory until it works: {error}"
+            );
+            self.outage = Some(Outage { since, logged: now });
         }
-        outcome.found = Some(store.load(since(now))?);
-        Ok(store)
     }
+}
+
+/// Whether no retry helps: another service has the store, or its directory cannot be used.
+fn is_permanent(error: &StoreError) -> bool {
+    matches!(
+        error,
+        StoreError::InUse(_) | StoreError::Public(_) | StoreError::NotADirectory(_)
+    )
 }

@@ -1,45 +1,34 @@
-//! What systemd is told: ready, alive, reloading, stopping, and a line of status.
-//!
-//! Nothing happens where no service manager listens (`$NOTIFY_SOCKET` is not set).
+//! The heartbeat: tells systemd that the service is alive, extends the coverage, and notices that
+//! the host was suspended or its clock was set.
 
-use std::time::Duration;
+use tokio::time::sleep;
 
-use sd_notify::NotifyState;
+use super::{
+    clock_watch::{ClockChange, ClockWatch},
+    shared::Shared,
+    systemd,
+};
+use crate::capture::source;
 
-/// How often the service says that it is alive, where no watchdog asks for it: as often, the time
-/// up to which it has watched is written down.
-const HEARTBEAT: Duration = Duration::from_secs(30);
-
-/// The time between two signs of life: half of what the watchdog allows (`sd_watchdog_enabled(3)`).
-pub fn heartbeat() -> Duration {
-    sd_notify::watchdog_enabled().map_or(HEARTBEAT, |limit| limit / 2)
-}
-
-/// The hooks are live.
-pub fn ready(status: &str) {
-    send(&[NotifyState::Ready, NotifyState::Status(status)]);
-}
-
-/// Still alive, and how it is.
-pub fn alive(status: &str) {
-    send(&[NotifyState::Watchdog, NotifyState::Status(status)]);
-}
-
-/// The configuration is being read again; [`ready`] ends that.
-pub fn reloading() {
-    match NotifyState::monotonic_usec_now() {
-        Ok(now) => send(&[NotifyState::Reloading, now]),
-        Err(error) => tracing::warn!(%error, "systemd is not told of the reload"),
-    }
-}
-
-/// The end begins.
-pub fn stopping() {
-    send(&[NotifyState::Stopping]);
-}
-
-fn send(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "systemd cannot be told the state of the service");
+pub(crate) async fn run(shared: &Shared) {
+    let mut clocks = ClockWatch::new();
+    loop {
+        sleep(systemd::heartbeat_interval()).await;
+        let mut state = shared.state.borrow_mut();
+        let now = source::now();
+        match clocks.change() {
+            Some(ClockChange::Suspended) => {
+                tracing::warn!("the host was suspended; coverage has a gap");
+                state.coverage.interrupt(now);
+            }
+            Some(ClockChange::Set) => {
+                tracing::warn!("the clock was set; coverage starts a new span");
+                state.coverage.interrupt(now);
+            }
+            None => state.coverage.extend(now),
+        }
+        systemd::alive(&state.status());
+        drop(state);
+        shared.commit.notify_one();
     }
 }

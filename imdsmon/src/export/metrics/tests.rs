@@ -21,7 +21,7 @@ fn entry(program: &str, version: Version, counts: &[(Cause, i64)]) -> ClientStat
 }
 
 fn full() -> Metrics {
-    let mut metrics = Metrics::default();
+    let mut metrics = Metrics::new();
     metrics.count(&[
         entry("curl", Version::V1, &[(Cause::Plain, 3)]),
         entry(
@@ -32,11 +32,11 @@ fn full() -> Metrics {
         entry(&"é".repeat(1000), Version::Token, &[(Cause::Plain, 1)]),
     ]);
     let [curl, good] = ["curl", "good"].map(|program| entry(program, Version::V1, &[]).client);
-    metrics.conclude(
+    metrics.set_verdicts(
         HostVerdict::NotReady,
         [(&curl, Verdict::Breaks), (&good, Verdict::Ready)],
     );
-    metrics.cover(&Coverage {
+    metrics.set_coverage(&Coverage {
         spans: vec![Span {
             from: 0,
             to: 90_500_000_000,
@@ -49,7 +49,7 @@ fn full() -> Metrics {
             result: Ok(()),
         }),
     });
-    metrics.store(true);
+    metrics.set_store_success(true);
     metrics
 }
 
@@ -121,7 +121,7 @@ fn the_documentation_has_every_metric_and_no_other() {
 
 #[test]
 fn what_is_not_known_yet_is_not_there() {
-    let page = Metrics::default().page();
+    let page = Metrics::new().page();
     assert!(
         !page.contains("canary") && !page.contains("store_success"),
         "{page}"
@@ -134,7 +134,7 @@ fn a_call_in_another_light_is_no_new_call_and_counters_never_fall() {
     let mut metrics = full();
     let again = [(Cause::Plain, -3), (Cause::AfterNoAnswer, 3)];
     metrics.count(&[entry("curl", Version::V1, &again)]);
-    metrics.cover(&Coverage::default());
+    metrics.set_coverage(&Coverage::default());
     let page = metrics.page();
     assert_eq!(
         value(&page, "imdsmon_calls_total{version=\"v1\""),
@@ -153,7 +153,7 @@ fn each_client_has_one_verdict_the_one_that_holds_and_the_worst_have_room() {
     let many: Vec<Client> = (0..1000).map(|n| client(&format!("c{n}"))).collect();
     let first = [(&curl, Verdict::Rejected), (&other, Verdict::Survives)];
     let more = many.iter().map(|client| (client, Verdict::Survives));
-    metrics.conclude(HostVerdict::NotReady, first.into_iter().chain(more));
+    metrics.set_verdicts(HostVerdict::NotReady, first.into_iter().chain(more));
     let page = metrics.page();
     let series: Vec<&str> = page
         .lines()
@@ -167,7 +167,7 @@ fn each_client_has_one_verdict_the_one_that_holds_and_the_worst_have_room() {
 
 #[test]
 fn very_many_clients_are_counted_together_and_those_with_tokens_push_nobody_out() {
-    let mut metrics = Metrics::default();
+    let mut metrics = Metrics::new();
     for number in 0..1000 {
         let name = format!("good-{number}");
         metrics.count(&[entry(&name, Version::V2, &[(Cause::Plain, 1)])]);

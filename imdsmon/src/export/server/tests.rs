@@ -34,7 +34,7 @@ async fn serve() -> Served {
     let Ok(Listen::Tcp(address)) = server.address() else {
         panic!("a port");
     };
-    let (questions, mut asked) = mpsc::channel::<Question>(1);
+    let (questions, mut asked) = mpsc::channel::<PageRequest>(1);
     let made = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&made);
     let monitor = tokio::spawn(async move {
@@ -220,7 +220,7 @@ async fn a_unix_socket_is_made_and_removed_and_only_a_stale_one_is_replaced() {
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o660);
     let error = Server::bind(&listen).await.err().unwrap();
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-    let (questions, mut asked) = mpsc::channel::<Question>(1);
+    let (questions, mut asked) = mpsc::channel::<PageRequest>(1);
     let running = tokio::spawn(server.run(questions));
     let mut stream = UnixStream::connect(&path).await.unwrap();
     stream.write_all(GET).await.unwrap();

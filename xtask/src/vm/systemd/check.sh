@@ -135,7 +135,7 @@ systemctl log-level debug
 printf '[log]\npath = "/run/imdsmon/calls.ndjson"\n' >/etc/imdsmon/imdsmon.toml
 systemctl reload "$unit" || fail 'reload'
 within 20 active || fail 'it is not active after a reload'
-within 10 logged 'the configuration was read again' || fail 'it does not read its configuration again'
+within 10 logged 'reloaded the configuration' || fail 'it does not read its configuration again'
 within 10 logged 'RELOADING=1' || fail 'systemd is not told of the reload'
 systemctl log-level info
 [ "$(property MainPID "$unit")" = "$pid" ] || fail 'a reload starts it anew'
@@ -144,7 +144,7 @@ within 20 grep -q after-the-reload /run/imdsmon/calls.ndjson || fail 'a changed 
 ok 'it reloads, tells systemd so, and takes a changed configuration over'
 printf '[log]\npaht = "/run/imdsmon/calls.ndjson"\n' >/etc/imdsmon/imdsmon.toml
 systemctl reload "$unit" || fail 'reload'
-within 10 logged 'the configuration stays as it was' || fail 'a wrong configuration is not told'
+within 10 logged 'keeping the previous configuration' || fail 'a wrong configuration is not told'
 within 20 active || fail 'a wrong configuration ends it'
 ok 'a wrong configuration is told, and changes nothing'
 : >/etc/imdsmon/imdsmon.toml

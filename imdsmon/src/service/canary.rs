@@ -1,0 +1,32 @@
+//! Runs the canary at an interval, and notes in the coverage whether its calls were captured.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::shared::Shared;
+use crate::{capture::source, selftest::canary::Canary};
+
+/// Returns at once if there is no interval: the canary is off.
+pub(crate) async fn run(canary: Option<&Canary>, interval: Option<Duration>, shared: &Shared) {
+    let Some(interval) = interval else { return };
+    let Some(canary) = canary else {
+        let why = "no network namespace available for the canary".to_owned();
+        return record(Err(why), shared);
+    };
+    loop {
+        let result = canary.run().await;
+        if let Err(why) = &result {
+            tracing::error!("canary check failed, IMDS calls may go unnoticed: {why}");
+        }
+        record(result, shared);
+        sleep(interval).await;
+    }
+}
+
+fn record(result: Result<(), String>, shared: &Shared) {
+    let mut state = shared.state.borrow_mut();
+    state.coverage.record_canary(source::now(), result);
+    drop(state);
+    shared.changed();
+}

@@ -1,0 +1,52 @@
+//! Takes the captured calls: imdsmon's own are not a client's, all others are counted.
+
+use std::io;
+
+use super::{notify::ClientNotifier, shared::Shared};
+use crate::{
+    capture::source::EventSource,
+    monitor::Sink,
+    pipeline::{AttributedEvent, Pipeline},
+    selftest::{canary::Canary, doctor_filter::DoctorFilter},
+};
+
+pub(crate) struct CaptureSink<'s> {
+    shared: &'s Shared,
+    canary: Option<&'s Canary>,
+    doctor: DoctorFilter,
+    notifier: ClientNotifier,
+}
+
+impl<'s> CaptureSink<'s> {
+    pub(crate) fn new(shared: &'s Shared, canary: Option<&'s Canary>) -> Self {
+        Self {
+            shared,
+            canary,
+            doctor: DoctorFilter::default(),
+            notifier: ClientNotifier::default(),
+        }
+    }
+}
+
+impl Sink for CaptureSink<'_> {
+    fn found(&mut self, found: &AttributedEvent) -> io::Result<()> {
+        let is_canary = self.canary.is_some_and(|canary| canary.observe(found));
+        if !is_canary && !self.doctor.matches(found) {
+            let client = self.shared.state.borrow_mut().add(found);
+            self.notifier.observe(found, &client);
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.shared.state.borrow_mut().exporters.flush();
+        Ok(())
+    }
+
+    fn progress(&mut self, source: &EventSource, pipeline: &Pipeline) {
+        let mut state = self.shared.state.borrow_mut();
+        state.update_coverage(source.totals(), pipeline.counters());
+        drop(state);
+        self.shared.changed();
+    }
+}
