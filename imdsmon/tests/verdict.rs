@@ -81,7 +81,7 @@ impl Request {
         self.raw.starts_with(b"PUT ")
     }
 
-    fn is_tokenless(&self) -> bool {
+    fn is_imdsv1(&self) -> bool {
         let text = self.raw.to_text().to_lowercase();
         let has_header = text.contains("\nx-aws-ec2-metadata-token:");
         let is_token_request = self.is_put() && self.target().contains("/api/token");
@@ -203,9 +203,9 @@ impl Run {
         assessment.clients[0].judgement.clone()
     }
 
-    /// "Any tokenless call means that it breaks."
+    /// "Any IMDSv1 call means that the client breaks."
     fn naive(&self) -> bool {
-        !self.requests.iter().any(Request::is_tokenless)
+        !self.requests.iter().any(Request::is_imdsv1)
     }
 }
 
@@ -270,7 +270,7 @@ fn the_verdict_predicts_what_every_client_gets_once_tokens_are_required() {
         writeln!(table, " {truth} |").unwrap();
     }
     let mut summary = String::from(
-        "| from | clients | \"any tokenless call breaks\" is wrong for | imdsmon is wrong for |\n\
+        "| from | clients | \"any IMDSv1 call breaks\" is wrong for | imdsmon is wrong for |\n\
          | --- | --- | --- | --- |\n",
     );
     for (mode, score) in MODES.iter().zip(&scores) {

@@ -3,7 +3,7 @@
 //
 // `node aws_sdk_js_2.js [metadata]`, with the version of the SDK to use in NODE_PATH.
 
-// Nobody's instance metadata service but the simulated one.
+// Calls the simulated metadata service only.
 if (!require("fs").readFileSync("/proc/net/unix", "utf8").includes("@imdsmon-sandbox")) {
   console.error("outside of the sandbox");
   process.exit(1);

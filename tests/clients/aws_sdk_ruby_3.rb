@@ -2,7 +2,7 @@
 #
 # `ruby aws_sdk_ruby_3.rb`
 
-# Nobody's instance metadata service but the simulated one.
+# Calls the simulated metadata service only.
 abort "outside of the sandbox" unless File.read("/proc/net/unix").include?("@imdsmon-sandbox")
 
 require "aws-sdk-core"

@@ -7,7 +7,7 @@ import collections
 import collections.abc
 import sys
 
-# Nobody's instance metadata service but the simulated one.
+# Calls the simulated metadata service only.
 if "@imdsmon-sandbox" not in open("/proc/net/unix").read():
     sys.exit("outside of the sandbox")
 

@@ -5,7 +5,7 @@
 
 import sys
 
-# Nobody's instance metadata service but the simulated one.
+# Calls the simulated metadata service only.
 if "@imdsmon-sandbox" not in open("/proc/net/unix").read():
     sys.exit("outside of the sandbox")
 

@@ -97,7 +97,7 @@ impl Browser {
             .as_str()
             .unwrap()
             .clone_into(&mut browser.session);
-        // The page that it begins with loads much; nobody asks for that.
+        // The page that it begins with loads much that no test needs.
         browser.command("url", &json!({"url": "about:blank"}));
         drop(browser.requests());
         Some(browser)

@@ -60,7 +60,7 @@ pub fn program(name: &str) -> PathBuf {
     program
 }
 
-/// The directory of an SDK that `cargo xtask test` installed; `None` if it could not, which is told.
+/// The directory of an SDK that `cargo xtask test` installed; `None`, with a message, if it could not.
 #[must_use]
 pub fn sdk(name: &str) -> Option<PathBuf> {
     let directory = std::env::var_os("IMDSMON_TEST_CLIENTS_DIR").map_or_else(
@@ -115,7 +115,7 @@ pub fn repetitions() -> usize {
     wanted.and_then(|n| n.parse().ok()).unwrap_or(1)
 }
 
-/// Why the end-to-end tests cannot run here, if so. Says it, so that nobody takes silence for
+/// Why the end-to-end tests cannot run here, if so. Prints it, so that silence is not taken for
 /// success.
 #[must_use]
 pub fn skipped() -> bool {

@@ -98,7 +98,7 @@ fn set_address(family: libc::c_int, request: *const libc::c_void) -> io::Result<
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the descriptor is new and nobody else's.
+    // SAFETY: the descriptor is new and owned by this function alone.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
     // SAFETY: the callers' requests are those that the kernel reads for the family.
     if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFADDR, request) } < 0 {

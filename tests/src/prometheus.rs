@@ -132,7 +132,7 @@ impl Drop for Prometheus {
     }
 }
 
-/// Whether it is there, with `promtool`; if not, that is told.
+/// Whether Prometheus and `promtool` are installed; prints a message if not.
 #[must_use]
 pub fn is_installed() -> bool {
     let mut needed = ["prometheus", "promtool"].into_iter();
@@ -154,7 +154,7 @@ pub fn free_address() -> SocketAddr {
     listener.local_addr().unwrap()
 }
 
-/// Status and body of what is under a path there; `None` if nobody answers.
+/// Status and body of what is under a path there; `None` without a response.
 #[must_use]
 pub fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(address).ok()?;

@@ -1,4 +1,4 @@
-//! A client that nobody else has, a place to call, and a directory for a service's store.
+//! A client with a name that no other test uses, a place to call, and a directory for a service's store.
 
 use std::{
     path::Path,
@@ -18,7 +18,6 @@ use crate::{
 pub struct Stage {
     /// Where it calls.
     pub simulator: ImdsSimulator,
-    /// Who calls.
     pub client: OwnClient,
     place: tempfile::TempDir,
 }

@@ -17,7 +17,7 @@ use crate::{Scene, program, skipped, watch::lacks};
 /// A stage whose calls are recorded, to make a report of.
 ///
 /// The hooks see the whole host, and the report knows clients, not networks. So what runs here
-/// carries a name that nobody else has.
+/// carries a name that no other client has.
 pub struct Recorded {
     /// The stage.
     pub scene: Scene,
@@ -30,7 +30,7 @@ pub type Calls = Vec<(String, Option<u64>)>;
 
 impl Recorded {
     /// Sets the stage and starts the monitor; `None` where that cannot be, or where one of these
-    /// programs is missing, which is told.
+    /// programs is missing; a message says so.
     ///
     /// # Panics
     ///
@@ -162,7 +162,7 @@ impl Verdict {
         self
     }
 
-    /// Whether somebody has to do something before the flip.
+    /// Whether a client must change before IMDSv2 is required.
     ///
     /// # Panics
     ///

@@ -78,7 +78,7 @@ impl Watch {
         let (show, fresh) = mpsc::channel();
         let out = thread::spawn(move || {
             let lines = out.lines().map_while(Result::ok);
-            // Nobody needs to look at them while it runs.
+            // They are read after it has ended.
             lines
                 .inspect(|line| drop(show.send(line.clone())))
                 .collect()

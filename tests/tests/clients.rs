@@ -186,7 +186,7 @@ fn java_through_a_mapped_ipv6_socket() {
 }
 
 #[test]
-fn tokenless_clients_are_refused_after_the_flip() {
+fn imdsv1_clients_are_rejected_where_imdsv2_is_required() {
     let config = ImdsConfig {
         http_tokens: HttpTokens::Required,
         ..ImdsConfig::default()

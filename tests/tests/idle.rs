@@ -47,9 +47,7 @@ fn an_idle_service_sleeps() {
     let report = report(place.path(), &[]);
     let spans = report["window"]["coverage"]["spans"].as_array().unwrap();
     if spans.iter().any(|span| span["segments"] != 0) {
-        eprintln!(
-            "SKIPPED: somebody else on this host called IMDS meanwhile, so that it was not idle"
-        );
+        eprintln!("SKIPPED: another process on this host called IMDS; the service was not idle");
         return;
     }
     assert!(wakes <= allowed, "{wakes} wake-ups in {seconds} s");

@@ -118,26 +118,29 @@ fn a_replay_gives_the_same_bytes() {
     assert_eq!(text(&replay.stdout).lines().collect::<Vec<_>>(), live.lines);
     assert_eq!(lost(&text(&replay.stderr)), 0);
 
-    // Without root, too, and from a recording that was cut off.
+    // Without root, too, and from a recording that was incomplete.
     let cut = directory.path().join("cut.imdsmon");
     fs::write(&cut, &recording.as_bytes()[..recording.len() - 30]).unwrap();
     for path in [directory.path(), &cut, &file] {
         let everyone = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         fs::set_permissions(path, everyone).unwrap();
     }
-    let nobody = Command::new(readable_copy(directory.path()))
+    let unprivileged = Command::new(readable_copy(directory.path()))
         .args(["replay", "--json", cut.to_str().unwrap()])
         .uid(65534)
         .gid(65534)
         .output()
         .unwrap();
-    assert!(nobody.status.success(), "{nobody:?}");
+    assert!(unprivileged.status.success(), "{unprivileged:?}");
     assert!(
-        text(&nobody.stderr).contains("cut off"),
+        text(&unprivileged.stderr).contains("is incomplete"),
         "{}",
-        text(&nobody.stderr)
+        text(&unprivileged.stderr)
     );
-    assert_eq!(text(&nobody.stdout).lines().collect::<Vec<_>>(), live.lines);
+    assert_eq!(
+        text(&unprivileged.stdout).lines().collect::<Vec<_>>(),
+        live.lines
+    );
 }
 
 /// The binary where another user can run it.
@@ -199,7 +202,7 @@ fn a_reader_that_goes_away_is_a_normal_end() {
         }
     }
     child.kill().unwrap();
-    panic!("the monitor goes on writing to nobody");
+    panic!("the monitor goes on writing without a reader");
 }
 
 #[test]
@@ -256,7 +259,7 @@ fn a_full_disk_ends_the_recording_and_not_the_watch() {
         "{}",
         ended.err
     );
-    assert!(ended.err.contains("is not complete"), "{}", ended.err);
+    assert!(ended.err.contains("is incomplete"), "{}", ended.err);
     let netns = scene.simulator.netns();
     let mine = ended
         .json()

@@ -1,4 +1,4 @@
-//! Who calls: the process that sent, its user, its cgroup, its ancestors, and who connected.
+//! The caller: the process that sent, its user, its cgroup, its ancestors, and who connected.
 
 use std::{fs, os::unix::process::CommandExt as _, process::Command};
 
@@ -38,7 +38,7 @@ fn a_client_that_ends_at_once_is_known_by_its_arguments() {
 }
 
 #[test]
-fn a_forked_child_that_sends_is_the_caller_and_its_parent_the_connector() {
+fn forked_child_that_sends_is_the_caller() {
     for (who, calls) in play(
         optional(),
         &["send", "--request", "v1", "--by", "fork"],

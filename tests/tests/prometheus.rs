@@ -32,7 +32,7 @@ fn page(address: SocketAddr) -> String {
     page
 }
 
-/// The rules, but what they wait for holds at once: nobody waits a quarter of an hour here.
+/// The rules, but without their waiting times, which are minutes.
 fn impatient_rules() -> String {
     let lines = RULES.lines().map(|line| {
         let (key, _) = line.split_at(line.find("for: ").map_or(0, |at| at + 5));
@@ -239,7 +239,7 @@ fn exported(stage: &Stage) -> Known {
 }
 
 #[test]
-fn documentation_rules_and_dashboard_name_what_a_live_service_exports() {
+fn documentation_rules_and_dashboard_name_exported_metrics() {
     let Some(stage) = Stage::new("named") else {
         return;
     };
@@ -326,7 +326,7 @@ fn collect<'v>(value: &'v Value, texts: &mut Vec<&'v str>) {
 }
 
 #[test]
-fn a_socket_that_systemd_opened_is_served_from_before_the_start_to_the_end() {
+fn socket_that_systemd_opened_is_served_all_the_time() {
     let Some(stage) = Stage::new("activated") else {
         return;
     };
@@ -355,7 +355,7 @@ fn a_socket_that_systemd_opened_is_served_from_before_the_start_to_the_end() {
         (calls.sum::<u64>() == 4).then_some(())
     });
     service.reload();
-    eventually("systemd is told of the reload", || {
+    eventually("systemd is notified of the reload", || {
         let told = service.told();
         let at = told.iter().position(|s| s.starts_with("RELOADING"))?;
         told[at..].iter().any(|s| s == "READY=1").then_some(())

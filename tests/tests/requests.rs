@@ -27,7 +27,7 @@ fn a_request_with_a_token_is_v2() {
 }
 
 #[test]
-fn tokenless_is_refused_where_tokens_are_required() {
+fn imdsv1_is_rejected_where_imdsv2_is_required() {
     play(
         required(),
         &["send", "--request", "v1"],

@@ -46,7 +46,7 @@ fn soaker() -> String {
 
 /// `IMDSMON_TEST_SOAK=1800` plays it for half an hour.
 #[test]
-fn a_service_that_is_killed_at_random_loses_nothing_it_acknowledged() {
+fn service_killed_at_random_keeps_what_it_acknowledged() {
     let Some(stage) = Stage::new(&soaker()) else {
         return;
     };
@@ -244,7 +244,7 @@ fn a_directory_that_cannot_be_written_is_said_and_tried_again() {
 }
 
 #[test]
-fn nobody_but_root_reads_the_store() {
+fn store_is_readable_by_root_only() {
     let Some(stage) = Stage::new("keeper") else {
         return;
     };
@@ -332,7 +332,7 @@ fn settings_that_are_wrong_do_not_stop_it() {
     )
     .unwrap();
     service.reload();
-    eventually("systemd is told of the reload", || {
+    eventually("systemd is notified of the reload", || {
         let told = service.told();
         told.iter()
             .any(|state| state.starts_with("RELOADING"))

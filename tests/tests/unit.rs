@@ -13,7 +13,7 @@ use tests::{program, skipped};
 
 const UNIT: &str = include_str!("../../packaging/systemd/imdsmon.service");
 /// Any user but root will do.
-const NOBODY: &str = "65534";
+const UNPRIVILEGED: &str = "65534";
 
 /// Runs the self-test with the service's rights, behind `before`.
 fn doctor(before: &[&str]) -> Output {
@@ -33,9 +33,9 @@ fn doctor(before: &[&str]) -> Output {
     let setpriv = [
         "setpriv",
         "--reuid",
-        NOBODY,
+        UNPRIVILEGED,
         "--regid",
-        NOBODY,
+        UNPRIVILEGED,
         "--clear-groups",
         "--no-new-privs",
         "--bounding-set",
@@ -63,7 +63,7 @@ fn the_canary_is_heard_with_the_rights_of_the_unit() {
     let said = String::from_utf8_lossy(&doctor.stdout);
     assert!(doctor.status.success(), "{said}");
     assert!(said.contains("missing: CAP_SYS_ADMIN"), "{said}");
-    assert!(said.contains("were heard and attributed"), "{said}");
+    assert!(said.contains("were captured and attributed"), "{said}");
 }
 
 #[test]

@@ -27,7 +27,7 @@ struct Client {
 }
 
 impl Client {
-    /// These are `None` where the SDK is not installed, which is told.
+    /// These are `None` where the SDK is not installed; a message says so.
     fn botocore(name: &str) -> Option<Self> {
         Self::python(name, "botocore_credentials.py")
     }
@@ -146,7 +146,7 @@ fn old_sdk_for_javascript_breaks() {
     );
 }
 
-/// A current SDK, before the flip and after it.
+/// A current SDK, before and after IMDSv2 is required.
 fn is_ready(client: Option<Client>) {
     let Some(client) = client else { return };
     for config in [ImdsConfig::default(), required()] {
@@ -316,7 +316,7 @@ fn an_answer_of_something_else_is_not_imds() {
 }
 
 #[test]
-fn a_tokenless_call_after_the_flip_is_rejected() {
+fn imdsv1_call_where_imdsv2_is_required_is_rejected() {
     let Some((seen, played)) = curl(required(), &[URL]) else {
         return;
     };
@@ -325,7 +325,7 @@ fn a_tokenless_call_after_the_flip_is_rejected() {
 }
 
 #[test]
-fn a_tokenless_call_that_is_answered_breaks() {
+fn imdsv1_call_that_is_served_breaks() {
     let Some((seen, played)) = curl(ImdsConfig::default(), &[URL]) else {
         return;
     };

@@ -109,7 +109,7 @@ fn every_way_arrives_over_every_socket_from_every_sender() {
 
 #[test]
 fn every_request_is_what_its_name_says() {
-    // Statuses; then tokenless, with a token, with an empty one, for a token, malformed.
+    // Statuses; then IMDSv1, IMDSv2, IMDSv2 with an empty token, token request, malformed.
     for (requests, expected, counts) in [
         ("v1", &["200"][..], (1, 0, 0, 0, 0)),
         ("v2", &["200"], (0, 1, 0, 1, 0)),

@@ -157,7 +157,7 @@ fn reap(pid: i32) -> Option<ExitStatus> {
 }
 
 fn end_group(pid: i32) {
-    // SAFETY: kill takes no pointers. There may be nobody left to end, which is fine.
+    // SAFETY: kill takes no pointers. There may be no process left to end, which is fine.
     let _ = unsafe { libc::kill(-pid, libc::SIGKILL) };
 }
 

@@ -56,7 +56,7 @@ impl Debian {
             .arg(&partial)
             .arg(format!("deb {mirror} {SUITE} main"));
         step(&format!("make a Debian {SUITE} root"), || {
-            // The error quotes its output; on success nobody needs it.
+            // The error quotes its output; on success it is not shown.
             process::output(&mut mmdebstrap, DOWNLOAD_TIMEOUT).map(drop)
         })?;
         fs::rename(&partial, &tarball)

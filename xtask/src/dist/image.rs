@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The name without a tag; a local one, because nobody publishes it yet.
+/// The name without a tag; a local one, because the image is not published yet.
 pub const NAME: &str = "localhost/imdsmon";
 
 const LAYOUT: &str = "application/vnd.oci.image.manifest.v1+json";

@@ -23,7 +23,7 @@ const SETTLE: Duration = Duration::from_millis(200);
 
 /// Measure the monitor under many calls to a simulated IMDS.
 ///
-/// Prints `calls ROW KEY=VALUE ...`; where a count is not as it should be, no figure but
+/// Prints `calls ROW KEY=VALUE ...`; where a count is wrong, no figure but
 /// `failed ROW: WHY`.
 #[derive(clap::Args)]
 pub struct Args {

@@ -58,7 +58,7 @@ impl Monitor {
                 while !text.contains("watching")
                     && lines.read_line(&mut text).is_ok_and(|read| read > 0)
                 {}
-                // Nobody listens any more if the monitor took too long.
+                // The receiver is gone if the monitor took too long.
                 let _ = attached.send(text.contains("watching"));
                 // What came until an error is still worth showing.
                 drop(lines.read_to_string(&mut text));

@@ -124,7 +124,7 @@ fn wait_for_quiet(root: &Root) -> Result<()> {
     Ok(())
 }
 
-/// The median of one variant, and whether nobody else was there.
+/// The median of one variant, and whether the machine was quiet.
 fn visit(
     variant: &Variant,
     workload: &mut dyn Workload,

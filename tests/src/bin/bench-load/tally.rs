@@ -29,7 +29,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Reads the monitor's lines. Those of processes other than `pid` are somebody else's.
+    /// Reads the monitor's lines. Those of processes other than `pid` do not count.
     pub fn read(lines: impl Read, pid: u32, count: u32) -> Result<Self> {
         let mut tally = Self::default();
         let mut seen = vec![false; usize::try_from(count).context("count")?];

@@ -156,7 +156,7 @@ fn connection() -> Result<(TcpStream, TcpStream)> {
     for end in [&near, &far] {
         end.set_nodelay(true)?;
     }
-    // An echo may wait for long between two visits, but nobody waits for ever for an answer.
+    // An echo may wait for long between two visits, but no response takes for ever.
     near.set_read_timeout(Some(PATIENCE))?;
     Ok((near, far))
 }

@@ -146,7 +146,7 @@ fn udp(options: &Udp) -> anyhow::Result<()> {
     for _ in 0..options.count {
         match socket.send(b"GET /latest/meta-data/ HTTP/1.1\r\nHost: 169.254.169.254\r\n\r\n") {
             Ok(_) => say(format_args!("sent"))?,
-            // The answer to the datagram before: nobody listens.
+            // The answer to the datagram before: no process listens on the port.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 say(format_args!("refused"))?;
             }

@@ -118,7 +118,7 @@ fn fork(task: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<libc::pid_t
         let code = match task() {
             Ok(()) => 0,
             Err(error) => {
-                // Nobody is left to tell if this fails.
+                // There is no reader left to report a failure to.
                 drop(io::Write::write_all(
                     &mut io::stderr(),
                     format!("{error:#}\n").as_bytes(),
@@ -175,7 +175,7 @@ fn receive(from: &UnixStream) -> anyhow::Result<TcpStream> {
     };
     let mut header = control_message(&mut part, &mut control);
     // SAFETY: as in `give`; the kernel fills the header's buffers, and a descriptor that came
-    // is new and nobody else's.
+    // is new and owned by this function alone.
     unsafe {
         let got = check_size(libc::recvmsg(
             from.as_raw_fd(),

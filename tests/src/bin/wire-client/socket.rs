@@ -77,7 +77,7 @@ pub(crate) fn open(family: Family) -> io::Result<TcpStream> {
     // SAFETY: no memory is involved.
     let fd = unsafe { libc::socket(domain, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, protocol) };
     check(fd)?;
-    // SAFETY: the descriptor is new and nobody else's.
+    // SAFETY: the descriptor is new and owned by this function alone.
     Ok(TcpStream::from(unsafe { OwnedFd::from_raw_fd(fd) }))
 }
 

@@ -141,7 +141,7 @@ fn sendmmsg(stream: &TcpStream, batch: &Batch) -> anyhow::Result<usize> {
 fn memory_file(bytes: &[u8]) -> io::Result<OwnedFd> {
     // SAFETY: the name is a live C string.
     let fd = check(unsafe { libc::memfd_create(c"request".as_ptr(), libc::MFD_CLOEXEC) })?;
-    // SAFETY: the descriptor is new and nobody else's.
+    // SAFETY: the descriptor is new and owned by this function alone.
     let mut file = std::fs::File::from(unsafe { OwnedFd::from_raw_fd(fd) });
     file.write_all(bytes)?;
     Ok(file.into())
@@ -195,7 +195,7 @@ fn zerocopy(stream: &TcpStream, bytes: Vec<u8>) -> io::Result<usize> {
 
 fn unfaulted(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     let file = memory_file(bytes)?;
-    // SAFETY: a new mapping at a place of the kernel's choice takes no memory from anybody.
+    // SAFETY: a new mapping at a place of the kernel's choice replaces no other mapping.
     let map = unsafe {
         libc::mmap(
             ptr::null_mut(),

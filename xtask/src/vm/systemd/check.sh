@@ -105,12 +105,12 @@ done
 [ "$(stat -c '%U %a' /var/lib/imdsmon)" = 'imdsmon 700' ] || fail 'others may read the store'
 ok 'it has its own user, four capabilities are left of six, no network, and a store for itself'
 
-within 60 reported '"self_test":{"time":"[^"]*","passed":true' || fail 'the canary is not heard'
-ok 'the canary is heard'
+within 60 reported '"self_test":{"time":"[^"]*","passed":true' || fail 'the canary check did not pass'
+ok 'the canary check passed'
 
 call from-the-check
-within 20 reported from-the-check || fail 'a tokenless curl does not appear in the report'
-ok 'a tokenless curl appears in the report'
+within 20 reported from-the-check || fail 'an IMDSv1 call by curl does not appear in the report'
+ok 'an IMDSv1 call by curl appears in the report'
 within 20 reported from-cloud-init || fail 'the call in place of cloud-init does not appear'
 ok 'so does the call at boot'
 reported '"user":"root"' || fail 'the user has no name'
@@ -146,13 +146,13 @@ printf '[log]\npaht = "/run/imdsmon/calls.ndjson"\n' >/etc/imdsmon/imdsmon.toml
 systemctl reload "$unit" || fail 'reload'
 within 10 logged 'keeping the previous configuration' || fail 'a wrong configuration is not told'
 within 20 active || fail 'a wrong configuration ends it'
-ok 'a wrong configuration is told, and changes nothing'
+ok 'a wrong configuration is reported and changes nothing'
 : >/etc/imdsmon/imdsmon.toml
 
 mkdir -p /run/systemd/system/imdsmon.service.d
 printf '[Service]\nWatchdogSec=5s\nTimeoutAbortSec=3s\nRestartSec=1s\n' >/run/systemd/system/imdsmon.service.d/watchdog.conf
 systemctl daemon-reload
-# Connects now and asks when it is told to: a connection that is older than the service.
+# Connects now and sends its request later: a connection that is older than the service.
 mkfifo /tmp/ask
 bash -c 'exec 3<>/dev/tcp/169.254.169.254/80; read -r _ </tmp/ask
 printf "GET /latest/meta-data/from-before HTTP/1.0\r\n\r\n" >&3; cat <&3 >/dev/null; read -r _ </tmp/ask' &
@@ -162,13 +162,13 @@ systemctl restart "$unit" || fail 'restart'
 pid=$(property MainPID "$unit")
 within 20 reported '"passed":true' || fail 'no report after a restart'
 [ "$before" -gt 0 ] && [ "$(calls)" = "$before" ] || fail "$before calls became $(calls)"
-[ "$(torn)" = 0 ] || fail 'a time of watching is not complete after a restart'
+[ "$(torn)" = 0 ] || fail 'a monitoring run is incomplete after a restart'
 ok "a restart keeps the $before calls, and what was watched before is complete"
 echo >/tmp/ask
-within 20 reported from-before || fail 'what is sent on an older connection is not heard'
+within 20 reported from-before || fail 'a call on an older connection is not captured'
 reported '"name":"[^"]*bash[^"]*imdsmon-check' || fail 'who holds an older connection is not known'
 echo >/tmp/ask
-ok 'what is sent on a connection older than the service is heard, and who holds it is known'
+ok 'a call on a connection older than the service is captured and attributed'
 
 sleep 12
 [ "$(property MainPID "$unit")" = "$pid" ] || fail 'it does not serve the watchdog'
@@ -186,7 +186,7 @@ ok "the $before calls are still known, and that it was killed"
 
 systemctl stop imdsmon-metrics.socket "$unit" || fail 'stop'
 [ "$(property Result "$unit")" = success ] || fail "it ends with $(property Result "$unit")"
-[ "$(torn)" = 1 ] || fail 'a time of watching that is stopped is not complete'
+[ "$(torn)" = 1 ] || fail 'a stopped monitoring run is incomplete'
 ok 'it stops, and what it watched is complete'
 
 dpkg --purge imdsmon >/dev/null 2>&1 || fail 'purge'
