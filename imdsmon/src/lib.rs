@@ -31,7 +31,7 @@ pub mod sandbox;
 mod selftest;
 mod service;
 pub mod store;
-mod text;
+pub mod text;
 pub mod time;
 pub mod verdict;
 pub mod word;

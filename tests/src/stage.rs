@@ -18,6 +18,7 @@ use crate::{
 pub struct Stage {
     /// Where it calls.
     pub simulator: ImdsSimulator,
+    /// The client under test, with a name that no other test uses.
     pub client: OwnClient,
     place: tempfile::TempDir,
 }

@@ -1,4 +1,4 @@
 //! Untrusted text, made fit for a name or a terminal.
 
-pub mod clip;
+pub(crate) mod clip;
 pub mod escape;
