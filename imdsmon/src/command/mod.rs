@@ -6,6 +6,7 @@ mod clients;
 mod config;
 mod demo;
 mod doctor;
+mod generate;
 mod output;
 mod replay;
 mod report;
@@ -57,12 +58,13 @@ enum Command {
     Demo(demo::Args),
     Doctor(doctor::Args),
     Config(config::Args),
+    Generate(generate::Args),
     #[command(hide = true)]
     SandboxClient(client::Args),
 }
 
-/// The definition of the command line, for man pages and completions.
-pub fn cli() -> clap::Command {
+/// The command-line definition.
+fn cli() -> clap::Command {
     Cli::command()
 }
 
@@ -83,6 +85,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Config(args) => config::run(&args),
+        Command::Generate(args) => generate::run(&args),
         Command::SandboxClient(args) => client::run(&args),
     };
     match result {

@@ -130,7 +130,7 @@ fn rpm(release: &Release, packages: &Packages) -> Result<()> {
     ] {
         ensure!(files.lines().any(|line| line == path), "it lacks {path}");
     }
-    let system = tempfile::tempdir_in(&release.home).context("make a directory")?;
+    let system = tempfile::tempdir_in(&release.directory).context("make a directory")?;
     let system = system.path();
     let rpm = |arguments: &[&str]| {
         let mut rpm = process::external("rpm");

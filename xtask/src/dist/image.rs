@@ -26,7 +26,7 @@ pub fn pack(release: &Release, arch: Arch, files: &[File]) -> Result<PathBuf> {
     contents::write(release, files, &stage)?;
     let layout = release.stage(&format!("image-{}", arch.name()))?;
     fs::create_dir_all(layout.join("blobs/sha256")).context("create the layout")?;
-    let layer = release.home.join("stage/layer.tar");
+    let layer = release.directory.join("stage/layer.tar");
     tar(release, &stage, &layer)?;
     let layer = fs::read(&layer).context("read the layer")?;
 

@@ -1,9 +1,9 @@
-//! `cargo xtask dist`: what users install.
+//! `cargo xtask dist`: the packages that users install.
 //!
-//! For each architecture one static binary, and around it a Debian package, an RPM and a container
-//! image, with man pages and completions that the command line's own definition makes. What the
-//! packages say and do beside is in `packaging`; here it is only put together. Times in them are
-//! that of the commit: the same sources and tools make the same files.
+//! For each architecture it builds one static binary and packs it as a Debian package, an RPM and a
+//! container image. Units, scripts and metadata of the packages are in `packaging`; man pages and
+//! completions come from `imdsmon generate`. All times in the packages are that of the commit, so
+//! the same sources and tools give the same bytes.
 
 mod check;
 mod contents;
@@ -27,50 +27,52 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Make the packages: static binaries, .deb, .rpm and container images, below target/dist/out.
+/// Shells, and the names of their completion scripts.
+const COMPLETIONS: &[(&str, &str)] = &[
+    ("bash", "imdsmon.bash"),
+    ("fish", "imdsmon.fish"),
+    ("zsh", "_imdsmon"),
+];
+
+/// Make static binaries, .deb, .rpm and container images in target/dist/out
 ///
-/// Needs Debian's dpkg and rpm, and for arm64 a cross compiler; all are installed as root on
-/// Debian (see --no-install).
+/// Needs dpkg, rpm and, for arm64, a cross compiler; installs them as root on Debian (see
+/// --no-install).
 #[derive(clap::Args)]
 pub struct Args {
-    /// Only this architecture; may be given twice.
+    /// Make packages for this architecture only; repeatable
     #[arg(long = "arch", value_name = "ARCH", value_enum)]
     archs: Vec<Arch>,
 
-    /// Also install or unpack each package, in a root of its own, and run what it holds.
+    /// Also install each package in a root file system of its own, and run imdsmon there
     ///
-    /// Needs root, mmdebstrap, lintian and podman; they are installed as the others are.
+    /// Packages for another architecture are installed but not run. Needs root, mmdebstrap, lintian,
+    /// podman and promtool.
     #[arg(long)]
     check: bool,
 }
 
-/// What all packages of a run share.
+/// The version to pack and the directories to use.
 pub struct Release {
-    /// The version of the workspace.
     pub version: String,
-    /// Seconds since 1970 that every file in a package bears.
+    /// Unix time of the commit, which all files in packages get.
     pub epoch: u64,
-    /// The top of the repository.
+    /// The root of the repository.
     pub root: PathBuf,
-    /// Where everything is made: target/dist.
-    pub home: PathBuf,
+    /// `target/dist`.
+    pub directory: PathBuf,
 }
 
 /// The files of one architecture, in `Release::out`.
 pub struct Packages {
-    /// What they are for.
     pub arch: Arch,
-    /// The static program.
     pub binary: PathBuf,
-    /// For dpkg.
     pub deb: PathBuf,
-    /// For rpm.
     pub rpm: PathBuf,
-    /// For podman, docker and whatever else reads an OCI layout.
     pub image: PathBuf,
 }
 
-/// Builds, packs, and, if asked, checks.
+/// Builds, packs and optionally checks.
 pub fn run(args: &Args, debian: &Debian) -> Result<()> {
     let root = workspace::root()?;
     let release = Release::of(root)?;
@@ -78,17 +80,20 @@ pub fn run(args: &Args, debian: &Debian) -> Result<()> {
         &["dpkg", "rpm", "xz-utils", "debian-archive-keyring"],
         "to make packages",
     )?;
-    let manual = manual(&release)?;
     let archs = match args.archs.as_slice() {
         [] => Arch::ALL,
         archs => archs,
     };
-    let mut made = Vec::new();
-    for &arch in archs {
-        let binary = build(&release, arch, debian)?;
-        made.push(pack(&release, arch, &binary, &manual)?);
-    }
-    sums(&release)?;
+    let binaries = archs
+        .iter()
+        .map(|&arch| Ok((arch, build(&release, arch, debian)?)))
+        .collect::<Result<Vec<_>>>()?;
+    let manual = generate(&release, &binaries)?;
+    let packages = binaries
+        .iter()
+        .map(|(arch, binary)| pack(&release, *arch, binary, &manual))
+        .collect::<Result<Vec<_>>>()?;
+    write_checksums(&release)?;
     if args.check {
         debian
             .installer
@@ -96,19 +101,20 @@ pub fn run(args: &Args, debian: &Debian) -> Result<()> {
         step("check the Prometheus rules and the dashboard", || {
             monitoring::check(&release)
         })?;
-        check::all(&release, &made, debian)?;
+        check::all(&release, &packages, debian)?;
     }
-    note(format!("all in {}", release.out().display()));
+    note(format!("packages are in {}", release.out().display()));
     Ok(())
 }
 
 /// Makes only the Debian package, for a test that installs it.
 pub fn deb(arch: Arch, debian: &Debian) -> Result<PathBuf> {
     let release = Release::of(workspace::root()?)?;
-    let manual = manual(&release)?;
     let binary = build(&release, arch, debian)?;
+    let manual = generate(&release, &[(arch, binary.clone())])?;
     let contents = contents::debian(&release, &binary, &manual)?;
-    fs::create_dir_all(release.out()).context("make a directory for packages")?;
+    fs::create_dir_all(release.out())
+        .with_context(|| format!("create {}", release.out().display()))?;
     step("pack the .deb", || deb::pack(&release, arch, &contents))
 }
 
@@ -117,32 +123,35 @@ impl Release {
         let mut git = process::external("git");
         git.current_dir(&root)
             .args(["log", "-1", "--format=%ct", "HEAD"]);
-        let time =
-            process::output(&mut git, QUERY_TIMEOUT).context("ask for the time of the commit")?;
-        let epoch = time.trim().parse().context("read the time of the commit")?;
-        let home = workspace::target(&root).join("dist");
+        let time = process::output(&mut git, QUERY_TIMEOUT)
+            .context("cannot read the time of the commit")?;
+        let epoch = time
+            .trim()
+            .parse()
+            .context("cannot parse the time of the commit")?;
+        let directory = workspace::target(&root).join("dist");
         Ok(Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             epoch,
             root,
-            home,
+            directory,
         })
     }
 
-    /// Where the packages come to.
+    /// The directory of the finished packages.
     pub fn out(&self) -> PathBuf {
-        self.home.join("out")
+        self.directory.join("out")
     }
 
-    /// A file of the repository.
+    /// Reads a file of the repository.
     pub fn source(&self, path: &str) -> Result<Vec<u8>> {
         let path = self.root.join(path);
         fs::read(&path).with_context(|| format!("read {}", path.display()))
     }
 
-    /// An empty directory of this name to put a package together in.
+    /// An empty directory in which to build a package.
     pub fn stage(&self, name: &str) -> Result<PathBuf> {
-        let stage = self.home.join("stage").join(name);
+        let stage = self.directory.join("stage").join(name);
         if stage.exists() {
             fs::remove_dir_all(&stage).with_context(|| format!("remove {}", stage.display()))?;
         }
@@ -151,36 +160,51 @@ impl Release {
     }
 }
 
-/// The man pages and completions, each as it is called.
-fn manual(release: &Release) -> Result<PathBuf> {
-    let directory = release.stage("manual")?;
-    let mut cargo = process::cargo();
-    cargo
-        .current_dir(&release.root)
-        .args(["run", "--quiet", "--locked", "--package", "imdsmon"])
-        .args(["--example", "manual", "--"])
-        .arg(&directory);
-    step("write man pages and completions", || {
-        process::run(&mut cargo, BUILD_TIMEOUT)
-    })?;
-    Ok(directory)
+/// Writes man pages and completions, and returns their directory.
+///
+/// `imdsmon generate` runs on this machine, so packages for another architecture need a build for
+/// this one.
+fn generate(release: &Release, binaries: &[(Arch, PathBuf)]) -> Result<PathBuf> {
+    let directory = release.stage("generated")?;
+    let native = binaries.iter().find(|(arch, _)| arch.is_native());
+    let imdsmon = || {
+        if let Some((_, binary)) = native {
+            return Command::new(binary);
+        }
+        let mut cargo = process::cargo();
+        cargo.current_dir(&release.root).args(["run", "--quiet"]);
+        cargo.args(["--locked", "--package", "imdsmon", "--"]);
+        cargo
+    };
+    step("generate man pages and completions", || {
+        let mut pages = imdsmon();
+        pages.args(["generate", "man", "--dir"]).arg(&directory);
+        process::run(&mut pages, BUILD_TIMEOUT)?;
+        for (shell, file) in COMPLETIONS {
+            let mut script = imdsmon();
+            script.args(["generate", "completion", shell]);
+            let script = process::output(&mut script, BUILD_TIMEOUT)?;
+            fs::write(directory.join(file), script).with_context(|| format!("write {file}"))?;
+        }
+        Ok(directory)
+    })
 }
 
+/// Builds the static binary and returns its path.
 fn build(release: &Release, arch: Arch, debian: &Debian) -> Result<PathBuf> {
-    // A path of the machine that builds would tell about it, and differ on the next one.
+    // Paths of the build machine would be different on the next one.
     let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
     let flags = [
         remap(&workspace::cargo_home()?, "cargo"),
         remap(&release.root, "imdsmon"),
     ];
-    let target_dir = release.home.join("build");
+    let target_dir = release.directory.join("build");
     let mut cargo = static_build::cargo(arch, &flags, debian)?;
     cargo
         .current_dir(&release.root)
         .args(["build", "--release", "--locked", "--package", "imdsmon"])
         .args(["--target", &arch.rust_target(), "--target-dir"])
-        .arg(&target_dir)
-        .env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
+        .arg(&target_dir);
     step(&format!("build imdsmon for {}", arch.name()), || {
         process::run(&mut cargo, BUILD_TIMEOUT)
     })?;
@@ -209,40 +233,40 @@ fn pack(release: &Release, arch: Arch, built: &Path, manual: &Path) -> Result<Pa
     })
 }
 
-/// Writes the SHA-256 sums of everything in the output, as `sha256sum --check` reads them.
-fn sums(release: &Release) -> Result<()> {
+/// Writes SHA-256 checksums of all packages in the format of `sha256sum --check`.
+fn write_checksums(release: &Release) -> Result<()> {
     const NAME: &str = "SHA256SUMS";
     let out = release.out();
     let mut names = Vec::new();
     for entry in fs::read_dir(&out).with_context(|| format!("read {}", out.display()))? {
-        let name = entry.context("read the packages")?.file_name();
+        let name = entry.context("list the packages")?.file_name();
         match name.into_string() {
             Ok(name) if name != NAME => names.push(name),
             Ok(_) => {}
-            Err(name) => bail!("{} has no name", name.display()),
+            Err(name) => bail!("{} is not UTF-8", name.display()),
         }
     }
     names.sort();
     let mut text = String::new();
     for name in names {
         let content = fs::read(out.join(&name)).with_context(|| format!("read {name}"))?;
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(text, "{}  {name}", sha256(&content));
     }
-    fs::write(out.join(NAME), text).context("write the sums")
+    fs::write(out.join(NAME), text).context("write SHA256SUMS")
 }
 
-/// SHA-256 in hexadecimal digits.
+/// The SHA-256 digest in hexadecimal.
 pub fn sha256(content: &[u8]) -> String {
     let mut digits = String::new();
     for byte in Sha256::digest(content) {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = write!(digits, "{byte:02x}");
     }
     digits
 }
 
-/// A program that makes a package: no times but the commit's, and no surprises of a locale.
+/// A packaging tool, independent of the time and the locale.
 pub fn tool(release: &Release, program: &str) -> Command {
     let mut command = process::external(program);
     command

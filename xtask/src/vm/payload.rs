@@ -46,7 +46,6 @@ pub fn build(arch: Arch, root: &Path, debian: &Debian) -> Result<Vec<Program>> {
             .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
             .env("CARGO_PROFILE_RELEASE_LTO", "off")
             .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
-            .env("CARGO_PROFILE_RELEASE_STRIP", "symbols")
             // As the tests need it; otherwise every crate would be built twice.
             .env("CARGO_PROFILE_RELEASE_PANIC", "unwind");
         Ok(cargo)
