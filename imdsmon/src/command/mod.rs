@@ -19,8 +19,14 @@ use std::{
     process::ExitCode,
 };
 
+use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
-use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing::Level;
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 /// Find the programs on this EC2 instance that still use IMDSv1
 ///
@@ -43,8 +49,9 @@ Exit status:
   3  `report`: INCONCLUSIVE
 
 Environment:
-  IMDSMON_LOG  what to log on standard error, for example `debug` or `imdsmon_ebpf=warn`
-               (the kernel programs' own diagnostics) [default: warn]
+  IMDSMON_LOG  what to log to standard error: levels and targets such as `debug`,
+               `info,imdsmon=debug` or `imdsmon_ebpf=warn` (log of the BPF programs)
+               [default: warn; for `run`: info]
   NO_COLOR     disable colours on a terminal";
 
 #[derive(Subcommand)]
@@ -74,8 +81,8 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return explain(&error),
     };
-    init_log(matches!(cli.command, Command::Run(_)));
-    let result = match cli.command {
+    let is_service = matches!(cli.command, Command::Run(_));
+    let result = init_log(is_service).and_then(|()| match cli.command {
         Command::Watch(args) => watch::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Report(args) => report::run(&args),
@@ -87,7 +94,7 @@ pub fn main() -> ExitCode {
         Command::Config(args) => config::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::SandboxClient(args) => client::run(&args),
-    };
+    });
     match result {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
@@ -110,22 +117,39 @@ fn explain(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// Where the log filter is read from.
+/// The environment variable with the log filter.
 const LOG: &str = "IMDSMON_LOG";
-/// The filter if nobody says otherwise. The kernel programs' diagnostics are compiled out by the
-/// verifier as long as no filter lets them through.
-const LOG_DEFAULT: &str = "warn,imdsmon_ebpf=off";
-const LOG_DEFAULT_SERVICE: &str = "info,imdsmon_ebpf=off";
 
-/// A service tells more of itself, and to the journal with all fields, if that listens.
-fn init_log(is_service: bool) {
-    let default = if is_service {
-        LOG_DEFAULT_SERVICE
-    } else {
-        LOG_DEFAULT
+/// Reads `LEVEL` and `TARGET=LEVEL`, separated by commas. Without any, a service logs more. The
+/// BPF programs' own log is compiled out by the verifier while no filter admits its target.
+fn log_filter(text: Option<&str>, is_service: bool) -> anyhow::Result<Targets> {
+    let Some(text) = text else {
+        let level = if is_service { Level::INFO } else { Level::WARN };
+        return Ok(Targets::new()
+            .with_default(level)
+            .with_target("imdsmon_ebpf", LevelFilter::OFF));
     };
-    let filter = std::env::var(LOG).unwrap_or_else(|_unset| default.into());
-    let filter = EnvFilter::builder().parse_lossy(filter);
+    // A lone word that is no level would be read as a target, and `verbose` would log nothing.
+    let is_known = |word: &str| {
+        word.contains('=') || word.starts_with("imdsmon") || word.parse::<LevelFilter>().is_ok()
+    };
+    text.split(',')
+        .all(is_known)
+        .then(|| text.parse().ok())
+        .flatten()
+        .with_context(|| {
+            format!(
+                "{LOG}={text} is not a log filter; set a level and optional targets, for \
+                     example {LOG}=warn or {LOG}=info,imdsmon=debug (levels: off, error, warn, \
+                     info, debug, trace)"
+            )
+        })
+}
+
+/// A service logs to the journal with all fields if standard error is connected to it.
+fn init_log(is_service: bool) -> anyhow::Result<()> {
+    let text = std::env::var_os(LOG).map(|text| text.to_string_lossy().into_owned());
+    let filter = log_filter(text.as_deref(), is_service)?;
     let journal = is_service
         .then(journal)
         .flatten()
@@ -142,6 +166,7 @@ fn init_log(is_service: bool) {
         .with(journal)
         .with(text)
         .init();
+    Ok(())
 }
 
 /// The journal, if standard error leads there (systemd.exec(5), `$JOURNAL_STREAM`).
@@ -186,8 +211,77 @@ fn block_on<F: Future>(future: F) -> anyhow::Result<F::Output> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     fn the_command_line_is_consistent() {
-        super::cli().debug_assert();
+        cli().debug_assert();
+    }
+
+    #[test]
+    fn log_filter_admits_levels_and_targets() {
+        let admits = |text, target, level| {
+            log_filter(text, false)
+                .unwrap()
+                .would_enable(target, &level)
+        };
+        for (text, target, level, expected) in [
+            (None, "imdsmon::store", Level::WARN, true),
+            (None, "imdsmon::store", Level::INFO, false),
+            (None, "imdsmon_ebpf", Level::WARN, false),
+            (Some("debug"), "aya", Level::DEBUG, true),
+            (Some("debug"), "imdsmon_ebpf", Level::DEBUG, true),
+            (
+                Some("imdsmon=debug,aya=trace"),
+                "imdsmon::http",
+                Level::DEBUG,
+                true,
+            ),
+            (
+                Some("imdsmon=debug,aya=trace"),
+                "aya::maps",
+                Level::TRACE,
+                true,
+            ),
+            (
+                Some("imdsmon=debug,aya=trace"),
+                "tokio",
+                Level::ERROR,
+                false,
+            ),
+            (
+                Some("warn,imdsmon::store=info"),
+                "imdsmon::store",
+                Level::INFO,
+                true,
+            ),
+            (Some("imdsmon"), "imdsmon::http", Level::TRACE, true),
+            (Some("off"), "imdsmon", Level::ERROR, false),
+        ] {
+            assert_eq!(admits(text, target, level), expected, "{text:?} {target}");
+        }
+        assert!(
+            log_filter(None, true)
+                .unwrap()
+                .would_enable("imdsmon", &Level::INFO)
+        );
+    }
+
+    #[test]
+    fn wrong_log_filter_is_rejected_with_an_example() {
+        for text in [
+            "verbose",
+            "imdsmon=loud",
+            "a=b=c",
+            "warn,verbose",
+            "imdsmon[x]=debug=info",
+        ] {
+            let error = log_filter(Some(text), false).unwrap_err().to_string();
+            assert!(
+                error.starts_with(&format!("IMDSMON_LOG={text} is not")),
+                "{error}"
+            );
+            assert!(error.contains("IMDSMON_LOG=warn"), "{error}");
+        }
     }
 }
