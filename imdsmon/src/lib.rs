@@ -12,6 +12,7 @@
 //! them: a private network with a simulated IMDS. [`command`] is the command line, [`config`] the
 //! service's set-up.
 
+mod capabilities;
 pub mod capture;
 pub mod command;
 mod config;
@@ -24,6 +25,7 @@ pub mod identity;
 pub mod knowledge;
 pub mod ledger;
 mod monitor;
+mod netlink;
 mod output;
 pub mod pipeline;
 pub mod report;

@@ -5,7 +5,7 @@
 
 // Calls the simulated metadata service only.
 if (!require("fs").readFileSync("/proc/net/unix", "utf8").includes("@imdsmon-sandbox")) {
-  console.error("outside of the sandbox");
+  console.error("outside the IMDS simulator");
   process.exit(1);
 }
 

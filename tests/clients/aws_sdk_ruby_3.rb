@@ -3,7 +3,7 @@
 # `ruby aws_sdk_ruby_3.rb`
 
 # Calls the simulated metadata service only.
-abort "outside of the sandbox" unless File.read("/proc/net/unix").include?("@imdsmon-sandbox")
+abort "outside the IMDS simulator" unless File.read("/proc/net/unix").include?("@imdsmon-sandbox")
 
 require "aws-sdk-core"
 

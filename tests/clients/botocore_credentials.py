@@ -9,7 +9,7 @@ import sys
 
 # Calls the simulated metadata service only.
 if "@imdsmon-sandbox" not in open("/proc/net/unix").read():
-    sys.exit("outside of the sandbox")
+    sys.exit("outside the IMDS simulator")
 
 # Libraries that botocore 1.12 brings along look for these where Python 3.10 has them no more.
 # Nothing of it has to do with the metadata service.

@@ -7,7 +7,7 @@ import sys
 
 # Calls the simulated metadata service only.
 if "@imdsmon-sandbox" not in open("/proc/net/unix").read():
-    sys.exit("outside of the sandbox")
+    sys.exit("outside the IMDS simulator")
 
 import salt.grains.metadata as metadata
 

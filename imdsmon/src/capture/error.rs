@@ -1,66 +1,60 @@
-//! Why nothing could be attached: each error is one sentence that names the remedy.
+//! Why capture could not start. Each error is one sentence with the fix.
 
 use std::{error::Error, io};
 
-use super::cgroup::CgroupError;
+use rustix::io::Errno;
 
-/// Why nothing could be attached.
+use super::cgroup::CgroupError;
+use crate::capabilities::{self, Capability};
+
+/// Why capture could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
-    /// Capabilities that are missing; empty if there are all, but of another user namespace.
-    #[error("no permission to watch: {}; run as root, or grant CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON", lacking(.0))]
-    Permission(Vec<&'static str>),
-    /// Out of descriptors.
+    /// Names of missing required capabilities; empty if the kernel rejected all the same.
+    #[error(
+        "no permission to attach BPF programs: {}; run as root, or grant CAP_BPF, CAP_NET_ADMIN \
+         and CAP_PERFMON", reason(.0)
+    )]
+    Permission(Vec<String>),
+    /// Out of file descriptors.
     #[error("too many open files; allow at least 64, for example with `ulimit -n 1024`")]
     Descriptors,
-    /// The kernel is too old.
-    #[error("this kernel ({0}) is too old: imdsmon needs Linux 5.10 or later")]
+    /// Release of a kernel before 5.10.
+    #[error("kernel {0} is too old; imdsmon requires Linux 5.10 or later")]
     Kernel(String),
-    /// No cgroup v2 root.
+    /// There is no cgroup v2 root to attach to.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
-    /// The kernel refuses a program.
+    /// The kernel rejected the named program.
     #[error(
-        "the kernel refuses the program `{0}` ({1}); IMDSMON_LOG=debug shows the verifier's words, \
-         which belong into a bug report"
+        "the kernel rejected BPF program `{0}`: {1}; rerun with IMDSMON_LOG=debug and attach the \
+         verifier log to a bug report"
     )]
     Program(&'static str, io::Error),
-    /// The object cannot be loaded.
+    /// The kernel rejected the object or one of its maps.
     #[error("cannot load the BPF object: {0}")]
     Object(String),
-    /// The ring buffer cannot be used.
+    /// The ring buffer cannot be read.
     #[error("cannot read the ring buffer: {0}")]
     Ring(io::Error),
 }
 
-fn lacking(missing: &[&str]) -> String {
+fn reason(missing: &[String]) -> String {
     if missing.is_empty() {
-        "this is root in a user namespace of its own, not on the host".into()
+        "the capabilities are those of a user namespace, not of the host".into()
     } else {
         format!("{} missing", missing.join(", "))
     }
 }
 
-/// Bits of `CAP_SYS_ADMIN`, which stands for the others, and of what is needed (capability.h).
-const SYS_ADMIN: u32 = 21;
-const NEEDED: [(u32, &str); 3] = [(39, "CAP_BPF"), (12, "CAP_NET_ADMIN"), (38, "CAP_PERFMON")];
-
-/// Whether a set of capabilities, as `/proc/PID/status` shows it, has this one.
-#[must_use]
-pub fn has_capability(set: u64, bit: u32) -> bool {
-    let has = |bit: u32| set & (1 << bit) != 0;
-    has(bit) || (has(SYS_ADMIN) && NEEDED.iter().any(|(needed, _)| *needed == bit))
-}
-
-/// Says which capability is missing before the kernel says less clearly that one is.
+/// Names missing capabilities, which the kernel's own error would not.
 pub fn check_capabilities() -> Result<(), AttachError> {
-    let Ok(status) = procfs::process::Process::myself().and_then(|me| me.status()) else {
-        return Ok(()); // without /proc the kernel will have to say it
+    let Ok(missing) = capabilities::missing() else {
+        return Ok(()); // The kernel then rejects the first program.
     };
-    let missing: Vec<_> = NEEDED
-        .iter()
-        .filter(|(bit, _)| !has_capability(status.capeff, *bit))
-        .map(|(_, name)| *name)
+    let missing: Vec<_> = missing
+        .filter(|capability| capability.is_required)
+        .map(Capability::name)
         .collect();
     if missing.is_empty() {
         Ok(())
@@ -69,7 +63,7 @@ pub fn check_capabilities() -> Result<(), AttachError> {
     }
 }
 
-/// What the operating system said, if it is behind the error.
+/// The error number of the operating system among the causes, if any.
 fn os_error(error: &(dyn Error + 'static)) -> Option<i32> {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -85,21 +79,20 @@ fn os_error(error: &(dyn Error + 'static)) -> Option<i32> {
 }
 
 fn known(error: &(dyn Error + 'static)) -> Option<AttachError> {
-    match os_error(error)? {
-        libc::EPERM | libc::EACCES => Some(AttachError::Permission(Vec::new())),
-        libc::EMFILE | libc::ENFILE => Some(AttachError::Descriptors),
+    match Errno::from_raw_os_error(os_error(error)?) {
+        Errno::PERM | Errno::ACCESS => Some(AttachError::Permission(Vec::new())),
+        Errno::MFILE | Errno::NFILE => Some(AttachError::Descriptors),
         _ => None,
     }
 }
 
-/// The object, or one of its maps, was refused.
 pub fn object(error: &(dyn Error + 'static)) -> AttachError {
     known(error).unwrap_or_else(|| AttachError::Object(error.to_string()))
 }
 
-/// A program was refused. The verifier's words may be thousands of lines.
+/// The verifier log, which may have thousands of lines, goes to the debug log only.
 pub fn program(name: &'static str, error: &(dyn Error + 'static)) -> AttachError {
-    tracing::debug!(program = name, %error, "refused");
+    tracing::debug!(program = name, %error, "the kernel rejected a BPF program");
     known(error).unwrap_or_else(|| {
         let code = os_error(error).map_or_else(
             || io::Error::other(error.to_string()),

@@ -18,4 +18,4 @@ pub mod source;
 pub use attach::{MAX_RING_BYTES, MIN_RING_BYTES, Options, Snapshot, check_kernel};
 pub use btf::{BtfError, offsets};
 pub use connections::split_arguments;
-pub use error::{AttachError, has_capability};
+pub use error::AttachError;

@@ -12,24 +12,24 @@ use std::{
 };
 
 use imdsmon_common::{IMDS_PORT, IMDS_V4, IMDS_V6};
-use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-};
-use netlink_packet_sock_diag::{
-    SockDiagMessage,
-    constants::{AF_INET, AF_INET6, IPPROTO_TCP},
-    inet::{ExtensionFlags, InetRequest, SocketId, StateFlags},
-};
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
 use procfs::process::FDTarget;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 pub use crate::capture::connections::SocketOwner;
+use crate::netlink::{INET_DIAG, request};
 
 /// Namespaces that are looked into at most; each costs a thread that lives for a moment.
 const NAMESPACES: usize = 4096;
-/// Bytes of one answer of the kernel; it never sends more than 32 KiB at once.
-const ANSWER: usize = 64 * 1024;
+
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+const IPPROTO_TCP: u8 = 6;
+/// Message type of `linux/sock_diag.h`.
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+/// Sets of TCP states, bit by the number of `include/net/tcp_states.h`.
+const ALL_STATES: u32 = 0xffe;
+const TIME_WAIT: u32 = 1 << 6;
+const LISTEN: u32 = 1 << 10;
 
 struct Found {
     cookie: u64,
@@ -84,72 +84,44 @@ fn sockets_of(namespace: &File) -> io::Result<Vec<Found>> {
     Ok(found)
 }
 
+/// Connected TCP sockets of this family whose peer is IMDS.
 fn list(family: u8) -> io::Result<Vec<Found>> {
-    let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    socket.send(&question(family), 0)?;
     let mut found = Vec::new();
-    loop {
-        let mut answer = Vec::with_capacity(ANSWER);
-        let size = socket.recv(&mut answer, 0)?;
-        let mut rest = answer.get(..size).unwrap_or_default();
-        if rest.is_empty() {
-            return Ok(found);
-        }
-        while !rest.is_empty() {
-            let message =
-                NetlinkMessage::<SockDiagMessage>::deserialize(rest).map_err(io::Error::other)?;
-            let step = (message.header.length as usize).next_multiple_of(4);
-            match message.payload {
-                NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
-                    let header = response.header;
-                    if is_imds(&header.socket_id) {
-                        found.push(Found {
-                            cookie: u64::from_ne_bytes(header.socket_id.cookie),
-                            inode: header.inode.into(),
-                        });
-                    }
-                }
-                NetlinkPayload::Done(_) => return Ok(found),
-                NetlinkPayload::Error(error) => return Err(error.to_io()),
-                _ => {}
-            }
-            rest = rest.get(step.max(1)..).unwrap_or_default();
-        }
-    }
+    request(
+        INET_DIAG,
+        SOCK_DIAG_BY_FAMILY,
+        libc::NLM_F_DUMP,
+        &inet_diag_request(family),
+        |socket| found.extend(parse(socket)),
+    )?;
+    Ok(found)
 }
 
-fn question(family: u8) -> Vec<u8> {
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-    let mut socket_id = if family == AF_INET {
-        SocketId::new_v4()
-    } else {
-        SocketId::new_v6()
-    };
-    socket_id.destination_port = IMDS_PORT;
-    let request = InetRequest {
-        family,
-        protocol: IPPROTO_TCP,
-        extensions: ExtensionFlags::empty(),
-        states: StateFlags::all() - StateFlags::LISTEN - StateFlags::TIME_WAIT,
-        socket_id,
-    };
-    let mut message = NetlinkMessage::new(header, SockDiagMessage::InetRequest(request).into());
-    message.finalize();
-    let mut bytes = vec![0; message.buffer_len()];
-    message.serialize(&mut bytes);
-    bytes
+/// `struct inet_diag_req_v2` of `linux/inet_diag.h`.
+fn inet_diag_request(family: u8) -> [u8; 56] {
+    let mut request = [0; 56];
+    // Family, protocol, extensions, padding, states; then the socket: source and destination port.
+    request[..2].copy_from_slice(&[family, IPPROTO_TCP]);
+    request[4..8].copy_from_slice(&(ALL_STATES & !(LISTEN | TIME_WAIT)).to_ne_bytes());
+    request[10..12].copy_from_slice(&IMDS_PORT.to_be_bytes());
+    request
 }
 
-fn is_imds(socket: &SocketId) -> bool {
-    let address = match socket.destination_address {
-        IpAddr::V6(v6) => v6.to_canonical(),
-        v4 @ IpAddr::V4(_) => v4,
+/// Reads a `struct inet_diag_msg`: 4 bytes of state, then `struct inet_diag_sockid` (ports at 4
+/// and 6, peer's address at 24, cookie at 44), expiry, queues, user, and the inode at 68. None if
+/// the peer is not IMDS.
+fn parse(message: &[u8]) -> Option<Found> {
+    let family = *message.first()?;
+    let port = u16::from_be_bytes(*message.get(6..)?.first_chunk()?);
+    let peer: [u8; 16] = *message.get(24..)?.first_chunk()?;
+    let peer = match family {
+        AF_INET => IpAddr::from(*peer.first_chunk::<4>()?),
+        _ => IpAddr::from(peer).to_canonical(),
     };
-    socket.destination_port == IMDS_PORT
-        && (address == IpAddr::from(IMDS_V4) || address == IpAddr::from(IMDS_V6))
+    let is_imds = port == IMDS_PORT && [IMDS_V4.into(), IMDS_V6.into()].contains(&peer);
+    let cookie = u64::from_ne_bytes(*message.get(44..)?.first_chunk()?);
+    let inode = u32::from_ne_bytes(*message.get(68..)?.first_chunk()?).into();
+    is_imds.then_some(Found { cookie, inode })
 }
 
 /// Who holds which of these inodes. Of several holders of one socket the oldest is named.
@@ -228,17 +200,31 @@ mod tests {
 
     #[test]
     fn mapped_addresses_are_imds_and_others_are_not() {
-        let mut socket = SocketId::new_v6();
-        socket.destination_port = IMDS_PORT;
-        for (address, expected) in [
-            ("::ffff:169.254.169.254", true),
-            ("fd00:ec2::254", true),
-            ("169.254.169.254", true),
-            ("fd00:ec2::253", false),
-            ("::169.254.169.254", false),
+        let message = |family: u8, port: u16, peer: &[u8]| {
+            let mut message = [0; 72];
+            message[0] = family;
+            message[6..8].copy_from_slice(&port.to_be_bytes());
+            message[24..24 + peer.len()].copy_from_slice(peer);
+            message[44] = 7;
+            message[68] = 9;
+            message
+        };
+        for (peer, port, is_imds) in [
+            ("::ffff:169.254.169.254", IMDS_PORT, true),
+            ("fd00:ec2::254", IMDS_PORT, true),
+            ("169.254.169.254", IMDS_PORT, true),
+            ("169.254.169.254", 81, false),
+            ("fd00:ec2::253", IMDS_PORT, false),
+            ("::169.254.169.254", IMDS_PORT, false),
         ] {
-            socket.destination_address = address.parse().unwrap();
-            assert_eq!(is_imds(&socket), expected, "{address}");
+            let message = match peer.parse().unwrap() {
+                IpAddr::V4(v4) => message(AF_INET, port, &v4.octets()),
+                IpAddr::V6(v6) => message(AF_INET6, port, &v6.octets()),
+            };
+            let found =
+                parse(&message).map(|f| (f.cookie.to_ne_bytes()[0], f.inode.to_ne_bytes()[0]));
+            assert_eq!(found, is_imds.then_some((7, 9)), "{peer}");
+            assert!(parse(&message[..71]).is_none(), "{peer}: too short");
         }
     }
 }

@@ -11,7 +11,8 @@ use anstyle::{AnsiColor, Style};
 
 use super::block_on;
 use crate::{
-    capture::{Snapshot, cgroup, has_capability},
+    capabilities::{self, Capability},
+    capture::{Snapshot, cgroup},
     enrich::sees_the_hosts_processes,
     selftest::doctor::{self, SelfTestError},
 };
@@ -27,54 +28,6 @@ pub struct Args {}
 const GOOD: Style = AnsiColor::Green.on_default().bold();
 const BAD: Style = AnsiColor::Red.on_default().bold();
 const NOTE: Style = AnsiColor::Yellow.on_default().bold();
-
-/// A capability by its number (capability.h), and what it is for.
-struct Capability {
-    bit: u32,
-    name: &'static str,
-    purpose: &'static str,
-    /// Nothing can be watched without it.
-    vital: bool,
-}
-
-const CAPABILITIES: &[Capability] = &[
-    Capability {
-        bit: 39,
-        name: "CAP_BPF",
-        purpose: "load programs",
-        vital: true,
-    },
-    Capability {
-        bit: 12,
-        name: "CAP_NET_ADMIN",
-        purpose: "attach to network hooks",
-        vital: true,
-    },
-    Capability {
-        bit: 38,
-        name: "CAP_PERFMON",
-        purpose: "read who calls",
-        vital: true,
-    },
-    Capability {
-        bit: 21,
-        name: "CAP_SYS_ADMIN",
-        purpose: "this self-test, the demo, connections older than the monitor",
-        vital: false,
-    },
-    Capability {
-        bit: 19,
-        name: "CAP_SYS_PTRACE",
-        purpose: "executables of other users",
-        vital: false,
-    },
-    Capability {
-        bit: 2,
-        name: "CAP_DAC_READ_SEARCH",
-        purpose: "names of cgroups",
-        vital: false,
-    },
-];
 
 /// Runs the subcommand.
 pub fn run(_args: &Args) -> anyhow::Result<ExitCode> {
@@ -139,33 +92,29 @@ fn kernel(out: &mut impl Write) -> io::Result<()> {
 }
 
 fn capabilities(out: &mut impl Write) -> io::Result<()> {
-    let effective = procfs::process::Process::myself()
-        .and_then(|me| me.status())
-        .map(|s| s.capeff);
-    let Ok(effective) = effective else {
-        return bad(
-            out,
-            "capabilities",
-            "/proc is not mounted; run `mount -t proc proc /proc`",
-        );
+    let missing = match capabilities::missing() {
+        Ok(missing) => missing,
+        Err(error) => {
+            return bad(
+                out,
+                "capabilities",
+                format_args!("cannot read them: {error}"),
+            );
+        }
     };
-    let missing = |vital| {
-        CAPABILITIES
-            .iter()
-            .filter(move |c| c.vital == vital && !has_capability(effective, c.bit))
-            .map(|c| format!("{} ({})", c.name, c.purpose))
-            .collect::<Vec<_>>()
-    };
-    let (vital, other) = (missing(true), missing(false));
-    if vital.is_empty() && other.is_empty() {
+    let describe = |c: &Capability| format!("{} ({})", c.name(), c.purpose);
+    let (required, optional): (Vec<_>, Vec<_>) = missing.partition(|c| c.is_required);
+    let [required, optional] = [required, optional]
+        .map(|set| set.into_iter().map(describe).collect::<Vec<_>>().join(", "));
+    if required.is_empty() && optional.is_empty() {
         return good(out, "capabilities", "all present");
     }
-    if !vital.is_empty() {
-        let text = format!("missing: {}; run as root, or grant them", vital.join(", "));
+    if !required.is_empty() {
+        let text = format_args!("missing: {required}; run as root, or grant them");
         bad(out, "capabilities", text)?;
     }
-    if !other.is_empty() {
-        let text = format!("missing: {}; capture works without", other.join(", "));
+    if !optional.is_empty() {
+        let text = format_args!("missing: {optional}; capture works without");
         note(out, "capabilities", text)?;
     }
     Ok(())

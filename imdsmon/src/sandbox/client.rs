@@ -1,21 +1,18 @@
-//! A small blocking IMDS client for processes inside a sandbox.
+//! A small blocking IMDS client for processes inside the simulator.
 //!
-//! # It never leaves a sandbox
+//! # It never sends anything elsewhere
 //!
-//! On a cloud host the IMDS addresses are a real service: a stray call spends its rate limit,
-//! shows in the owner's metrics and may fetch credentials. Every connection that this module
-//! opens therefore passes [`ensure_inside`] first, which sends nothing and asks the kernel two
-//! things:
+//! On a cloud host the IMDS addresses belong to a real service: a stray call uses its rate limit,
+//! appears in the owner's metrics and may fetch credentials. So this module calls
+//! [`ensure_inside`] before it opens a connection. That sends nothing and checks two things:
 //!
-//! 1. Is the sandbox's marker there? The server of a [`ImdsSimulator`](super::ImdsSimulator) holds an
-//!    abstract Unix socket, and abstract names exist per network namespace: no other namespace
-//!    has it, whatever its addresses or routes are.
-//! 2. Is the address to call one of this namespace's own? A socket binds only to own addresses
-//!    (a new namespace has `ip_nonlocal_bind` 0), and what is sent to an own address stays on
-//!    `lo`.
+//! 1. The simulator's marker exists. The server of an [`ImdsSimulator`](super::ImdsSimulator)
+//!    binds an abstract Unix socket. Abstract names belong to a network namespace, so the name
+//!    exists in no other namespace, whatever addresses or routes that has.
+//! 2. The target address is local. A socket binds only to local addresses (a new namespace has
+//!    `ip_nonlocal_bind` 0), and packets to a local address stay on `lo`.
 //!
-//! Whoever writes another client for the sandbox calls [`ensure_inside`] before each
-//! `connect`, too.
+//! Every other client for the simulator must call [`ensure_inside`] before each `connect`.
 
 use std::{
     io::{self, Read, Write as _},
@@ -31,53 +28,56 @@ use std::{
 use super::{IMDS_V4, IMDS_V6, MARKER};
 use crate::event::Endpoint;
 
-/// How long [`get`] and [`token`] wait to connect, and then for each piece of an answer.
+/// The longest time for [`get`] and [`token`] to connect, and then for each read.
 pub const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The longest answer that is read, in bytes, head and body.
-const MAX_ANSWER: usize = 1024 * 1024;
+/// The largest response that is read, in bytes, head and body.
+const MAX_RESPONSE_SIZE: usize = 1024 * 1024;
+
+/// The most headers of a response; the simulated IMDS sends 8.
+const MAX_HEADERS: usize = 32;
 
 /// `TCPI_OPT_SYN_DATA` of the kernel's `linux/tcp.h`: data in the SYN was accepted.
 const TCPI_OPT_SYN_DATA: u8 = 32;
 
-/// Why there is no answer.
+/// Why a call has no response.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// See the module's text; nothing was sent.
+    /// Nothing was sent; see the module's documentation.
     #[error(
         "cannot call {0}: this process is not inside the IMDS simulator; start it with ImdsSimulator::enter"
     )]
-    Outside(SocketAddr),
-    /// The connection failed, or was closed before the answer was complete.
+    OutsideSimulator(SocketAddr),
+    /// The connection failed, or was closed before the response was complete.
     #[error("the connection to the simulated IMDS failed: {0}")]
     Io(#[source] io::Error),
-    /// Nothing came in time.
-    #[error("the simulated IMDS did not answer in time")]
+    /// There was no response in time.
+    #[error("the simulated IMDS did not respond in time")]
     Timeout,
-    /// What came was not HTTP, or was longer than 1 MiB.
-    #[error("the simulated IMDS answered something that is not HTTP")]
-    NotHttp,
-    /// A token was asked for and refused.
-    #[error("the simulated IMDS answered the token request with status {0}")]
-    NoToken(u16),
+    /// The response is not HTTP, or longer than 1 MiB.
+    #[error("the simulated IMDS sent a malformed response")]
+    Malformed,
+    /// The token request was rejected with this status.
+    #[error("the simulated IMDS rejected the token request with status {0}")]
+    TokenRejected(u16),
 }
 
 impl From<io::Error> for ClientError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            // A socket with a timeout says the former.
+            // A read that times out on a socket returns the former.
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Self::Timeout,
             _ => Self::Io(error),
         }
     }
 }
 
-/// An answer; interim ones (`100 Continue`) are not shown.
+/// A final response; interim ones (`100 Continue`) are skipped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpResponse {
     /// Status code.
     pub status: u16,
-    /// Names and values, in order, as they came.
+    /// Names and values, in order.
     pub headers: Vec<(String, String)>,
     /// Body.
     pub body: Vec<u8>,
@@ -101,10 +101,10 @@ impl HttpResponse {
     }
 }
 
-/// Fails unless the calling thread is in a sandbox's namespace and `address` belongs to it.
+/// Fails unless the calling thread is in a simulator's namespace and `address` is local there.
 /// Sends nothing.
 pub fn ensure_inside(address: SocketAddr) -> Result<(), ClientError> {
-    let outside = |_: io::Error| ClientError::Outside(address);
+    let outside = |_: io::Error| ClientError::OutsideSimulator(address);
     let marker = UnixAddr::from_abstract_name(MARKER).map_err(outside)?;
     UnixDatagram::unbound()
         .and_then(|socket| socket.connect_addr(&marker))
@@ -113,7 +113,7 @@ pub fn ensure_inside(address: SocketAddr) -> Result<(), ClientError> {
     Ok(())
 }
 
-/// `GET path` on a connection of its own, with a token or without; at most [`TIMEOUT`].
+/// `GET path` on a new connection, with a token or without.
 pub fn get(
     endpoint: Endpoint,
     path: &str,
@@ -122,12 +122,12 @@ pub fn get(
     ImdsConnection::open(address(endpoint), TIMEOUT)?.get(path, token)
 }
 
-/// Fetches a token that lives `ttl` seconds, on a connection of its own; at most [`TIMEOUT`].
+/// Requests a token with a TTL of `ttl` seconds, on a new connection.
 pub fn token(endpoint: Endpoint, ttl: u32) -> Result<String, ClientError> {
     ImdsConnection::open(address(endpoint), TIMEOUT)?.token(ttl)
 }
 
-/// Where an endpoint listens.
+/// The socket address of an endpoint.
 #[must_use]
 pub fn address(endpoint: Endpoint) -> SocketAddr {
     match endpoint {
@@ -144,7 +144,7 @@ pub struct ImdsConnection {
 }
 
 impl ImdsConnection {
-    /// Connects from inside a sandbox; `timeout` is for this and for each later read or write.
+    /// Connects from inside the simulator; `timeout` also limits each later read and write.
     pub fn open(address: SocketAddr, timeout: Duration) -> Result<Self, ClientError> {
         ensure_inside(address)?;
         let stream = TcpStream::connect_timeout(&address, timeout)?;
@@ -168,7 +168,7 @@ impl ImdsConnection {
         self.read_response(false)
     }
 
-    /// Fetches a token that lives `ttl` seconds.
+    /// Requests a token with a TTL of `ttl` seconds.
     pub fn token(&mut self, ttl: u32) -> Result<String, ClientError> {
         let request = format!(
             "PUT /latest/api/token HTTP/1.1\r\nHost: 169.254.169.254\r\n\
@@ -176,99 +176,93 @@ impl ImdsConnection {
         );
         self.send(request.as_bytes())?;
         match self.read_response(false)? {
-            answer if answer.status == 200 => Ok(answer.text()),
-            answer => Err(ClientError::NoToken(answer.status)),
+            response if response.status == 200 => Ok(response.text()),
+            response => Err(ClientError::TokenRejected(response.status)),
         }
     }
 
-    /// Sends these bytes, in one write if the kernel has room.
+    /// Sends these bytes, in one write if the send buffer has room.
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
         Ok(self.stream.write_all(bytes)?)
     }
 
-    /// Reads the next answer; one to a `HEAD` request has no body.
+    /// Reads the next response; `to_head` if it is to a `HEAD` request and has no body.
     pub fn read_response(&mut self, to_head: bool) -> Result<HttpResponse, ClientError> {
         self.responses.next(&mut self.stream, to_head)
     }
 }
 
-/// Cuts what a server sends into answers.
+/// Reads consecutive responses from one stream.
 #[derive(Clone, Debug, Default)]
 pub struct ResponseReader {
     buffer: Vec<u8>,
 }
 
 impl ResponseReader {
-    /// Reads the next answer from `stream`; one to a `HEAD` request has no body.
+    /// Reads the next response; `to_head` if it is to a `HEAD` request and has no body.
     pub fn next(
         &mut self,
         stream: &mut impl Read,
         to_head: bool,
     ) -> Result<HttpResponse, ClientError> {
         loop {
-            if let Some(answer) = self.take(to_head)? {
-                if answer.status >= 200 {
-                    return Ok(answer);
+            if let Some(response) = self.take(to_head)? {
+                if response.status >= 200 {
+                    return Ok(response);
                 }
                 continue;
             }
-            let mut piece = [0; 4096];
-            match stream.read(&mut piece) {
+            let mut chunk = [0; 4096];
+            match stream.read(&mut chunk) {
                 Ok(0) => return Err(ClientError::Io(io::ErrorKind::UnexpectedEof.into())),
-                Ok(n) => self.buffer.extend_from_slice(&piece[..n]),
+                Ok(n) => self.buffer.extend_from_slice(&chunk[..n]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
             }
-            if self.buffer.len() > MAX_ANSWER {
-                return Err(ClientError::NotHttp);
+            if self.buffer.len() > MAX_RESPONSE_SIZE {
+                return Err(ClientError::Malformed);
             }
         }
     }
 
+    /// Removes the first response from the buffer, once it is complete.
     fn take(&mut self, to_head: bool) -> Result<Option<HttpResponse>, ClientError> {
-        let Some(end) = self.buffer.windows(4).position(|four| four == b"\r\n\r\n") else {
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let mut head = httparse::Response::new(&mut headers);
+        let parsed = head.parse(&self.buffer);
+        let parsed = parsed.map_err(|_not_http| ClientError::Malformed)?;
+        let (httparse::Status::Complete(head_len), Some(status)) = (parsed, head.code) else {
             return Ok(None);
         };
-        let head = String::from_utf8_lossy(&self.buffer[..end]);
-        let mut lines = head.split("\r\n");
-        let status = lines
-            .next()
-            .and_then(|line| line.strip_prefix("HTTP/1."))
-            .and_then(|line| line.split(' ').nth(1))
-            .and_then(|status| status.parse().ok())
-            .ok_or(ClientError::NotHttp)?;
-        let headers: Vec<(String, String)> = lines
-            .filter_map(|line| line.split_once(':'))
-            .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
-            .collect();
-        let mut answer = HttpResponse {
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        let headers = head.headers.iter();
+        let mut response = HttpResponse {
             status,
-            headers,
+            headers: headers.map(|h| (h.name.into(), text(h.value))).collect(),
             body: Vec::new(),
         };
-        let length = match answer.header("content-length") {
+        let body_len = match response.header("content-length") {
             Some(length) if !to_head => length
                 .parse()
                 .ok()
-                .filter(|n| *n <= MAX_ANSWER)
-                .ok_or(ClientError::NotHttp)?,
+                .filter(|n| *n <= MAX_RESPONSE_SIZE)
+                .ok_or(ClientError::Malformed)?,
             _ => 0,
         };
-        let whole = end + 4 + length;
-        if self.buffer.len() < whole {
+        let end = head_len + body_len;
+        if self.buffer.len() < end {
             return Ok(None);
         }
-        self.buffer[end + 4..whole].clone_into(&mut answer.body);
-        self.buffer.drain(..whole);
-        Ok(Some(answer))
+        self.buffer[head_len..end].clone_into(&mut response.body);
+        self.buffer.drain(..end);
+        Ok(Some(response))
     }
 }
 
-/// Whether data in the SYN of this connection was accepted (TCP Fast Open), sent or received.
+/// Whether the peer accepted data in the SYN of this connection (TCP Fast Open), on either side.
 #[must_use]
 pub fn had_data_in_syn(stream: &impl AsFd) -> bool {
-    // The kernel fills as much of `struct tcp_info` as there is room for; `tcpi_options` is
-    // its sixth byte since it exists.
+    // The kernel fills as much of `struct tcp_info` as fits; `tcpi_options` is its sixth byte.
     let mut info = [0_u8; 8];
     let mut len: libc::socklen_t = 8;
     // SAFETY: the pointer and the length are those of a live array.

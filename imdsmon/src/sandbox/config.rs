@@ -1,4 +1,4 @@
-//! How the simulated IMDS behaves: the settings of a real instance, and what goes wrong.
+//! Behaviour of the simulated IMDS: the instance's settings and the failures to simulate.
 
 /// `HttpTokens` of the simulated instance.
 // Also a command-line value: the first lines of the variants' documentation are help texts.
@@ -11,31 +11,31 @@ pub enum HttpTokens {
     Required,
 }
 
-/// What a client that asks for a token gets.
+/// The response to token requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TokenRequestMode {
     /// A token.
     #[default]
     Issue,
-    /// Nothing, for good, on a connection that stays open: what a container behind a bridge
-    /// sees at `HttpPutResponseHopLimit` 1.
+    /// No response, on a connection that stays open: what a container behind a bridge observes
+    /// at `HttpPutResponseHopLimit` 1.
     HopLimit,
-    /// 403: what a redirecting proxy without IMDSv2 answers.
+    /// 403, as from a proxy that does not forward IMDSv2.
     Forbidden,
-    /// 503: IMDS throttles.
+    /// 503: throttled.
     Throttled,
 }
 
-/// TCP Fast Open in the namespace: may a request ride in the SYN?
+/// TCP Fast Open in the namespace, which decides whether a SYN may carry a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FastOpen {
-    /// No: a client that asks for it gets an ordinary handshake.
+    /// Clients that request it get an ordinary handshake.
     Off,
-    /// Yes, with a cookie: the first connection of a client to an address fetches it, the
-    /// following ones carry data in the SYN.
+    /// With a cookie: a client's first connection to an address fetches it, later ones carry
+    /// data in the SYN.
     #[default]
     Cookie,
-    /// Yes, from the first connection on.
+    /// From the first connection on.
     NoCookie,
 }
 
@@ -44,7 +44,7 @@ impl FastOpen {
     /// 1 client, 2 server, 4 client without a cookie, 0x200 server without a cookie.
     pub(super) fn sysctl(self) -> u32 {
         match self {
-            // What a kernel starts with.
+            // The kernel's default.
             Self::Off => 0x1,
             Self::Cookie => 0x3,
             Self::NoCookie => 0x207,
@@ -55,15 +55,15 @@ impl FastOpen {
 /// The settings of a simulated IMDS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImdsConfig {
-    /// Are tokens needed?
+    /// Whether IMDSv1 requests succeed.
     pub http_tokens: HttpTokens,
-    /// Does a token request work?
+    /// What token requests get.
     pub token_requests: TokenRequestMode,
-    /// Close the connection after each answer, and say so in `Connection: close`.
+    /// Close the connection after each response, with `Connection: close`.
     pub close: bool,
-    /// Value of the `Server` header; real IMDS says `EC2ws`. Control characters are left out.
+    /// Value of the `Server` header; real IMDS sends `EC2ws`. Control characters are left out.
     pub server: String,
-    /// May requests ride in the SYN?
+    /// Whether a SYN may carry a request.
     pub fast_open: FastOpen,
 }
 

@@ -1,39 +1,38 @@
-//! What the simulated IMDS has seen: the oracle for tests and benchmarks.
+//! Requests counted by the simulated IMDS: the oracle of the tests and benchmarks.
 
 use std::{
     collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-/// Counts since the start of a sandbox, of everything sent to the IMDS addresses on port 80.
+/// Counts since the simulator started, of everything sent to the IMDS addresses on port 80.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestCounts {
     /// Connections accepted.
     pub connections: u64,
-    /// Connections whose SYN carried data that was accepted (TCP Fast Open).
+    /// Connections whose SYN carried accepted data (TCP Fast Open).
     pub fast_open: u64,
-    /// Requests: the sum of `v1`, `v2` and `token_requests`.
+    /// The sum of `v1`, `v2` and `token_requests`.
     pub total: u64,
     /// Requests without a token header.
     pub v1: u64,
     /// Requests with a token header, whatever its value.
     pub v2: u64,
-    /// Those of `v2` whose value is empty.
+    /// Those of `v2` whose token header is empty.
     pub v2_empty_token: u64,
     /// `PUT .../api/token`.
     pub token_requests: u64,
-    /// Those of `token_requests` that were left without an answer.
+    /// Those of `token_requests` without a response.
     pub unanswered: u64,
-    /// Bytes that were no HTTP request, once per connection. Not in `total`.
+    /// Connections that sent something other than HTTP requests. Not in `total`.
     pub malformed: u64,
-    /// Answers by status, those to malformed requests too.
+    /// Responses by status, including those to malformed requests.
     pub by_status: BTreeMap<u16, u64>,
-    /// Requests to the listeners that are not IMDS: another port, another address. Not in any
-    /// other count.
+    /// Requests to the listeners that are not IMDS. Not in any other count.
     pub elsewhere: u64,
 }
 
-/// Which listener a connection came to.
+/// The listener of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Listener {
     /// An IMDS address, port 80.
@@ -42,16 +41,15 @@ pub(super) enum Listener {
     Elsewhere,
 }
 
-/// What a request was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RequestKind {
     V1,
-    V2 { empty: bool },
+    V2 { empty_token: bool },
     TokenRequest,
     Malformed,
 }
 
-/// Shared between the server's thread and the sandbox's owner.
+/// Shared between the server's thread and the owner of the simulator.
 #[derive(Debug, Default)]
 pub(super) struct RequestCounter(Mutex<RequestCounts>);
 
@@ -62,36 +60,36 @@ impl RequestCounter {
 
     pub(super) fn connection(&self, listener: Listener, fast_open: bool) {
         if listener == Listener::Imds {
-            let mut seen = self.lock();
-            seen.connections += 1;
-            seen.fast_open += u64::from(fast_open);
+            let mut counts = self.lock();
+            counts.connections += 1;
+            counts.fast_open += u64::from(fast_open);
         }
     }
 
-    /// Counts one request; `status` is none if it stays unanswered.
+    /// Counts one request; `status` is none without a response.
     pub(super) fn request(&self, listener: Listener, kind: RequestKind, status: Option<u16>) {
-        let mut seen = self.lock();
+        let mut counts = self.lock();
         if listener == Listener::Elsewhere {
-            seen.elsewhere += 1;
+            counts.elsewhere += 1;
             return;
         }
         match kind {
-            RequestKind::V1 => seen.v1 += 1,
-            RequestKind::V2 { empty } => {
-                seen.v2 += 1;
-                seen.v2_empty_token += u64::from(empty);
+            RequestKind::V1 => counts.v1 += 1,
+            RequestKind::V2 { empty_token } => {
+                counts.v2 += 1;
+                counts.v2_empty_token += u64::from(empty_token);
             }
-            RequestKind::TokenRequest => seen.token_requests += 1,
-            RequestKind::Malformed => seen.malformed += 1,
+            RequestKind::TokenRequest => counts.token_requests += 1,
+            RequestKind::Malformed => counts.malformed += 1,
         }
-        seen.total += u64::from(kind != RequestKind::Malformed);
+        counts.total += u64::from(kind != RequestKind::Malformed);
         match status {
-            Some(status) => *seen.by_status.entry(status).or_default() += 1,
-            None => seen.unanswered += 1,
+            Some(status) => *counts.by_status.entry(status).or_default() += 1,
+            None => counts.unanswered += 1,
         }
     }
 
-    /// The counts stay true if a holder panicked: each change is complete in itself.
+    /// The counts are consistent even if a holder panicked: a panic cannot split an update.
     fn lock(&self) -> MutexGuard<'_, RequestCounts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

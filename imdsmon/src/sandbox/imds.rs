@@ -1,5 +1,5 @@
-//! What IMDS answers: the rules of the EC2 User Guide, "How IMDSv2 works", and the headers of
-//! real answers.
+//! Responses of the simulated IMDS: the rules of the EC2 User Guide, "How Instance Metadata
+//! Service Version 2 works", and the headers of real responses.
 
 use std::{
     fmt::Write as _,
@@ -16,15 +16,15 @@ use super::{
     token::{MAX_TTL, TokenIssuer},
 };
 
-/// What becomes of the connection after a request.
+/// What the server does with a connection after a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum AfterResponse {
-    /// It waits for the next request.
-    Open,
-    /// The server closes it once the answer is sent.
+pub(super) enum AfterRequest {
+    /// Send the response and wait for the next request.
+    KeepAlive,
+    /// Send the response and close the connection.
     Close,
-    /// It stays open, and no answer comes ever again.
-    Silent,
+    /// Keep the connection open and never respond.
+    Hang,
 }
 
 /// A simulated IMDS without its sockets.
@@ -33,16 +33,24 @@ pub(super) struct Imds {
     tokens: TokenIssuer,
     counter: Arc<RequestCounter>,
     last_modified: String,
-    /// The `Date` header and the second that it holds for.
+    /// The current `Date` header, with its time in seconds.
     date: Mutex<(i64, String)>,
 }
 
-/// An answer before it is bytes.
 struct MetadataResponse {
     status: u16,
     content_type: &'static str,
     body: String,
+    /// Of a token, in seconds.
     ttl: Option<u32>,
+}
+
+/// What the request and the settings say about the form of the response.
+struct ResponseForm {
+    version: HttpVersion,
+    /// False for `HEAD`.
+    has_body: bool,
+    keep_alive: bool,
 }
 
 impl Imds {
@@ -62,57 +70,54 @@ impl Imds {
         &self.counter
     }
 
-    /// Counts `request` and appends its answer to `out`.
-    pub(super) fn answer(
+    /// Counts `request` and appends the response to `out`.
+    pub(super) fn respond(
         &self,
         request: &HttpRequest,
         listener: Listener,
         out: &mut Vec<u8>,
-    ) -> AfterResponse {
+    ) -> AfterRequest {
         let is_token_request = request.method == HttpMethod::Put && is_token_path(&request.path);
         let kind = match &request.token {
             _ if is_token_request => RequestKind::TokenRequest,
             Some(token) => RequestKind::V2 {
-                empty: token.is_empty(),
+                empty_token: token.is_empty(),
             },
             None => RequestKind::V1,
         };
         if is_token_request && self.config.token_requests == TokenRequestMode::HopLimit {
             self.counter.request(listener, kind, None);
-            return AfterResponse::Silent;
+            return AfterRequest::Hang;
         }
-        let answer = if is_token_request {
+        let response = if is_token_request {
             self.token(request)
         } else {
             self.data(request)
         };
-        self.counter.request(listener, kind, Some(answer.status));
-        let keep = request.keep_alive && !self.config.close;
-        self.write(
-            &answer,
-            request.version,
-            request.method == HttpMethod::Head,
-            keep,
-            out,
-        );
-        if keep {
-            AfterResponse::Open
+        self.counter.request(listener, kind, Some(response.status));
+        let form = ResponseForm {
+            version: request.version,
+            has_body: request.method != HttpMethod::Head,
+            keep_alive: request.keep_alive && !self.config.close,
+        };
+        self.write(&response, &form, out);
+        if form.keep_alive {
+            AfterRequest::KeepAlive
         } else {
-            AfterResponse::Close
+            AfterRequest::Close
         }
     }
 
-    /// Counts what was no request and appends the answer to it.
-    pub(super) fn refuse(&self, status: u16, listener: Listener, out: &mut Vec<u8>) {
+    /// Counts a malformed request and appends the response to `out`.
+    pub(super) fn reject(&self, status: u16, listener: Listener, out: &mut Vec<u8>) {
         self.counter
             .request(listener, RequestKind::Malformed, Some(status));
-        self.write(
-            &MetadataResponse::error(status),
-            HttpVersion::Http11,
-            false,
-            false,
-            out,
-        );
+        let form = ResponseForm {
+            version: HttpVersion::Http11,
+            has_body: true,
+            keep_alive: false,
+        };
+        self.write(&MetadataResponse::error(status), &form, out);
     }
 
     fn token(&self, request: &HttpRequest) -> MetadataResponse {
@@ -121,7 +126,7 @@ impl Imds {
             TokenRequestMode::Forbidden => return MetadataResponse::error(403),
             TokenRequestMode::Throttled => return MetadataResponse::error(503),
         }
-        // Forwarded requests come from a proxy that anybody may use; only `latest` has tokens.
+        // IMDS issues no token to a forwarded request, and only under `latest`.
         if request.forwarded || !is_latest(&request.path) {
             return MetadataResponse::error(403);
         }
@@ -160,25 +165,17 @@ impl Imds {
         }
     }
 
-    fn write(
-        &self,
-        answer: &MetadataResponse,
-        version: HttpVersion,
-        head: bool,
-        keep: bool,
-        out: &mut Vec<u8>,
-    ) {
+    fn write(&self, response: &MetadataResponse, form: &ResponseForm, out: &mut Vec<u8>) {
         let MetadataResponse {
             status,
             content_type,
             body,
             ttl,
-        } = answer;
-        // To a request without a version, an old server answers as to HTTP/1.0.
-        let version = if version == HttpVersion::Http11 {
-            "1.1"
-        } else {
-            "1.0"
+        } = response;
+        // A request without a version gets the response of an HTTP/1.0 server.
+        let version = match form.version {
+            HttpVersion::Http11 => "1.1",
+            HttpVersion::Http09 | HttpVersion::Http10 => "1.0",
         };
         let mut text = String::with_capacity(384 + body.len());
         // Writing to a string cannot fail.
@@ -195,20 +192,24 @@ impl Imds {
             );
         }
         let server = &self.config.server;
-        let connection = if keep { "keep-alive" } else { "close" };
+        let connection = if form.keep_alive {
+            "keep-alive"
+        } else {
+            "close"
+        };
         _ = write!(text, "Content-Length: {}\r\nDate: ", body.len());
         self.push_date(&mut text);
         _ = write!(
             text,
             "\r\nServer: {server}\r\nConnection: {connection}\r\n\r\n"
         );
-        if !head {
+        if form.has_body {
             text.push_str(body);
         }
         out.extend_from_slice(text.as_bytes());
     }
 
-    /// Formatting a date costs more than all the rest of an answer: once per second is enough.
+    /// Formatting a date costs more than the rest of a response, so it is done once per second.
     fn push_date(&self, text: &mut String) {
         let now = Timestamp::now();
         let mut date = self.date.lock().unwrap_or_else(PoisonError::into_inner);
@@ -258,7 +259,7 @@ fn is_token_path(path: &str) -> bool {
     let mut components = path.split('/').filter(|component| !component.is_empty());
     components
         .next()
-        .is_some_and(|version| version == "latest" || metadata::is_dated(version))
+        .is_some_and(|version| version == "latest" || metadata::is_dated_version(version))
         && components.eq(["api", "token"])
 }
 
@@ -267,7 +268,7 @@ fn is_latest(path: &str) -> bool {
 }
 
 fn http_date(time: Timestamp) -> String {
-    // Fails only for years of other than four digits.
+    // Fails only for years outside 0 to 9999.
     DateTimePrinter::new()
         .timestamp_to_rfc9110_string(&time)
         .unwrap_or_default()

@@ -1,11 +1,11 @@
-//! The data that the simulated IMDS serves: plausible, and plainly not real.
+//! The metadata that the simulated IMDS serves: plausible, and recognizably not real.
 //!
-//! Shape and names follow the EC2 User Guide, "Instance metadata categories". No value is
-//! usable anywhere: ids are made of `0123456789abcdef0`, keys say what they are.
+//! Paths follow the EC2 User Guide, "Instance metadata categories". No value is usable: IDs are
+//! `0123456789abcdef0`, and keys contain "not a key".
 
 use jiff::{SignedDuration, Timestamp};
 
-/// Dated versions of the API, beside `latest`.
+/// Dated versions of the API; `latest` exists, too.
 const VERSIONS: &[&str] = &[
     "1.0",
     "2007-01-19",
@@ -41,7 +41,7 @@ const VERSIONS: &[&str] = &[
 const INSTANCE: &str = "i-0123456789abcdef0";
 const ROLE: &str = "imdsmon-demo-role";
 
-/// A leaf and its value; below a version, `/` between components.
+/// Paths below a version, and their values.
 const LEAVES: &[(&str, &str)] = &[
     ("dynamic/instance-identity/pkcs7", "bm90IGEgc2lnbmF0dXJl"),
     ("dynamic/instance-identity/rsa2048", "bm90IGEgc2lnbmF0dXJl"),
@@ -105,7 +105,7 @@ const LEAVES: &[(&str, &str)] = &[
     ("user-data", "#!/bin/sh\necho this is a simulation\n"),
 ];
 
-/// Leaves whose value holds the time.
+/// Paths whose values contain times.
 const DOCUMENT: &str = "dynamic/instance-identity/document";
 const IAM_INFO: &str = "meta-data/iam/info";
 const CREDENTIALS: &str = "meta-data/iam/security-credentials/imdsmon-demo-role";
@@ -113,8 +113,7 @@ const IDENTITY_INFO: &str = "meta-data/identity-credentials/ec2/info";
 const IDENTITY: &str = "meta-data/identity-credentials/ec2/security-credentials/ec2-instance";
 const TIMED: &[&str] = &[DOCUMENT, IAM_INFO, CREDENTIALS, IDENTITY_INFO, IDENTITY];
 
-/// What is at `path`: a value, a listing, or nothing. Double and trailing slashes do not
-/// matter, as on the real service.
+/// The value or the listing at `path`. Ignores double and trailing slashes, like real IMDS.
 pub(super) fn look_up(path: &str, now: Timestamp) -> Option<String> {
     let mut components = path.split('/').filter(|component| !component.is_empty());
     let Some(version) = components.next() else {
@@ -127,7 +126,7 @@ pub(super) fn look_up(path: &str, now: Timestamp) -> Option<String> {
                 .join("\n"),
         );
     };
-    if version != "latest" && !is_dated(version) {
+    if version != "latest" && !is_dated_version(version) {
         return None;
     }
     let below = components.collect::<Vec<_>>().join("/");
@@ -137,12 +136,11 @@ pub(super) fn look_up(path: &str, now: Timestamp) -> Option<String> {
     timed(&below, now).or_else(|| listing(&below))
 }
 
-/// Is this a version other than `latest`?
-pub(super) fn is_dated(version: &str) -> bool {
+pub(super) fn is_dated_version(version: &str) -> bool {
     VERSIONS.contains(&version)
 }
 
-/// What is directly below `directory`; directories end in `/`, as IMDS lists them.
+/// Names directly below `directory`; those of directories end in `/`, as IMDS lists them.
 fn listing(directory: &str) -> Option<String> {
     if directory == "meta-data/public-keys" {
         return Some("0=imdsmon-demo".to_owned());
@@ -232,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_listed_name_leads_somewhere() {
+    fn every_listed_name_has_a_value_or_listing() {
         let now = Timestamp::now();
         let mut open = vec!["/latest".to_owned()];
         let mut leaves = 0;
@@ -253,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn slashes_do_not_matter_and_versions_are_known() {
+    fn paths_tolerate_slashes_and_need_a_known_version() {
         let now = Timestamp::now();
         for path in [
             "/latest/meta-data/instance-id",

@@ -1,28 +1,28 @@
-//! A private network namespace with a simulated IMDS.
+//! A simulated IMDS in a private network namespace.
 //!
-//! The demo, the self-test, the end-to-end tests and the benchmarks need an IMDS to call, and
-//! the real one must never be it: on a cloud host `169.254.169.254` hands out credentials and
-//! counts every call in the owner's metrics. A [`ImdsSimulator`] is a network of its own. One thread
-//! unshares its network namespace, gives `lo` both IMDS addresses and serves a small IMDS on
-//! them. Nothing in it has a way out, and it needs no program of the host: netlink sets it up,
-//! so a static binary in an empty initramfs can use it.
+//! The demo, the self-test, the end-to-end tests and the benchmarks need an IMDS to call. It must
+//! never be the real one: on a cloud host `169.254.169.254` hands out credentials and counts every
+//! call in the owner's metrics. [`ImdsSimulator`] starts a thread in a new network namespace,
+//! gives `lo` both IMDS addresses and serves a small IMDS on them. Nothing sent in that namespace
+//! leaves it. Netlink sets it up, so a static binary in an empty initramfs can use it.
 //!
-//! Callers reach it from inside: [`ImdsSimulator::enter`] moves a child process in, [`ImdsSimulator::run`]
-//! a closure. [`client`] is a small IMDS client that refuses to send anywhere else.
+//! Clients call it from inside: [`ImdsSimulator::enter`] moves a child process in,
+//! [`ImdsSimulator::run`] a closure. [`client`] is a small IMDS client that refuses to send
+//! anything elsewhere.
 //!
-//! The simulation is independent of [`crate::http`] on purpose. What it counts
-//! ([`ImdsSimulator::requests`]) is the other opinion that the monitor's own count is held against.
+//! The simulator has its own HTTP parser, independent of [`crate::http`]: its counts
+//! ([`ImdsSimulator::requests`]) are the oracle for the monitor's.
 //!
-//! It leaves to others: real packet loss (a hop limit is acted out by silence), link-local
-//! throttling, and everything that IMDS does to addresses other than its own.
+//! Not simulated: packet loss (at hop limit 1 the server does not respond), link-local
+//! throttling, and the services on other link-local addresses.
 
 pub mod client;
 mod config;
 mod counts;
 mod imds;
+mod loopback;
 mod metadata;
 mod namespace;
-mod netlink;
 mod reader;
 mod request;
 mod server;
@@ -64,74 +64,72 @@ pub const IMDS_V6: SocketAddr = SocketAddr::new(
     imdsmon_common::IMDS_PORT,
 );
 
-/// The IMDS address on another port: answers alike, and is not IMDS.
+/// The IMDS address on another port: the same responses, but not IMDS.
 pub const OTHER_PORT: SocketAddr = SocketAddr::new(IMDS_V4.ip(), 8080);
 
-/// The IMDS port on another address: answers alike, and is not IMDS.
+/// The IMDS port on another address: the same responses, but not IMDS.
 pub const OTHER_ADDRESS: SocketAddr =
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), imdsmon_common::IMDS_PORT);
 
-/// The abstract Unix socket that marks a sandbox. Abstract names belong to a network
-/// namespace, so that it is seen from inside a sandbox and from nowhere else.
+/// Name of the abstract Unix socket that marks a simulator's network namespace.
 const MARKER: &[u8] = b"imdsmon-sandbox";
 
-/// Name of the serving thread.
-const THREAD: &str = "imds-sandbox";
+/// Name of the simulator's threads.
+const THREAD: &str = "imds-simulator";
 
-/// Why there is no sandbox, or why nobody can enter it.
+/// Why the simulator cannot be started or entered.
 #[derive(Debug, thiserror::Error)]
 pub enum SimulatorError {
-    /// `unshare` was refused.
+    /// `unshare` returned `EPERM`.
     #[error(
-        "a private network namespace needs CAP_SYS_ADMIN: run as root, in a container with --privileged or --network none"
+        "cannot create a private network namespace: CAP_SYS_ADMIN missing; run as root, in a \
+         container with --privileged or --network none"
     )]
     Privilege(#[source] io::Error),
-    /// `unshare` is not known.
+    /// `unshare` is unknown.
     #[error(
-        "this kernel has no network namespaces: use one that is built with CONFIG_NET_NS and CONFIG_UNIX"
+        "this kernel has no network namespaces; use one built with CONFIG_NET_NS and CONFIG_UNIX"
     )]
     Unsupported(#[source] io::Error),
-    /// `unshare` ran into the limit.
+    /// `unshare` reached the limit.
     #[error(
-        "this host allows no more network namespaces: raise the sysctl user.max_net_namespaces"
+        "cannot create a private network namespace: limit reached; raise the sysctl \
+         user.max_net_namespaces"
     )]
     Limit(#[source] io::Error),
     /// `unshare` failed otherwise.
-    #[error("no private network namespace could be made ({0}): see unshare(2)")]
+    #[error("cannot create a private network namespace: {0}; see unshare(2)")]
     Namespace(#[source] io::Error),
-    /// The namespace has no name to enter it by.
-    #[error(
-        "/proc/thread-self/ns/net cannot be opened ({0}): mount proc, `mount -t proc proc /proc`"
-    )]
+    /// The namespace's file cannot be opened.
+    #[error("cannot open /proc/thread-self/ns/net: {0}; run `mount -t proc proc /proc`")]
     Proc(#[source] io::Error),
     /// `lo` stays down.
-    #[error(
-        "`lo` of the private namespace cannot be brought up ({0}): CAP_NET_ADMIN is needed in it"
-    )]
+    #[error("cannot bring up `lo` in the private network namespace: {0}; grant CAP_NET_ADMIN")]
     Loopback(#[source] io::Error),
-    /// `lo` did not take an address.
-    #[error("`lo` of the private namespace refuses {1} ({0}): CAP_NET_ADMIN is needed in it")]
+    /// The kernel rejected an address.
+    #[error("cannot add {1} to `lo` in the private network namespace: {0}; grant CAP_NET_ADMIN")]
     Address(#[source] io::Error, IpAddr),
     /// The simulated IMDS cannot listen.
     #[error(
-        "the simulated IMDS cannot listen on {1} ({0}): CAP_NET_BIND_SERVICE and free file descriptors are needed"
+        "the simulated IMDS cannot listen on {1}: {0}; grant CAP_NET_BIND_SERVICE and allow more \
+         open files"
     )]
     Listen(#[source] io::Error, SocketAddr),
     /// A thread or its event loop failed to start.
-    #[error("no thread for the sandbox ({0}): raise the limits on tasks or file descriptors")]
+    #[error("cannot start a simulator thread: {0}; raise the limits on tasks and open files")]
     Thread(#[source] io::Error),
     /// `setns` failed.
-    #[error("the sandbox cannot be entered ({0}): CAP_SYS_ADMIN is needed")]
+    #[error("cannot enter the simulator's network namespace: {0}; grant CAP_SYS_ADMIN")]
     Enter(#[source] io::Error),
-    /// The closure given to [`ImdsSimulator::run`] panicked.
-    #[error("the task inside the sandbox panicked: {0}")]
+    /// A thread of the simulator, or the closure given to [`ImdsSimulator::run`], panicked.
+    #[error("a simulator thread panicked: {0}")]
     Panicked(String),
 }
 
-/// A network namespace of its own with a running IMDS in it.
+/// A running IMDS in a private network namespace.
 ///
-/// Dropping it stops the server and its thread. The namespace itself goes when the last
-/// process that entered it has left.
+/// Dropping it stops the server and its thread. The kernel removes the namespace when the last
+/// process in it has ended.
 pub struct ImdsSimulator {
     namespace: NetworkNamespace,
     has_ipv6: bool,
@@ -142,7 +140,7 @@ pub struct ImdsSimulator {
 }
 
 impl ImdsSimulator {
-    /// Makes the namespace and starts the server; when it returns, IMDS answers.
+    /// Creates the namespace and starts the server, which responds from then on.
     pub fn start(config: ImdsConfig) -> Result<Self, SimulatorError> {
         let (stop, stopped) = UnixStream::pair().map_err(SimulatorError::Thread)?;
         let counter = Arc::new(RequestCounter::default());
@@ -157,15 +155,12 @@ impl ImdsSimulator {
                             server.serve_until(stopped);
                         }
                     }
-                    Err(error) => drop(report.send(Err(error))),
+                    // The receiver waits for exactly one report.
+                    Err(error) => _ = report.send(Err(error)),
                 }
             })
             .map_err(SimulatorError::Thread)?;
-        let info = ready.recv().unwrap_or_else(|_closed| {
-            Err(SimulatorError::Panicked(
-                "it ended before it began".to_owned(),
-            ))
-        });
+        let info = ready.recv().unwrap_or_else(|_closed| Err(ended_early()));
         match info {
             Ok(server::ServerInfo {
                 namespace,
@@ -180,97 +175,94 @@ impl ImdsSimulator {
                 server: Some(server),
             }),
             Err(error) => {
-                // The thread has reported its end; a panic in it is part of the same failure.
-                drop(server.join());
+                // It has reported its failure, of which a panic would be part.
+                let _ = server.join();
                 Err(error)
             }
         }
     }
 
-    /// Inode number of the network namespace, as `/proc/PID/ns/net` shows it.
+    /// Inode number of the network namespace, as in `/proc/PID/ns/net`.
     #[must_use]
     pub fn netns(&self) -> u32 {
         self.namespace.inode()
     }
 
-    /// Whether [`IMDS_V6`] answers too; the host may have IPv6 disabled.
+    /// Whether [`IMDS_V6`] responds; the host may have IPv6 disabled.
     #[must_use]
     pub fn has_ipv6(&self) -> bool {
         self.has_ipv6
     }
 
-    /// Whether the kernel took the setting of [`ImdsConfig::fast_open`].
+    /// Whether the kernel accepted [`ImdsConfig::fast_open`].
     #[must_use]
     pub fn has_fast_open(&self) -> bool {
         self.has_fast_open
     }
 
-    /// What the server itself has seen so far. A request is counted before its answer is
-    /// written: whoever holds an answer finds it counted.
+    /// Requests received so far. The server counts a request before it sends the response.
     #[must_use]
     pub fn requests(&self) -> RequestCounts {
         self.counter.snapshot()
     }
 
-    /// Lets the child that `command` will spawn run inside the sandbox.
+    /// Makes `command` spawn its child inside the simulator's namespace.
     ///
-    /// The child fails to spawn if it may not enter. The command keeps the namespace alive.
+    /// Spawning fails without permission to enter. The command keeps the namespace alive.
     pub fn enter<'c>(&self, command: &'c mut Command) -> &'c mut Command {
         let namespace = self.namespace.clone();
-        // SAFETY: the closure runs between fork and exec and makes one system call on a
-        // descriptor that it owns: no allocation, no lock.
-        unsafe { command.pre_exec(move || namespace.join()) }
+        // SAFETY: the closure runs between fork and exec. It makes one system call on a descriptor
+        // that it owns, and neither allocates nor locks.
+        unsafe { command.pre_exec(move || namespace.enter()) }
     }
 
-    /// Runs `task` on a new thread inside the sandbox and returns its value.
+    /// Runs `task` on a new thread inside the simulator's namespace and returns its value.
     ///
-    /// Threads that `task` starts are inside too. A panic of `task` becomes
+    /// Threads that `task` starts are inside, too. A panic of `task` becomes
     /// [`SimulatorError::Panicked`].
     pub fn run<T: Send>(&self, task: impl FnOnce() -> T + Send) -> Result<T, SimulatorError> {
         thread::scope(|scope| {
             let inside = thread::Builder::new()
                 .name(THREAD.to_owned())
                 .spawn_scoped(scope, || {
-                    self.namespace.join().map_err(SimulatorError::Enter)?;
+                    self.namespace.enter().map_err(SimulatorError::Enter)?;
                     Ok(task())
                 })
                 .map_err(SimulatorError::Thread)?;
             inside.join().unwrap_or_else(|panic| {
-                let words = panic
+                let message = panic
                     .downcast_ref::<&str>()
                     .copied()
                     .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-                    .unwrap_or("it did not say why");
-                Err(SimulatorError::Panicked(words.to_owned()))
+                    .unwrap_or("no message");
+                Err(SimulatorError::Panicked(message.to_owned()))
             })
         })
     }
-}
 
-impl ImdsSimulator {
-    /// Starts a thread that lives inside the sandbox for as long as `task` runs. When this
-    /// returns, it is inside: from then on it needs no privilege to be there.
+    /// Runs `task` on a new thread inside the simulator's namespace. The thread has entered it
+    /// when this function returns, and needs no privilege from then on.
     pub fn spawn_inside(
         &self,
         name: &str,
         task: impl FnOnce() + Send + 'static,
     ) -> Result<thread::JoinHandle<()>, SimulatorError> {
         let namespace = self.namespace.clone();
-        let (report, arrived) = mpsc::sync_channel(1);
-        let inhabitant = thread::Builder::new()
+        let (report, entered) = mpsc::sync_channel(1);
+        let inside = thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
-                let entered = namespace.join();
-                let is_inside = entered.is_ok();
-                if report.send(entered).is_ok() && is_inside {
+                let result = namespace.enter();
+                let is_inside = result.is_ok();
+                if report.send(result).is_ok() && is_inside {
                     task();
                 }
             })
             .map_err(SimulatorError::Thread)?;
-        match arrived.recv() {
-            Ok(Ok(())) => Ok(inhabitant),
+        match entered.recv() {
+            Ok(Ok(())) => Ok(inside),
             Ok(Err(error)) => Err(SimulatorError::Enter(error)),
-            Err(_) => Err(SimulatorError::Panicked("it ended before it began".into())),
+            Err(_closed) => Err(ended_early()),
         }
     }
 }
@@ -294,10 +286,14 @@ impl fmt::Debug for ImdsSimulator {
 impl Drop for ImdsSimulator {
     fn drop(&mut self) {
         // Shut down, not closed: a forked child may hold a copy of this end.
-        // Both fail only if the thread is gone already, which is what is wanted.
-        drop(self.stop.shutdown(Shutdown::Both));
+        // Both calls fail only if the thread has ended.
+        let _ = self.stop.shutdown(Shutdown::Both);
         if let Some(server) = self.server.take() {
-            drop(server.join());
+            let _ = server.join();
         }
     }
+}
+
+fn ended_early() -> SimulatorError {
+    SimulatorError::Panicked("it ended before it was ready".to_owned())
 }

@@ -1,17 +1,22 @@
-//! The network namespace itself: made, named, entered.
+//! Creating and entering the simulator's network namespace.
 //!
-//! A service without `CAP_SYS_ADMIN` can make none, but its service manager may have given it one
-//! of its own (`PrivateNetwork=` of systemd). Then that one is used: what has no link but `lo` has
-//! no way out either.
+//! A service without `CAP_SYS_ADMIN` cannot create one, but its service manager may have started
+//! it in one (`PrivateNetwork=` of systemd). That one is used if `lo` is its only link, since then
+//! nothing sent in it can leave the host.
 
 use std::{
     fs::{self, File},
     io,
     os::{
-        fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::fs::MetadataExt as _,
     },
     sync::Arc,
+};
+
+use rustix::{
+    io::Errno,
+    thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe},
 };
 
 use super::SimulatorError;
@@ -21,36 +26,35 @@ use super::SimulatorError;
 pub(super) struct NetworkNamespace {
     file: Arc<OwnedFd>,
     inode: u32,
-    /// The whole process is in it already.
+    /// The whole process runs in it, since before the simulator started.
     inherited: bool,
 }
 
-/// Process 2 is `kthreadd`: the kernel's threads stay in the host's namespace.
-const HOST: &str = "/proc/2/ns/net";
-const OWN: &str = "/proc/thread-self/ns/net";
-/// The calling thread's links: two lines of headings, then one line for each.
+/// Process 2 is `kthreadd`: kernel threads run in the host's namespace.
+const HOST_NAMESPACE: &str = "/proc/2/ns/net";
+const OWN_NAMESPACE: &str = "/proc/thread-self/ns/net";
+/// The links of the calling thread's namespace: two header lines, then one line per link.
 const LINKS: &str = "/proc/thread-self/net/dev";
 
 impl NetworkNamespace {
-    /// Moves the calling thread, and it alone, to a new network namespace; stays where it is if
-    /// it may not, and is in a private one already.
+    /// Moves only the calling thread to a new network namespace. Without the right to do so, it
+    /// stays where it is if that namespace is private already.
     pub(super) fn unshare() -> Result<Self, SimulatorError> {
-        // SAFETY: no memory is involved; only this thread's namespace changes.
-        if unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0 {
-            return Self::current(false);
-        }
-        let error = io::Error::last_os_error();
-        match error.raw_os_error() {
-            Some(libc::EPERM) if is_private() => Self::current(true),
-            Some(libc::EPERM) => Err(SimulatorError::Privilege(error)),
-            Some(libc::EINVAL | libc::ENOSYS) => Err(SimulatorError::Unsupported(error)),
-            Some(libc::ENOSPC | libc::EUSERS) => Err(SimulatorError::Limit(error)),
-            _ => Err(SimulatorError::Namespace(error)),
+        // SAFETY: unsafe only with `UnshareFlags::FILES`; this flag changes no descriptor.
+        match unsafe { unshare_unsafe(UnshareFlags::NEWNET) } {
+            Ok(()) => Self::current(false),
+            Err(Errno::PERM) if is_private() => Self::current(true),
+            Err(error @ Errno::PERM) => Err(SimulatorError::Privilege(error.into())),
+            Err(error @ (Errno::INVAL | Errno::NOSYS)) => {
+                Err(SimulatorError::Unsupported(error.into()))
+            }
+            Err(error @ (Errno::NOSPC | Errno::USERS)) => Err(SimulatorError::Limit(error.into())),
+            Err(error) => Err(SimulatorError::Namespace(error.into())),
         }
     }
 
     fn current(inherited: bool) -> Result<Self, SimulatorError> {
-        let file = File::open(OWN).map_err(SimulatorError::Proc)?;
+        let file = File::open(OWN_NAMESPACE).map_err(SimulatorError::Proc)?;
         let inode = file.metadata().map_err(SimulatorError::Proc)?.ino();
         // Inode numbers of namespaces are 32 bits wide (`ns_common.inum`).
         let inode =
@@ -63,16 +67,14 @@ impl NetworkNamespace {
     }
 
     /// Moves the calling thread in. Safe to call between fork and exec.
-    pub(super) fn join(&self) -> io::Result<()> {
+    pub(super) fn enter(&self) -> io::Result<()> {
         if self.inherited {
             return Ok(());
         }
-        // SAFETY: the descriptor is open for the call; no memory is involved.
-        if unsafe { libc::setns(self.file.as_raw_fd(), libc::CLONE_NEWNET) } == 0 {
-            Ok(())
-        } else {
-            Err(io::Error::last_os_error())
-        }
+        Ok(move_into_link_name_space(
+            self.file.as_fd(),
+            Some(LinkNameSpaceType::Network),
+        )?)
     }
 
     pub(super) fn inode(&self) -> u32 {
@@ -86,21 +88,20 @@ impl AsFd for NetworkNamespace {
     }
 }
 
-/// Whether the calling thread's namespace is not the host's and has no way out. What cannot be
-/// read counts against it.
+/// Whether the calling thread's namespace is not the host's and has no link but `lo`. False if
+/// `/proc` does not tell.
 fn is_private() -> bool {
     let (Ok(host), Ok(own), Ok(links)) = (
-        fs::read_link(HOST),
-        fs::read_link(OWN),
+        fs::read_link(HOST_NAMESPACE),
+        fs::read_link(OWN_NAMESPACE),
         fs::read_to_string(LINKS),
     ) else {
         return false;
     };
-    host != own && has_no_way_out(&links)
+    host != own && has_only_loopback(&links)
 }
 
-/// Whether `lo` is the only link of `/proc/net/dev`.
-fn has_no_way_out(links: &str) -> bool {
+fn has_only_loopback(links: &str) -> bool {
     let mut names = links
         .lines()
         .skip(2)
@@ -110,17 +111,17 @@ fn has_no_way_out(links: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::has_no_way_out;
+    use super::has_only_loopback;
 
-    const HEADINGS: &str = "Inter-|   Receive    |  Transmit\n face |bytes    |bytes\n";
+    const HEADER: &str = "Inter-|   Receive    |  Transmit\n face |bytes    |bytes\n";
 
     #[test]
-    fn only_a_lone_loopback_has_no_way_out() {
-        let with = |links: &str| has_no_way_out(&format!("{HEADINGS}{links}"));
+    fn only_a_lone_loopback_is_private() {
+        let with = |links: &str| has_only_loopback(&format!("{HEADER}{links}"));
         assert!(with("    lo:       0       0\n"));
         assert!(!with("    lo:       0       0\n  ens5:       0       0\n"));
         assert!(!with("  ens5:       0       0\n"));
         assert!(!with(""));
-        assert!(!has_no_way_out(""));
+        assert!(!has_only_loopback(""));
     }
 }

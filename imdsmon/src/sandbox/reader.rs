@@ -1,36 +1,35 @@
-//! Cuts what a connection carries into requests: bytes in, requests out, no I/O.
+//! Splits the bytes of a connection into requests, without I/O.
 //!
-//! Keeps at most [`MAX_HEAD`] bytes and one read of a connection in memory; bodies are skipped.
+//! Keeps at most [`MAX_HEAD_LEN`] bytes and one read of a connection in memory; skips bodies.
 
 use super::request::{BodyFraming, HttpRequest, RequestHead, parse};
 
-/// The longest request head, in bytes. More is answered 431.
-pub(super) const MAX_HEAD: usize = 8 * 1024;
+/// Largest request head, in bytes; longer ones are rejected with 431.
+pub(super) const MAX_HEAD_LEN: usize = 8 * 1024;
 
-/// The longest request body, in bytes. More is answered 413.
-const MAX_BODY: u64 = 1024 * 1024;
+/// Largest request body, in bytes; longer ones are rejected with 413.
+const MAX_BODY_LEN: u64 = 1024 * 1024;
 
-/// The longest line that frames a chunk of a body, in bytes.
-const MAX_CHUNK_LINE: usize = 1024;
+/// Longest line of a chunked body, in bytes.
+const MAX_CHUNK_LINE_LEN: usize = 1024;
 
-/// The longest method, in bytes: tells a request from noise before its line ends.
-const MAX_METHOD: usize = 16;
+/// Longest method, in bytes: tells a request from other data before the line ends.
+const MAX_METHOD_LEN: usize = 16;
 
-/// What the bytes so far amount to.
+/// The result of reading the bytes so far.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// Nothing yet; feed more bytes.
-    More,
-    /// The client waits for `100 Continue`; send it and step again.
+    /// Incomplete: feed more bytes.
+    NeedsBytes,
+    /// The client waits for `100 Continue`: send it and advance again.
     Continue,
-    /// A request.
     Request(HttpRequest),
-    /// Not HTTP, or too large: answer with this status and close.
-    Bad(u16),
+    /// Not HTTP, or too large: respond with this status and close.
+    Malformed(u16),
 }
 
-/// What is left of the body of the request in `RequestReader::pending`.
-enum Body {
+/// Position in the body of the request in `RequestReader::pending`, with the bytes left.
+enum BodyState {
     Sized(u64),
     ChunkSize,
     Chunk(u64),
@@ -42,17 +41,17 @@ enum Body {
 #[derive(Default)]
 pub(super) struct RequestReader {
     buffer: Vec<u8>,
-    /// Bytes of `buffer` that are done with.
+    /// Bytes of `buffer` that are consumed.
     used: usize,
-    /// Bytes after `used` that hold no end of a head.
+    /// Bytes after `used` without the end of a head.
     searched: usize,
-    pending: Option<(HttpRequest, Body)>,
+    pending: Option<(HttpRequest, BodyState)>,
     /// Bytes of body still allowed for the pending request.
     allowance: u64,
 }
 
 impl RequestReader {
-    /// Takes the next bytes of the connection.
+    /// Adds the next bytes of the connection.
     pub(super) fn feed(&mut self, bytes: &[u8]) {
         self.buffer.drain(..self.used);
         self.used = 0;
@@ -70,17 +69,17 @@ impl RequestReader {
             .count();
         self.used += blank;
         if !looks_like_a_request(self.rest()) {
-            return Progress::Bad(400);
+            return Progress::Malformed(400);
         }
         let Some(end) = self.head_end() else {
-            return if self.rest().len() > MAX_HEAD {
-                Progress::Bad(431)
+            return if self.rest().len() > MAX_HEAD_LEN {
+                Progress::Malformed(431)
             } else {
-                Progress::More
+                Progress::NeedsBytes
             };
         };
-        if end > MAX_HEAD {
-            return Progress::Bad(431);
+        if end > MAX_HEAD_LEN {
+            return Progress::Malformed(431);
         }
         let head = &self.buffer[self.used..self.used + end];
         let parsed = parse(head);
@@ -89,19 +88,19 @@ impl RequestReader {
         let Some(RequestHead {
             request,
             body,
-            expects,
+            expects_continue,
         }) = parsed
         else {
-            return Progress::Bad(400);
+            return Progress::Malformed(400);
         };
         let body = match body {
             BodyFraming::None => return Progress::Request(request),
-            BodyFraming::Length(length) => Body::Sized(length),
-            BodyFraming::Chunked => Body::ChunkSize,
+            BodyFraming::Length(length) => BodyState::Sized(length),
+            BodyFraming::Chunked => BodyState::ChunkSize,
         };
         self.pending = Some((request, body));
-        self.allowance = MAX_BODY;
-        if expects {
+        self.allowance = MAX_BODY_LEN;
+        if expects_continue {
             Progress::Continue
         } else {
             self.skip_body()
@@ -112,14 +111,14 @@ impl RequestReader {
         &self.buffer[self.used..]
     }
 
-    /// Bytes to the end of the head, the empty line included.
+    /// Length of the head with its empty line, once that is there.
     fn head_end(&mut self) -> Option<usize> {
         let rest = &self.buffer[self.used..];
         let first = rest.iter().position(|b| *b == b'\n')? + 1;
         if !has_version(&rest[..first]) {
             return Some(first);
         }
-        // The end may have begun up to three bytes before what is new.
+        // The end may begin up to three bytes before the new bytes.
         let from = self.searched.saturating_sub(3).max(first - 1);
         let found = (from..rest.len()).find_map(|at| match &rest[at..] {
             [b'\n', b'\n', ..] => Some(at + 2),
@@ -134,44 +133,44 @@ impl RequestReader {
         while let Some((_, body)) = &mut self.pending {
             let rest = &self.buffer[self.used..];
             let (used, next) = match body {
-                Body::Sized(0) => (0, None),
-                Body::Sized(left) | Body::Chunk(left) if *left > 0 => {
+                BodyState::Sized(0) => (0, None),
+                BodyState::Sized(left) | BodyState::Chunk(left) if *left > 0 => {
                     let here = usize::try_from(*left).unwrap_or(usize::MAX).min(rest.len());
                     if here == 0 {
-                        return Progress::More;
+                        return Progress::NeedsBytes;
                     }
                     *left -= here as u64;
                     let Some(allowance) = self.allowance.checked_sub(here as u64) else {
-                        return Progress::Bad(413);
+                        return Progress::Malformed(413);
                     };
                     self.allowance = allowance;
                     self.used += here;
                     continue;
                 }
-                Body::Sized(_) | Body::Chunk(_) => (0, Some(Body::ChunkEnd)),
-                Body::ChunkSize | Body::ChunkEnd | Body::Trailer => {
+                BodyState::Sized(_) | BodyState::Chunk(_) => (0, Some(BodyState::ChunkEnd)),
+                BodyState::ChunkSize | BodyState::ChunkEnd | BodyState::Trailer => {
                     let Some(end) = rest.iter().position(|b| *b == b'\n') else {
-                        return if rest.len() > MAX_CHUNK_LINE {
-                            Progress::Bad(400)
+                        return if rest.len() > MAX_CHUNK_LINE_LEN {
+                            Progress::Malformed(400)
                         } else {
-                            Progress::More
+                            Progress::NeedsBytes
                         };
                     };
                     let line = rest[..end].trim_ascii();
                     let next = match body {
-                        Body::ChunkSize => match chunk_size(line) {
-                            Some(0) => Some(Body::Trailer),
-                            Some(size) => Some(Body::Chunk(size)),
-                            None => return Progress::Bad(400),
+                        BodyState::ChunkSize => match chunk_size(line) {
+                            Some(0) => Some(BodyState::Trailer),
+                            Some(size) => Some(BodyState::Chunk(size)),
+                            None => return Progress::Malformed(400),
                         },
-                        Body::ChunkEnd if line.is_empty() => Some(Body::ChunkSize),
-                        Body::Trailer if line.is_empty() => None,
-                        Body::Trailer => Some(Body::Trailer),
-                        _ => return Progress::Bad(400),
+                        BodyState::ChunkEnd if line.is_empty() => Some(BodyState::ChunkSize),
+                        BodyState::Trailer if line.is_empty() => None,
+                        BodyState::Trailer => Some(BodyState::Trailer),
+                        _ => return Progress::Malformed(400),
                     };
-                    // Lines are body too: endless ones must end.
+                    // Lines count toward the limit of the body.
                     let Some(allowance) = self.allowance.checked_sub(end as u64 + 1) else {
-                        return Progress::Bad(413);
+                        return Progress::Malformed(413);
                     };
                     self.allowance = allowance;
                     (end + 1, next)
@@ -185,15 +184,15 @@ impl RequestReader {
         }
         match self.pending.take() {
             Some((request, _)) => Progress::Request(request),
-            None => Progress::More,
+            None => Progress::NeedsBytes,
         }
     }
 }
 
-/// True for nothing at all, too: it may become a request.
+/// Also true for an empty buffer.
 fn looks_like_a_request(bytes: &[u8]) -> bool {
     let method = bytes.iter().take_while(|b| b.is_ascii_alphabetic()).count();
-    method <= MAX_METHOD && (method == bytes.len() || (method > 0 && bytes[method] == b' '))
+    method <= MAX_METHOD_LEN && (method == bytes.len() || (method > 0 && bytes[method] == b' '))
 }
 
 fn has_version(line: &[u8]) -> bool {
@@ -218,16 +217,16 @@ mod tests {
         *,
     };
 
-    /// Feeds in pieces of `size` and collects what comes out.
+    /// Feeds pieces of `size` bytes and collects the results.
     fn read(bytes: &[u8], size: usize) -> Vec<Progress> {
         let (mut reader, mut steps) = (RequestReader::default(), Vec::new());
         for piece in bytes.chunks(size) {
             reader.feed(piece);
             loop {
                 match reader.advance() {
-                    Progress::More => break,
-                    bad @ Progress::Bad(_) => {
-                        steps.push(bad);
+                    Progress::NeedsBytes => break,
+                    malformed @ Progress::Malformed(_) => {
+                        steps.push(malformed);
                         return steps;
                     }
                     step => steps.push(step),
@@ -252,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_cut_where_they_end() {
+    fn requests_end_where_their_framing_says() {
         for (bytes, expected) in [
             (&b"GET /a HTTP/1.1\r\nHost: x\r\n\r\nGET /b HTTP/1.1\r\n\r\n"[..], &["/a", "/b"][..]),
             (b"GET /a HTTP/1.1\nHost: x\n\nGET /b HTTP/1.0\n\n", &["/a", "/b"]),
@@ -268,20 +267,20 @@ mod tests {
             (b"PUT /a HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\na", &["Continue", "/a"]),
             (b"PUT /a HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 0\r\n\r\n", &["/a"]),
             (b"GET /a HTTP/1.1\r\nX: \xff\xfe\r\n\r\n", &["/a"]),
-            (b"GET /a HTTP/1.1\r\nno colon\r\n\r\n", &["Bad(400)"]),
-            (b"GET /a HTTP/2.0\r\n\r\n", &["Bad(400)"]),
-            (b"PUT /a\r\n", &["Bad(400)"]),
-            (b"GET a HTTP/1.1\r\n\r\n", &["Bad(400)"]),
-            (b"\x16\x03\x01\x02\x00\x01", &["Bad(400)"]),
-            (b"PUT /a HTTP/1.1\r\nContent-Length: -1\r\n\r\n", &["Bad(400)"]),
-            (b"PUT /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", &["Bad(400)"]),
+            (b"GET /a HTTP/1.1\r\nno colon\r\n\r\n", &["Malformed(400)"]),
+            (b"GET /a HTTP/2.0\r\n\r\n", &["Malformed(400)"]),
+            (b"PUT /a\r\n", &["Malformed(400)"]),
+            (b"GET a HTTP/1.1\r\n\r\n", &["Malformed(400)"]),
+            (b"\x16\x03\x01\x02\x00\x01", &["Malformed(400)"]),
+            (b"PUT /a HTTP/1.1\r\nContent-Length: -1\r\n\r\n", &["Malformed(400)"]),
+            (b"PUT /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", &["Malformed(400)"]),
         ] {
             assert_eq!(paths(bytes), expected, "{}", bytes.escape_ascii());
         }
     }
 
     #[test]
-    fn headers_that_matter_are_read_in_any_case() {
+    fn header_names_are_case_insensitive() {
         let [Progress::Request(request)] = &read(
             b"PUT /latest/api/token HTTP/1.0\r\nx-aws-EC2-metadata-token:v\r\nX-Forwarded-For: 1\r\n\
               X-aws-ec2-metadata-token-ttl-seconds: 60 \r\nConnection: Keep-Alive\r\n\r\n",
@@ -299,15 +298,15 @@ mod tests {
     }
 
     #[test]
-    fn what_never_ends_is_refused() {
+    fn endless_heads_and_bodies_are_rejected() {
         let mut endless = b"GET /a HTTP/1.1\r\nX: ".to_vec();
-        endless.resize(3 * MAX_HEAD, b'a');
-        assert_eq!(read(&endless, 1000), [Progress::Bad(431)]);
+        endless.resize(3 * MAX_HEAD_LEN, b'a');
+        assert_eq!(read(&endless, 1000), [Progress::Malformed(431)]);
         let mut body = b"PUT /a HTTP/1.1\r\nContent-Length: 9999999\r\n\r\n".to_vec();
         body.resize(2_000_000, b'a');
-        assert_eq!(read(&body, 4096), [Progress::Bad(413)]);
+        assert_eq!(read(&body, 4096), [Progress::Malformed(413)]);
         let mut chunks = b"PUT /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
         chunks.extend(b"1\r\na\r\n".repeat(400_000));
-        assert_eq!(read(&chunks, 4096), [Progress::Bad(413)]);
+        assert_eq!(read(&chunks, 4096), [Progress::Malformed(413)]);
     }
 }

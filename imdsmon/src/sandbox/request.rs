@@ -1,9 +1,8 @@
-//! What the simulated IMDS wants to know of a request, read from its head.
+//! Parses the head of a request to the simulated IMDS.
 //!
-//! Written apart from [`crate::http`] so that neither can hide the other's mistakes, and as
-//! tolerant as clients are odd: bare LF, raw spaces in a path, no `Host`, HTTP/0.9.
+//! Independent of [`crate::http`], so that the tests compare two implementations. Accepts what
+//! real clients send: bare LF, raw spaces in a path, no `Host`, HTTP/0.9.
 
-/// What stands in the request line, as far as the simulation cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HttpMethod {
     Get,
@@ -20,53 +19,51 @@ pub(super) enum HttpVersion {
     Http11,
 }
 
-/// A request whose body has been read and dropped.
+/// A request without its body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct HttpRequest {
     pub(super) method: HttpMethod,
     /// Path without the query.
     pub(super) path: String,
     pub(super) version: HttpVersion,
-    /// May the connection stay open, as far as the client is concerned?
+    /// Whether the client allows the connection to stay open.
     pub(super) keep_alive: bool,
     /// Value of `X-aws-ec2-metadata-token`.
     pub(super) token: Option<Vec<u8>>,
     /// Value of `X-aws-ec2-metadata-token-ttl-seconds`.
     pub(super) ttl: Option<Vec<u8>>,
-    /// Has `X-Forwarded-For`.
+    /// Whether there is an `X-Forwarded-For` header.
     pub(super) forwarded: bool,
 }
 
-/// A request's head.
 pub(super) struct RequestHead {
     pub(super) request: HttpRequest,
-    /// What follows.
     pub(super) body: BodyFraming,
-    /// Does the client wait for `100 Continue`?
-    pub(super) expects: bool,
+    /// Whether the client waits for `100 Continue`.
+    pub(super) expects_continue: bool,
 }
 
-/// How a request's body is delimited.
+/// How the end of a request's body is determined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyFraming {
-    /// There is none.
+    /// No body.
     None,
-    /// So many bytes.
+    /// `Content-Length`, at least 1.
     Length(u64),
     /// `Transfer-Encoding: chunked`
     Chunked,
 }
 
-/// Reads a whole head, the empty line included; none if it is not HTTP.
+/// Parses a complete head with its empty line; none if it is not HTTP.
 pub(super) fn parse(head: &[u8]) -> Option<RequestHead> {
     let mut lines = head
         .split(|b| *b == b'\n')
         .map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let mut request = request_line(lines.next()?)?;
-    let (mut length, mut chunked, mut expects) = (0, false, false);
+    let (mut length, mut chunked, mut expects_continue) = (0, false, false);
     for line in lines.filter(|line| !line.is_empty()) {
         if line.starts_with(b" ") || line.starts_with(b"\t") {
-            continue; // A folded line belongs to the header above; none that matters is long.
+            continue; // A folded line continues the header above; only short headers matter here.
         }
         let colon = line.iter().position(|b| *b == b':')?;
         let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
@@ -84,7 +81,7 @@ pub(super) fn parse(head: &[u8]) -> Option<RequestHead> {
             },
             b"content-length" => length = decimal(value)?,
             b"transfer-encoding" => chunked = value.eq_ignore_ascii_case(b"chunked"),
-            b"expect" => expects = value.eq_ignore_ascii_case(b"100-continue"),
+            b"expect" => expects_continue = value.eq_ignore_ascii_case(b"100-continue"),
             _ => {}
         }
     }
@@ -93,11 +90,11 @@ pub(super) fn parse(head: &[u8]) -> Option<RequestHead> {
         (false, 0) => BodyFraming::None,
         (false, length) => BodyFraming::Length(length),
     };
-    let expects = expects && request.version == HttpVersion::Http11;
+    let expects_continue = expects_continue && request.version == HttpVersion::Http11;
     Some(RequestHead {
         request,
         body,
-        expects,
+        expects_continue,
     })
 }
 
@@ -135,7 +132,7 @@ fn request_line(line: &[u8]) -> Option<HttpRequest> {
     })
 }
 
-/// The path of a target: `/path?query`, or a whole URL as clients send it to a proxy.
+/// The path of a target: `/path?query`, or an absolute URL as clients send it to a proxy.
 fn path(target: &[u8]) -> Option<String> {
     let target = match target.strip_prefix(b"http://") {
         Some(url) => url

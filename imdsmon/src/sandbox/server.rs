@@ -1,4 +1,4 @@
-//! The sockets of the simulated IMDS: one thread, one event loop, in a namespace of its own.
+//! The server of the simulated IMDS: one thread and one event loop in a private namespace.
 
 use std::{
     fs, io,
@@ -13,7 +13,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, Interest},
     net::{TcpListener, TcpSocket, TcpStream, UnixStream},
@@ -25,51 +24,52 @@ use super::{
     client::had_data_in_syn,
     config::{FastOpen, ImdsConfig},
     counts::{Listener, RequestCounter},
-    imds::{AfterResponse, Imds},
+    imds::{AfterRequest, Imds},
+    loopback,
     namespace::NetworkNamespace,
-    netlink,
     reader::{Progress, RequestReader},
 };
+use crate::capabilities;
 
-/// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`, which
-/// is 4096 in a new namespace (128 before Linux 5.4).
+/// Pending connections; the kernel limits it to `net.core.somaxconn`, which is 4096 in a new
+/// namespace (128 before Linux 5.4).
 const BACKLOG: u32 = 4096;
 
-/// Bytes taken from a connection at a time.
-const READ: usize = 4096;
+/// Bytes of one read from a connection.
+const READ_SIZE: usize = 4096;
 
-/// How long, and up to how many bytes, a connection that the server closes is still read: a
-/// reset in answer to unread bytes would take the answer away from the client.
-const LINGER: Duration = Duration::from_secs(1);
-const LINGER_READS: usize = 64;
+/// Limits of reading from a connection that the server closes. Unread bytes would make the kernel
+/// send a reset, which may discard the response on the client's side.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+const MAX_READS_AFTER_CLOSE: usize = 64;
 
-/// How long to wait for the route to the IPv6 address.
-const ROUTE_PATIENCE: Duration = Duration::from_secs(2);
+/// The longest wait for the route to the IPv6 address.
+const ROUTE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long to wait when no connection can be accepted (no descriptors left).
+/// Pause after a failed `accept`, for example without free file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
-/// Bytes of a C `int`, as `setsockopt` wants to know.
+/// Size of a C `int` for `setsockopt`.
 const INT_LEN: libc::socklen_t = 4;
 
-/// What the sandbox needs to know of its namespace.
+/// Facts about the running server.
 pub(super) struct ServerInfo {
     pub(super) namespace: NetworkNamespace,
     pub(super) has_ipv6: bool,
     pub(super) has_fast_open: bool,
 }
 
-/// A server that listens already. It belongs to the thread that set it up.
+/// A server that listens, owned by the thread that set it up.
 pub(super) struct Server {
     runtime: runtime::Runtime,
     listeners: Vec<(TcpListener, Listener)>,
     imds: Arc<Imds>,
-    /// Held while the server lives; see [`MARKER`].
+    /// Bound while the server runs; see [`MARKER`].
     marker: UnixDatagram,
 }
 
 impl Server {
-    /// Moves the calling thread to a new network namespace and listens there.
+    /// Moves the calling thread to a private network namespace and listens there.
     pub(super) fn set_up(
         config: ImdsConfig,
         counter: Arc<RequestCounter>,
@@ -120,7 +120,7 @@ impl Server {
         ))
     }
 
-    /// Serves until the other end of `stop` is closed, then drops every connection.
+    /// Serves until the other end of `stop` is shut down, then drops all connections.
     pub(super) fn serve_until(self, stop: StdUnixStream) {
         let Self {
             runtime,
@@ -128,16 +128,17 @@ impl Server {
             imds,
             marker,
         } = self;
-        give_up_privileges();
+        // From here on the thread only reads what clients send. It serves even if this fails.
+        let _ = capabilities::drop_all();
         runtime.block_on(async {
             for (socket, listener) in listeners {
                 tokio::spawn(accept(socket, listener, Arc::clone(&imds)));
             }
-            // Without a way to be stopped there must be no server: end at once.
+            // A server that cannot be stopped must not run.
             if stop.set_nonblocking(true).is_ok()
                 && let Ok(stop) = UnixStream::from_std(stop)
             {
-                drop(stop.ready(Interest::READABLE).await);
+                let _ = stop.ready(Interest::READABLE).await;
             }
         });
         drop(runtime);
@@ -145,43 +146,29 @@ impl Server {
     }
 }
 
-/// Leaves the calling thread without capabilities: all that needs one is done, and from here on
-/// it reads what clients send. A thread that may not do so serves as well.
-fn give_up_privileges() {
-    let none = CapabilitySets {
-        effective: CapabilitySet::empty(),
-        permitted: CapabilitySet::empty(),
-        inheritable: CapabilitySet::empty(),
-    };
-    let _ = set_capabilities(None, none);
-}
-
-/// Brings `lo` up with the IMDS addresses; returns whether it has the IPv6 one.
+/// Brings up `lo` with the IMDS addresses. Returns whether the IPv6 address is reachable.
 fn set_up_addresses() -> Result<bool, SimulatorError> {
-    netlink::loopback_up().map_err(SimulatorError::Loopback)?;
-    netlink::add_address(IMDS_V4.ip())
+    loopback::bring_up().map_err(SimulatorError::Loopback)?;
+    loopback::add_address(IMDS_V4.ip())
         .map_err(|error| SimulatorError::Address(error, IMDS_V4.ip()))?;
-    // A host may pass `disable_ipv6` on to new namespaces. A kernel without IPv6 has no such file.
     for link in ["all", "lo"] {
-        drop(fs::write(
-            format!("/proc/sys/net/ipv6/conf/{link}/disable_ipv6"),
-            "0",
-        ));
+        // New namespaces may inherit `disable_ipv6`. Without IPv6 there is no such file.
+        let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{link}/disable_ipv6"), "0");
     }
-    Ok(netlink::add_address(IMDS_V6.ip()).is_ok() && becomes_reachable(IMDS_V6.ip()))
+    Ok(loopback::add_address(IMDS_V6.ip()).is_ok() && becomes_reachable(IMDS_V6.ip()))
 }
 
-/// Waits until an own IPv6 address can be called: the kernel adds its local route from a work
-/// queue, after it has acknowledged the address, and refuses connections until then (seen
-/// with Linux 6.18 in one namespace of six). So one is tried, to a listener made for it.
+/// Waits until connections to a local IPv6 address succeed. The kernel acknowledges the address
+/// before a work queue adds its local route (observed with Linux 6.18, 1 namespace in 6), so a
+/// connection to a temporary listener is tried until then.
 fn becomes_reachable(address: IpAddr) -> bool {
-    let end = Instant::now() + ROUTE_PATIENCE;
+    let deadline = Instant::now() + ROUTE_TIMEOUT;
     let is_reachable = || {
         let listener = StdListener::bind(SocketAddr::new(address, 0))?;
-        StdStream::connect_timeout(&listener.local_addr()?, ROUTE_PATIENCE / 10)
+        StdStream::connect_timeout(&listener.local_addr()?, ROUTE_TIMEOUT / 10)
     };
     while is_reachable().is_err() {
-        if Instant::now() >= end {
+        if Instant::now() >= deadline {
             return false;
         }
         thread::sleep(Duration::from_micros(100));
@@ -189,7 +176,7 @@ fn becomes_reachable(address: IpAddr) -> bool {
     true
 }
 
-/// Sets the namespace's sysctl: `/proc/sys/net` shows every task its own namespace's.
+/// `/proc/sys/net` holds the settings of the calling thread's namespace.
 fn set_up_fast_open(fast_open: FastOpen) -> bool {
     fs::write(
         "/proc/sys/net/ipv4/tcp_fastopen",
@@ -198,12 +185,12 @@ fn set_up_fast_open(fast_open: FastOpen) -> bool {
     .is_ok()
 }
 
-/// Lets clients use a port again that waits in `TIME_WAIT`. The kernel's own setting, 2, does so
-/// on loopback addresses, which IMDS's are not: after some 15,000 connections within a minute
-/// each `connect` would search through thousands of ports (20,000 then take 20 s, not 3).
+/// Allows clients to reuse ports in `TIME_WAIT`. The kernel's default, 2, does so for loopback
+/// addresses only. Without reuse, `connect` searches thousands of ports after some 15,000
+/// connections within a minute (20,000 connections then take 20 s instead of 3 s).
 fn set_up_port_reuse() {
-    // Without it, many connections are slow and nothing else is wrong.
-    drop(fs::write("/proc/sys/net/ipv4/tcp_tw_reuse", "1"));
+    // Otherwise only slower.
+    let _ = fs::write("/proc/sys/net/ipv4/tcp_tw_reuse", "1");
 }
 
 fn listen(address: SocketAddr, fast_open: bool) -> io::Result<TcpListener> {
@@ -213,13 +200,13 @@ fn listen(address: SocketAddr, fast_open: bool) -> io::Result<TcpListener> {
         TcpSocket::new_v6()
     }?;
     socket.set_reuseaddr(true)?;
-    // Accepted sockets inherit it: each answer leaves at once.
+    // Accepted sockets inherit it: each response is sent at once.
     socket.set_nodelay(true)?;
     socket.bind(address)?;
     if fast_open {
         let queue: libc::c_int = 1024;
-        // SAFETY: the value and its length are those of a live integer. A kernel without Fast
-        // Open refuses, and requests come after the handshake as usual.
+        // SAFETY: the value and its length are those of a live integer. The call fails on a kernel
+        // without Fast Open, and clients then use an ordinary handshake.
         unsafe {
             libc::setsockopt(
                 socket.as_raw_fd(),
@@ -246,51 +233,52 @@ async fn accept(socket: TcpListener, listener: Listener, imds: Arc<Imds>) {
     }
 }
 
-/// Serves one connection to its end. An error means that the client is gone.
+/// Serves one connection until it ends. An I/O error means that the client has left.
 async fn serve(mut stream: TcpStream, listener: Listener, imds: Arc<Imds>) {
     let mut reader = RequestReader::default();
     let mut out = Vec::new();
-    let mut piece = [0; READ];
+    let mut chunk = [0; READ_SIZE];
     loop {
         out.clear();
         let after = match reader.advance() {
-            Progress::More => match stream.read(&mut piece).await {
+            Progress::NeedsBytes => match stream.read(&mut chunk).await {
                 Ok(0) | Err(_) => return,
                 Ok(n) => {
-                    reader.feed(&piece[..n]);
+                    reader.feed(&chunk[..n]);
                     continue;
                 }
             },
             Progress::Continue => {
                 out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
-                AfterResponse::Open
+                AfterRequest::KeepAlive
             }
-            Progress::Request(request) => imds.answer(&request, listener, &mut out),
-            Progress::Bad(status) => {
-                imds.refuse(status, listener, &mut out);
-                AfterResponse::Close
+            Progress::Request(request) => imds.respond(&request, listener, &mut out),
+            Progress::Malformed(status) => {
+                imds.reject(status, listener, &mut out);
+                AfterRequest::Close
             }
         };
-        if after == AfterResponse::Silent {
-            while matches!(stream.read(&mut piece).await, Ok(1..)) {}
+        if after == AfterRequest::Hang {
+            while matches!(stream.read(&mut chunk).await, Ok(1..)) {}
             return;
         }
-        // Head and body leave together, one write per answer.
+        // Head and body are one write.
         if stream.write_all(&out).await.is_err() {
             return;
         }
-        if after == AfterResponse::Close {
-            drop(stream.shutdown().await);
-            // It is over when the time is.
-            drop(time::timeout(LINGER, drain(&mut stream, &mut piece)).await);
+        if after == AfterRequest::Close {
+            // Fails only if the client has left.
+            let _ = stream.shutdown().await;
+            // After the timeout the connection is dropped.
+            let _ = time::timeout(CLOSE_TIMEOUT, drain(&mut stream, &mut chunk)).await;
             return;
         }
     }
 }
 
-async fn drain(stream: &mut TcpStream, piece: &mut [u8]) {
-    for _ in 0..LINGER_READS {
-        if !matches!(stream.read(piece).await, Ok(1..)) {
+async fn drain(stream: &mut TcpStream, chunk: &mut [u8]) {
+    for _ in 0..MAX_READS_AFTER_CLOSE {
+        if !matches!(stream.read(chunk).await, Ok(1..)) {
             return;
         }
     }

@@ -18,8 +18,8 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::service::privilege;
 use crate::{
+    capabilities,
     enrich::sees_the_hosts_processes,
     event::Endpoint,
     http::call::{Call, HttpEvent, Outcome, Version},
@@ -57,8 +57,8 @@ impl Canary {
         let simulator = ImdsSimulator::start(ImdsConfig::default())?;
         let (calls, wanted) = mpsc::channel::<oneshot::Sender<Made>>();
         simulator.spawn_inside("canary", move || {
-            if let Err(error) = privilege::drop_spent() {
-                tracing::warn!(%error, "the canary's thread keeps privileges that it does not need");
+            if let Err(error) = capabilities::drop_startup_only() {
+                tracing::warn!(%error, "cannot drop the capabilities that only the start needs");
             }
             for answer in wanted {
                 // Nobody waits any more if the service ends.

@@ -15,7 +15,6 @@ mod coverage;
 mod exporters;
 mod metrics_endpoint;
 mod notify;
-pub(crate) mod privilege;
 mod recent_clients;
 mod reload;
 mod shared;
@@ -38,6 +37,7 @@ use self::{
     state::State, store_thread::StoreThread, store_writer::StoreWriter,
 };
 use crate::{
+    capabilities,
     capture::{Snapshot, source::EventSource},
     config::{Config, ConfigError},
     knowledge::Knowledge,
@@ -77,7 +77,7 @@ pub(crate) async fn run(
     log_attached(monitor.live());
     let canary = config.canary_interval.value.and_then(|_| start_canary());
     // Everything that needs these capabilities is done.
-    if let Err(error) = privilege::drop_spent() {
+    if let Err(error) = capabilities::drop_startup_only() {
         tracing::warn!(%error, "cannot drop the capabilities that only the start needs");
     }
     // The thread inherits only the capabilities that are left.

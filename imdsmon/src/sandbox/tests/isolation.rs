@@ -22,11 +22,14 @@ use super::{
 fn outside_a_sandbox_the_client_sends_nothing() {
     for address in [IMDS_V4, IMDS_V6, OTHER_PORT, OTHER_ADDRESS] {
         let refused = ensure_inside(address).expect_err("outside");
-        assert!(matches!(refused, ClientError::Outside(_)), "{refused}");
+        assert!(
+            matches!(refused, ClientError::OutsideSimulator(_)),
+            "{refused}"
+        );
     }
     assert!(matches!(
         get(Endpoint::V4, "/", None),
-        Err(ClientError::Outside(_))
+        Err(ClientError::OutsideSimulator(_))
     ));
 
     // Inside, addresses of the rest of the world are as closed.

@@ -9,14 +9,17 @@ use super::{
 };
 use crate::event::Endpoint;
 
+pub(super) fn is_root() -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root {
+        println!("SKIPPED: needs root");
+    }
+    is_root
+}
+
 /// A simulator, or none where only root could make one.
 fn simulator(config: ImdsConfig) -> Option<ImdsSimulator> {
-    // SAFETY: a call without arguments or effects.
-    if unsafe { libc::geteuid() } != 0 {
-        println!("SKIPPED: needs root");
-        return None;
-    }
-    Some(ImdsSimulator::start(config).expect("a simulator"))
+    is_root().then(|| ImdsSimulator::start(config).expect("a simulator"))
 }
 
 fn fetch(simulator: &ImdsSimulator, path: &str, token: Option<&str>) -> HttpResponse {
