@@ -258,7 +258,7 @@ fn the_verdict_predicts_what_every_client_gets_once_tokens_are_required() {
             let Some(truth) = truth else { continue };
             score.predicted += 1;
             score.naive_wrong += usize::from(run.naive() != truth);
-            if judgement.outlook.gets_data() != truth {
+            if judgement.access_after.gets_data() != truth {
                 score.wrong.push(format!("{client} {mode}: {judgement:?}"));
             }
         }
@@ -303,7 +303,7 @@ fn what_is_seen_under_required_is_judged_by_what_it_got() {
         let Some(truth) = run.got_data else { continue };
         let judgement = run.judge(Hangs::UntilTheNextRequest);
         assert_eq!(
-            judgement.outlook.gets_data(),
+            judgement.access_after.gets_data(),
             truth,
             "{client}: {judgement:?}"
         );
@@ -324,7 +324,11 @@ fn who_falls_back_is_told_what_is_in_the_way() {
                 continue;
             }
             assert!(judgement.needs_action, "{client}");
-            assert_eq!(judgement.outlook, AccessAfter::AllOnceMended, "{client}");
+            assert_eq!(
+                judgement.access_after,
+                AccessAfter::AllOnceFixed,
+                "{client}"
+            );
             let raises = judgement
                 .remedy
                 .commands

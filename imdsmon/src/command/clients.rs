@@ -82,10 +82,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         )?;
     }
     for judged in &assessment.clients {
-        let (tokenless, all) = calls(judged.entry);
-        let name = judged.entry.client.name();
+        let (tokenless, all) = calls(judged.stats);
+        let name = judged.stats.client.name();
         let verdict = labels::verdict(judged.judgement.verdict);
-        let last = rfc3339(judged.entry.last);
+        let last = rfc3339(judged.stats.last);
         if args.json {
             let line = json!({
                 "imds.client": name,
@@ -94,7 +94,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 "needs_action": judged.judgement.needs_action,
                 "tokenless": tokenless,
                 "calls": all,
-                "first_seen": rfc3339(judged.entry.first),
+                "first_seen": rfc3339(judged.stats.first),
                 "last_seen": last,
             });
             writeln!(out, "{line}")?;

@@ -103,12 +103,12 @@ fn compare(instance: Option<&str>, from: UnixNanos, to: UnixNanos) -> NextStep {
     }
 }
 
-fn client(judged: Assessed<'_>, instance: Option<&str>) -> ClientReport {
+fn client(assessed: Assessed<'_>, instance: Option<&str>) -> ClientReport {
     let Assessed {
-        entry,
+        stats,
         mut judgement,
         ..
-    } = judged;
+    } = assessed;
     if let Some(id) = instance {
         for command in &mut judgement.remedy.commands {
             *command = command.replace(INSTANCE_ID, id);
@@ -120,7 +120,7 @@ fn client(judged: Assessed<'_>, instance: Option<&str>) -> ClientReport {
         last,
         cells: _,
         evidence,
-    } = entry;
+    } = stats;
     let mut paths: Vec<_> = evidence
         .paths
         .iter()
@@ -132,12 +132,12 @@ fn client(judged: Assessed<'_>, instance: Option<&str>) -> ClientReport {
         })
         .collect();
     paths.sort_by(|a, b| (Reverse(a.class), &a.path).cmp(&(Reverse(b.class), &b.path)));
-    let most_sensitive = entry.cells.keys().map(|cell| cell.path).max();
+    let most_sensitive = stats.cells.keys().map(|cell| cell.path).max();
     ClientReport {
         name: client.name(),
         client: client.clone(),
         judgement,
-        totals: Totals::of(entry),
+        totals: Totals::of(stats),
         sdks: evidence.sdks.clone(),
         user_agents: evidence.user_agents.clone(),
         most_sensitive: most_sensitive.unwrap_or_default(),
@@ -146,7 +146,7 @@ fn client(judged: Assessed<'_>, instance: Option<&str>) -> ClientReport {
         paths,
         more_paths: evidence.more_paths,
         samples: evidence.samples.clone(),
-        timeline: timeline(entry),
+        timeline: timeline(stats),
     }
 }
 

@@ -16,7 +16,7 @@ fn judged(verdict: Verdict, needs_action: bool, commands: &[&str]) -> Judgement 
         rule: "a-rule",
         needs_action,
         confidence: Confidence::Seen,
-        outlook: AccessAfter::Nothing,
+        access_after: AccessAfter::Nothing,
         reason: String::new(),
         remedy: Remedy {
             commands: commands.iter().map(ToString::to_string).collect(),

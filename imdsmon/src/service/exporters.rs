@@ -112,7 +112,7 @@ impl Exporters {
         is_store_ok: bool,
     ) {
         let clients = assessment.clients.iter();
-        let verdicts = clients.map(|c| (&c.entry.client, c.judgement.verdict));
+        let verdicts = clients.map(|c| (&c.stats.client, c.judgement.verdict));
         self.metrics.set_verdicts(assessment.verdict, verdicts);
         self.metrics.set_coverage(coverage);
         self.metrics.set_store_success(is_store_ok);

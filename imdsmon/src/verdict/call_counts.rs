@@ -1,4 +1,4 @@
-//! The sums of an entry's cells that the rules look at.
+//! The sums of a client's calls that the rules look at.
 
 use crate::{
     http::call::{TokenValue, Version},
@@ -6,111 +6,133 @@ use crate::{
     ledger::{Answer, BucketKey, Cause, ClientStats},
 };
 
-/// Calls of one client. "Tokenless" is without those that look for other clouds.
+/// Calls of one client. `IMDSv1` calls are counted without those for other clouds' paths.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct CallCounts {
-    /// Tokenless, got or would have got its data, by what led to it.
+    /// `IMDSv1` calls that got or would have got their data, by cause.
     pub plain: u64,
     pub despite_token: u64,
     pub header_in_arguments: u64,
     pub after_no_answer: u64,
     pub after_refusal: u64,
     pub after_server_error: u64,
-    /// Tokenless and answered 401, nothing having failed before.
+    /// `IMDSv1` calls rejected with 401, nothing having failed before.
     pub rejected: u64,
-    /// Tokenless and answered 401, with the header named in an argument.
+    /// The same, with the token header named in an argument.
     pub rejected_header: u64,
-    /// Tokenless and answered 401, after a token request that failed.
+    /// The same, after a failed token request.
     pub rejected_after_failure: u64,
-    /// Tokenless, and there was nothing: 404, 403, 405.
+    /// `IMDSv1` calls for what IMDS does not have: 404, 403, 405.
     pub missing: u64,
-    /// Tokenless and not answered.
+    /// `IMDSv1` calls without a response.
     pub silent: u64,
-    /// Tokenless, for a path that only another cloud has.
+    /// `IMDSv1` calls for a path that only another cloud has.
     pub other_cloud: u64,
-    /// Of any kind, answered by something else than IMDS.
+    /// Calls of any kind with a response that is not from IMDS.
     pub not_imds: u64,
-    /// With a token that was accepted.
+    /// Calls with an accepted token.
     pub with_token: u64,
-    /// The same, for a path that had been refused without one.
+    /// The same, for a path that was rejected without a token before.
     pub retried: u64,
-    /// With a token that was refused.
+    /// Calls with a rejected token.
     pub token_refused: u64,
-    /// With a header that holds no token.
+    /// Calls with a token header without a value.
     pub empty_header: u64,
-    /// Token requests by what came of them.
+    /// Token requests by result.
     pub put_ok: u64,
     pub put_unanswered: u64,
     pub put_refused: u64,
     pub put_server_error: u64,
-    /// Calls that were answered, by whomever.
+    /// Calls of any kind with a response, from any server.
     pub answered: u64,
-    /// The most sensitive thing that was asked for without a token.
+    /// The most sensitive path class of an `IMDSv1` call.
     pub tokenless_class: PathClass,
 }
 
 impl CallCounts {
-    pub(super) fn of(entry: &ClientStats) -> Self {
-        let mut tally = Self::default();
-        for (cell, &count) in &entry.cells {
-            tally.add(cell, u64::try_from(count).unwrap_or(0));
+    pub(super) fn of(stats: &ClientStats) -> Self {
+        let mut counts = Self::default();
+        for (bucket, &count) in &stats.cells {
+            counts.add(bucket, u64::try_from(count).unwrap_or(0));
         }
-        tally
+        counts
     }
 
-    /// Tokenless calls that a failed token request explains.
+    /// `IMDSv1` calls that a failed token request explains.
     pub(super) fn after_failure(&self) -> u64 {
         self.after_no_answer + self.after_refusal + self.after_server_error
     }
 
-    /// Tokenless calls that nothing explains.
+    /// `IMDSv1` calls that nothing explains.
     pub(super) fn unexplained(&self) -> u64 {
         self.plain + self.despite_token
     }
 
-    /// Tokenless calls that IMDS served.
+    /// `IMDSv1` calls that IMDS served.
     pub(super) fn served_tokenless(&self) -> u64 {
         self.unexplained() + self.header_in_arguments + self.after_failure()
     }
 
-    /// Tokenless calls that IMDS refused.
+    /// `IMDSv1` calls that IMDS rejected.
     pub(super) fn refused(&self) -> u64 {
         self.rejected + self.rejected_header + self.rejected_after_failure
     }
 
-    /// Token requests that failed for a reason that is not the client's.
+    /// Failed token requests.
     pub(super) fn put_failed(&self) -> u64 {
         self.put_unanswered + self.put_refused + self.put_server_error
     }
 
-    fn add(&mut self, cell: &BucketKey, count: u64) {
+    /// Why most `IMDSv1` calls had no token, if a failed token request explains all of them.
+    pub(super) fn failure(&self) -> Option<Cause> {
+        if self.served_tokenless() > 0 {
+            let explains_all = self.unexplained() == 0 && self.after_failure() > 0;
+            explains_all.then(|| {
+                most_frequent([
+                    self.after_no_answer,
+                    self.after_refusal,
+                    self.after_server_error,
+                ])
+            })
+        } else {
+            let explains_all = self.rejected == 0 && self.rejected_after_failure > 0;
+            explains_all.then(|| self.put_failure())
+        }
+    }
+
+    /// How most token requests failed.
+    pub(super) fn put_failure(&self) -> Cause {
+        most_frequent([self.put_unanswered, self.put_refused, self.put_server_error])
+    }
+
+    fn add(&mut self, bucket: &BucketKey, count: u64) {
         if count == 0 {
             return;
         }
-        if cell.answer != Answer::None {
+        if bucket.answer != Answer::None {
             self.answered += count;
         }
-        if cell.version == Version::V1 && cell.path == PathClass::OtherCloud {
+        if bucket.version == Version::V1 && bucket.path == PathClass::OtherCloud {
             self.other_cloud += count;
-        } else if cell.answer == Answer::NotImds {
+        } else if bucket.answer == Answer::NotImds {
             self.not_imds += count;
         } else {
-            match cell.version {
-                Version::V1 => self.add_tokenless(cell, count),
-                Version::V2 => self.add_with_token(cell, count),
-                Version::Token => self.add_put(cell, count),
+            match bucket.version {
+                Version::V1 => self.add_tokenless(bucket, count),
+                Version::V2 => self.add_with_token(bucket, count),
+                Version::Token => self.add_put(bucket, count),
             }
         }
     }
 
-    fn add_tokenless(&mut self, cell: &BucketKey, count: u64) {
+    fn add_tokenless(&mut self, bucket: &BucketKey, count: u64) {
         if !matches!(
-            cell.answer,
+            bucket.answer,
             Answer::NotFound | Answer::Other | Answer::Forbidden
         ) {
-            self.tokenless_class = self.tokenless_class.max(cell.path);
+            self.tokenless_class = self.tokenless_class.max(bucket.path);
         }
-        let sum = match (cell.answer, cell.how) {
+        let sum = match (bucket.answer, bucket.how) {
             (Answer::None, _) => &mut self.silent,
             (Answer::Unauthorized, Cause::HeaderInArguments) => &mut self.rejected_header,
             (
@@ -131,20 +153,20 @@ impl CallCounts {
         *sum += count;
     }
 
-    fn add_with_token(&mut self, cell: &BucketKey, count: u64) {
-        let sum = match (cell.token, cell.answer) {
+    fn add_with_token(&mut self, bucket: &BucketKey, count: u64) {
+        let sum = match (bucket.token, bucket.answer) {
             (Some(TokenValue::Empty), _) => &mut self.empty_header,
             (_, Answer::Unauthorized) => &mut self.token_refused,
             _ => &mut self.with_token,
         };
         *sum += count;
-        if cell.how == Cause::RetryAfterUnauthorized {
+        if bucket.how == Cause::RetryAfterUnauthorized {
             self.retried += count;
         }
     }
 
-    fn add_put(&mut self, cell: &BucketKey, count: u64) {
-        let sum = match cell.answer {
+    fn add_put(&mut self, bucket: &BucketKey, count: u64) {
+        let sum = match bucket.answer {
             Answer::Ok | Answer::Unknown => &mut self.put_ok,
             Answer::None => &mut self.put_unanswered,
             Answer::ServerError => &mut self.put_server_error,
@@ -152,4 +174,16 @@ impl CallCounts {
         };
         *sum += count;
     }
+}
+
+/// The failure with the highest count, of several the first.
+fn most_frequent(counts: [u64; 3]) -> Cause {
+    let causes = [
+        Cause::AfterNoAnswer,
+        Cause::AfterRefusal,
+        Cause::AfterServerError,
+    ];
+    let all = counts.into_iter().zip(causes).rev();
+    let most = all.max_by_key(|(count, _)| *count);
+    most.map_or(Cause::AfterNoAnswer, |(_, cause)| cause)
 }

@@ -1,10 +1,13 @@
-//! The whole instance: the answer, in a word and in a sentence, and what makes it doubtful.
+//! The verdict on the instance, in a sentence, and what makes it uncertain.
 
 use std::{cmp::Reverse, collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use crate::verdict::{
-    AccessAfter, Assessed, Assessment, Confidence, HostVerdict, Policy, call_counts::CallCounts,
-    judge::judge, rule::Rule,
+    AccessAfter, Assessed, Assessment, HostVerdict, Policy,
+    call_counts::CallCounts,
+    judge::judge,
+    reason::{plural, was},
+    rule::Rule,
 };
 use crate::{
     event::UnixNanos,
@@ -16,60 +19,54 @@ use crate::{
 };
 
 /// Clients that the sentence names.
-const NAMED: usize = 3;
+const MAX_NAMES: usize = 3;
 /// Characters of a name in the sentence.
-const NAME: usize = 80;
-/// Share of the window that may be without watching, as one part of so many.
-const GAPS: UnixNanos = 10;
-/// How long ago watching may have ended.
-const STALE: UnixNanos = 3600 * 1_000_000_000;
+const MAX_NAME_CHARS: usize = 80;
+/// Gaps may take one part in so many of the observation period.
+const MAX_GAP_SHARE: UnixNanos = 10;
+/// How long ago monitoring may have ended.
+const MAX_AGE: UnixNanos = 3600 * 1_000_000_000;
 
 /// Judges every client, and the instance by them.
 pub fn assess<'a>(
-    entries: impl IntoIterator<Item = &'a ClientStats>,
+    all: impl IntoIterator<Item = &'a ClientStats>,
     coverage: &Coverage,
     knowledge: &Knowledge,
     policy: &Policy,
 ) -> Assessment<'a> {
-    let judged = |entry: &'a ClientStats| Assessed {
-        entry,
-        judgement: judge(entry, knowledge),
-        tally: CallCounts::of(entry),
+    let assessed = |stats: &'a ClientStats| Assessed {
+        stats,
+        judgement: judge(stats, knowledge),
+        counts: CallCounts::of(stats),
     };
-    let mut clients: Vec<_> = entries.into_iter().map(judged).collect();
+    let mut clients: Vec<_> = all.into_iter().map(assessed).collect();
     clients.sort_by(|a, b| {
-        // What is lost comes before how: the sentence names the first few.
-        let rank = |judged: &Assessed<'_>| {
-            let judgement = &judged.judgement;
+        // What is lost comes before the verdict: the sentence names the first few.
+        let rank = |client: &Assessed<'_>| {
+            let judgement = &client.judgement;
             let lost = judgement
                 .needs_action
-                .then_some(judged.tally.tokenless_class);
+                .then_some(client.counts.tokenless_class);
             (Reverse(lost), judgement.verdict)
         };
-        let size = |judged: &Assessed<'_>| {
-            let tally = &judged.tally;
-            (
-                tally.tokenless_class,
-                tally.served_tokenless() + tally.refused(),
-            )
-        };
+        let size = |client: &Assessed<'_>| (client.counts.tokenless_class, client.v1_calls());
         rank(a)
             .cmp(&rank(b))
             .then_with(|| size(b).cmp(&size(a)))
-            .then_with(|| a.entry.client.cmp(&b.entry.client))
+            .then_with(|| a.stats.client.cmp(&b.stats.client))
     });
-    let doubts = doubts(&clients, coverage, policy);
-    let verdict = if clients.iter().any(|client| client.judgement.needs_action) {
-        HostVerdict::NotReady
-    } else if doubts.is_empty() {
-        HostVerdict::Ready
+    let mut doubts = coverage_doubts(coverage, policy);
+    doubts.extend(call_doubts(&clients, coverage));
+    let affected: Vec<_> = clients
+        .iter()
+        .filter(|client| client.judgement.needs_action)
+        .collect();
+    let (verdict, sentence) = if !affected.is_empty() {
+        (HostVerdict::NotReady, not_ready(&affected))
+    } else if let Some(doubt) = doubts.first() {
+        (HostVerdict::Inconclusive, inconclusive(&clients, doubt))
     } else {
-        HostVerdict::Inconclusive
-    };
-    let sentence = match verdict {
-        HostVerdict::NotReady => not_ready(&clients),
-        HostVerdict::Ready => ready(&clients, coverage),
-        HostVerdict::Inconclusive => inconclusive(&clients, &doubts),
+        (HostVerdict::Ready, ready(&clients, coverage))
     };
     Assessment {
         verdict,
@@ -79,93 +76,49 @@ pub fn assess<'a>(
     }
 }
 
-fn doubts(clients: &[Assessed<'_>], coverage: &Coverage, policy: &Policy) -> Vec<String> {
-    let mut doubts = Vec::new();
-    watching(coverage, policy, &mut doubts);
-    let calls = |count: u64| format!("{count} call{}", if count == 1 { "" } else { "s" });
-    let unknown = clients.iter().filter(|c| c.entry.client.is_unknown());
-    let unknown: u64 = unknown
-        .map(|c| c.tally.served_tokenless() + c.tally.refused())
-        .sum();
-    if unknown > 0 {
-        doubts.push(format!(
-            "{} without a token came from processes that could not be found out.",
-            calls(unknown)
-        ));
-    }
-    let unparsed = clients.iter().map(|c| c.entry.evidence.unparsed_bytes);
-    let unparsed = unparsed.fold(0, u64::saturating_add);
-    if unparsed > 0 {
-        doubts.push(format!(
-            "{unparsed} bytes that were sent to IMDS are no request."
-        ));
-    }
-    let nameless = clients
-        .iter()
-        .filter(|c| c.judgement.rule == Rule::NamelessServer.name());
-    let nameless: u64 = nameless.map(|c| c.tally.not_imds).sum();
-    if nameless > 0 {
-        doubts.push(format!(
-            "{} were answered by something that does not say that it is IMDS, or another cloud is \
-             this.",
-            calls(nameless)
-        ));
-    }
-    let answered: u64 = clients.iter().map(|c| c.tally.answered).sum();
-    let silent: u64 = clients.iter().map(|c| c.tally.silent).sum();
-    if answered == 0 && silent > 0 {
-        doubts.push(format!(
-            "{} without a token, and no answer to any call was seen.",
-            calls(silent)
-        ));
-    }
-    if clients.is_empty() && coverage.self_test.is_none() {
-        doubts.push("No call was seen, and no self-test showed that one would be.".into());
-    }
-    doubts
-}
-
-/// What limits what was watched.
-fn watching(coverage: &Coverage, policy: &Policy, doubts: &mut Vec<String>) {
+/// What limits the data as a whole.
+fn coverage_doubts(coverage: &Coverage, policy: &Policy) -> Vec<String> {
     let Some((from, to)) = coverage.window() else {
-        doubts.push("Nobody has watched.".into());
-        return;
+        return vec!["No monitoring data.".into()];
     };
+    let mut doubts = Vec::new();
     let observed = coverage.observed();
     let wanted = UnixNanos::try_from(policy.min_window.as_nanos()).unwrap_or(UnixNanos::MAX);
     if observed < wanted {
         doubts.push(format!(
-            "It was watched for {}, less than the {} that are wanted.",
+            "Observed for {}; at least {} is required.",
             length(observed),
             length(wanted)
         ));
     }
     let gaps = to.saturating_sub(from).saturating_sub(observed);
-    if gaps > to.saturating_sub(from) / GAPS {
-        doubts.push(format!("For {} in between nobody watched.", length(gaps)));
+    if gaps > to.saturating_sub(from) / MAX_GAP_SHARE {
+        doubts.push(format!(
+            "Monitoring was interrupted for {} in total.",
+            length(gaps)
+        ));
     }
     if let Some(now) = policy.now {
         let since = now.saturating_sub(to);
-        if since > STALE {
-            doubts.push(format!("Watching ended {} ago.", length(since)));
+        if since > MAX_AGE {
+            doubts.push(format!("Monitoring ended {} ago.", length(since)));
         }
     }
     let spans = &coverage.spans;
-    let lost = spans
-        .iter()
-        .map(|span| span.lost_records)
-        .fold(0, u64::saturating_add);
+    let lost = spans.iter().map(|span| span.lost_records);
+    let lost = lost.fold(0, u64::saturating_add);
     if lost > 0 {
         doubts.push(format!(
-            "{lost} record{} lost: calls may be missing.",
-            if lost == 1 { " was" } else { "s were" }
+            "{} {} dropped; calls may be missing.",
+            plural(lost, "ring buffer record"),
+            was(lost)
         ));
     }
-    let broken = spans.iter().filter(|span| !span.is_complete).count();
+    let broken = spans.iter().filter(|span| !span.is_complete).count() as u64;
     if broken > 0 {
         doubts.push(format!(
-            "{broken} time{} of watching broke off: what came after is not known.",
-            if broken == 1 { "" } else { "s" }
+            "{} ended unexpectedly; later calls may be missing.",
+            plural(broken, "monitoring run")
         ));
     }
     let mut counts: BTreeMap<&DoubtKind, u64> = BTreeMap::new();
@@ -180,98 +133,118 @@ fn watching(coverage: &Coverage, policy: &Policy, doubts: &mut Vec<String>) {
     if let Some(Err(why)) = coverage.self_test.as_ref().map(|test| &test.result) {
         doubts.push(format!("The self-test failed: {why}."));
     }
+    doubts
 }
 
-fn not_ready(clients: &[Assessed<'_>]) -> String {
-    let losers: Vec<_> = clients
-        .iter()
-        .filter(|c| c.judgement.needs_action)
-        .collect();
-    let count = |n: usize| format!("{n} client{}", if n == 1 { "" } else { "s" });
-    let refused = losers
-        .iter()
-        .filter(|c| c.tally.served_tokenless() == 0 && c.tally.refused() > 0)
-        .count();
-    let mut sentence = if refused == losers.len() {
-        format!(
-            "{} {} refused already",
-            count(refused),
-            if refused == 1 { "is" } else { "are" }
-        )
-    } else {
-        let worst = losers.iter().map(|c| c.tally.tokenless_class).max();
-        let worst = worst.unwrap_or_default();
-        let worst_count = losers
-            .iter()
-            .filter(|c| c.tally.tokenless_class == worst)
-            .count();
-        if worst_count == losers.len() || worst <= PathClass::Description {
-            format!(
-                "{} would lose access to {}",
-                count(losers.len()),
-                thing(worst)
-            )
+/// What the calls themselves leave open.
+fn call_doubts(clients: &[Assessed<'_>], coverage: &Coverage) -> Vec<String> {
+    let sum = |count: fn(&Assessed<'_>) -> u64| clients.iter().map(count).sum::<u64>();
+    let mut doubts = Vec::new();
+    let unknown = sum(|c| {
+        if c.stats.client.is_unknown() {
+            c.v1_calls()
         } else {
-            format!(
-                "{} would lose access, {worst_count} of them to {}",
-                count(losers.len()),
-                thing(worst)
-            )
+            0
+        }
+    });
+    if unknown > 0 {
+        doubts.push(format!(
+            "{} came from processes that could not be identified.",
+            plural(unknown, "IMDSv1 call")
+        ));
+    }
+    let unparsed = clients.iter().map(|c| c.stats.evidence.unparsed_bytes);
+    let unparsed = unparsed.fold(0, u64::saturating_add);
+    if unparsed > 0 {
+        doubts.push(format!(
+            "{} sent to IMDS {} not part of a valid HTTP request.",
+            plural(unparsed, "byte"),
+            was(unparsed)
+        ));
+    }
+    let nameless = sum(|c| {
+        let is_nameless = c.judgement.rule == Rule::NamelessServer.name();
+        if is_nameless { c.counts.not_imds } else { 0 }
+    });
+    if nameless > 0 {
+        doubts.push(format!(
+            "{} {} answered without `Server: EC2ws`: a proxy is in the path, or this is not an \
+             EC2 instance.",
+            plural(nameless, "call"),
+            was(nameless)
+        ));
+    }
+    let answered = sum(|c| c.counts.answered);
+    let silent = sum(|c| c.counts.silent);
+    if answered == 0 && silent > 0 {
+        doubts.push(format!(
+            "{} and no response to any call.",
+            plural(silent, "IMDSv1 call")
+        ));
+    }
+    if clients.is_empty() && coverage.self_test.is_none() {
+        doubts.push("No calls were captured, and no self-test was run.".into());
+    }
+    doubts
+}
+
+fn not_ready(affected: &[&Assessed<'_>]) -> String {
+    let total = affected.len();
+    let clients = plural(total as u64, "client");
+    let is_rejected =
+        |c: &&&Assessed<'_>| c.counts.served_tokenless() == 0 && c.counts.refused() > 0;
+    let mut sentence = if affected.iter().filter(is_rejected).count() == total {
+        let are = if total == 1 { "is" } else { "are" };
+        format!("{clients} {are} already rejected")
+    } else {
+        let worst = affected.iter().map(|c| c.counts.tokenless_class).max();
+        let worst = worst.unwrap_or_default();
+        let is_worst = |c: &&&Assessed<'_>| c.counts.tokenless_class == worst;
+        let worst_count = affected.iter().filter(is_worst).count();
+        let thing = thing(worst);
+        if worst_count == total || worst <= PathClass::Description {
+            format!("{clients} would lose access to {thing}")
+        } else {
+            format!("{clients} would lose access, {worst_count} of them to {thing}")
         }
     };
-    let names = losers.iter().take(NAMED).map(|client| {
-        let name = client.entry.client.name();
-        name.chars().take(NAME).collect::<String>()
+    let names = affected.iter().take(MAX_NAMES).map(|client| {
+        let name = client.stats.client.name();
+        name.chars().take(MAX_NAME_CHARS).collect::<String>()
     });
     let _ = write!(sentence, ": {}", names.collect::<Vec<_>>().join(", ")); // cannot fail
-    if losers.len() > NAMED {
-        let _ = write!(sentence, " and {} more", losers.len() - NAMED);
+    if total > MAX_NAMES {
+        let _ = write!(sentence, " and {} more", total - MAX_NAMES);
     }
     sentence.push('.');
     sentence
 }
 
 fn ready(clients: &[Assessed<'_>], coverage: &Coverage) -> String {
-    let watched = length(coverage.observed());
-    if clients.is_empty() {
-        return format!("Nobody called in {watched}, and a self-test showed that calls are heard.");
-    }
-    let one = clients.len() == 1;
-    let who = if one {
-        "The one client that was".to_owned()
-    } else {
-        format!("All {} clients that were", clients.len())
+    let observed = length(coverage.observed());
+    let needs = match clients.len() {
+        0 => return format!("No calls in {observed}, and the self-test passed."),
+        1 => format!("The only client observed in {observed} does not need IMDSv1"),
+        count => format!("None of the {count} clients observed in {observed} needs IMDSv1"),
     };
-    let needs = if one { "needs" } else { "need" };
-    let mut sentence = format!("{who} seen in {watched} {needs} no call without a token");
     let failing = clients
         .iter()
-        .filter(|c| c.judgement.outlook != AccessAfter::All);
+        .filter(|c| c.judgement.access_after != AccessAfter::All);
     match failing.count() {
-        0 => {}
-        1 => sentence.push_str("; one of them gets no data, with or without the flip"),
-        n => {
-            let _ = write!(
-                sentence,
-                "; {n} of them get no data, with or without the flip"
-            );
-        }
+        0 => format!("{needs}."),
+        1 => format!("{needs}; 1 of them gets no data even now."),
+        count => format!("{needs}; {count} of them get no data even now."),
     }
-    sentence.push('.');
-    sentence
 }
 
-fn inconclusive(clients: &[Assessed<'_>], doubts: &[String]) -> String {
+fn inconclusive(clients: &[Assessed<'_>], doubt: &str) -> String {
     let so_far = if clients.is_empty() {
-        "No call was seen"
+        "No calls were captured"
     } else {
-        "Nobody who was seen needs a change"
+        "No observed client needs a change"
     };
-    let doubt = doubts
-        .first()
-        .map_or("", |doubt| doubt.trim_end_matches('.'));
     format!(
-        "{so_far}, but that is not enough to call it ready: {}.",
+        "{so_far}, but the data is not sufficient: {}",
         lower_first(doubt)
     )
 }
@@ -314,13 +287,8 @@ impl Default for Policy {
 }
 
 impl Assessed<'_> {
-    /// The most sensitive thing that the client asked for without a token.
-    pub fn tokenless_class(&self) -> PathClass {
-        self.tally.tokenless_class
-    }
-
-    /// Whether another reading of the same calls is possible.
-    pub fn is_guess(&self) -> bool {
-        self.judgement.confidence == Confidence::Likely
+    /// `IMDSv1` calls that IMDS served or rejected.
+    fn v1_calls(&self) -> u64 {
+        self.counts.served_tokenless() + self.counts.refused()
     }
 }

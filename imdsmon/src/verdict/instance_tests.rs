@@ -59,7 +59,7 @@ fn by(name: &str, path: &str) -> Step {
 fn a_day_of_tokens_is_ready() {
     let (verdict, sentence, doubts) = answer(&ready(), &day());
     assert_eq!((verdict, doubts.len()), (HostVerdict::Ready, 0));
-    let expected = "The one client that was seen in 25 h needs no call without a token.";
+    let expected = "The only client observed in 25 h does not need IMDSv1.";
     assert_eq!(sentence, expected);
 }
 
@@ -84,14 +84,23 @@ fn every_limit_of_what_was_seen_is_a_doubt() {
         coverage
     };
     for (coverage, word) in [
-        (doubtful(|c| c.spans.clear()), "Nobody"),
-        (doubtful(|c| c.spans[0].to = HOUR), "less than the 24 h"),
-        (doubtful(|c| c.spans.push(span(30, 31))), "nobody watched"),
+        (doubtful(|c| c.spans.clear()), "No monitoring data."),
+        (
+            doubtful(|c| c.spans[0].to = HOUR),
+            "at least 24 h is required",
+        ),
+        (
+            doubtful(|c| c.spans.push(span(30, 31))),
+            "interrupted for 5 h in total",
+        ),
         (
             doubtful(|c| c.spans[0].lost_records = 3),
-            "3 records were lost",
+            "3 ring buffer records were dropped",
         ),
-        (doubtful(|c| c.spans[0].is_complete = false), "broke off"),
+        (
+            doubtful(|c| c.spans[0].is_complete = false),
+            "ended unexpectedly",
+        ),
         (
             doubtful(|c| {
                 c.spans[0].doubt(DoubtKind::MissingBytes, 7);
@@ -142,7 +151,7 @@ fn watching_that_is_over_says_nothing_of_now() {
 fn who_cannot_be_found_out_makes_it_inconclusive() {
     let (verdict, _, doubts) = answer(&ledger([tokenless(ID)]), &day());
     assert_eq!(verdict, HostVerdict::Inconclusive);
-    assert!(doubts[0].contains("1 call without a token"), "{doubts:?}");
+    assert!(doubts[0].contains("1 IMDSv1 call came"), "{doubts:?}");
     let (verdict, _, _) = answer(&ledger([with_token(ID)]), &day());
     assert_eq!(verdict, HostVerdict::Ready);
 }
@@ -185,7 +194,7 @@ fn the_sentence_says_who_would_lose_what() {
     let expected = "2 clients would lose access, 1 of them to credentials: curl (app), a (app).";
     assert_eq!(sentence, expected, "whatever keeps it from its token");
     let (_, sentence, _) = answer(&ledger([by("a", ID).status(401)]), &day());
-    assert_eq!(sentence, "1 client is refused already: a (app).");
+    assert_eq!(sentence, "1 client is already rejected: a (app).");
     let both = process(9, &["b"]);
     let steps = [
         tokenless(ID).by(&both).status(401),
@@ -193,7 +202,7 @@ fn the_sentence_says_who_would_lose_what() {
         with_token(ROLE).by(&both),
     ];
     let (_, sentence, _) = answer(&ledger(steps), &day());
-    assert_eq!(sentence, "1 client is refused already: b (app).");
+    assert_eq!(sentence, "1 client is already rejected: b (app).");
 }
 
 #[test]
@@ -201,7 +210,7 @@ fn who_fails_anyway_is_mentioned_and_does_not_stand_in_the_way() {
     let app = process(7, &["app"]);
     let (verdict, sentence, _) = answer(&ledger([put().by(&app).silent()]), &day());
     assert_eq!(verdict, HostVerdict::Ready);
-    assert!(sentence.contains("one of them gets no data"), "{sentence}");
+    assert!(sentence.contains("1 of them gets no data"), "{sentence}");
 }
 
 #[test]

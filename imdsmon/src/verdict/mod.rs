@@ -1,7 +1,8 @@
-//! From evidence to an answer: may this instance be flipped, who must change what, and how sure
-//! is that.
+//! From evidence to a verdict: whether `IMDSv2` can be required on the instance, which clients to
+//! fix first, and how certain that is.
 
 mod call_counts;
+mod case;
 mod instance;
 mod judge;
 mod reason;
@@ -14,143 +15,144 @@ use serde::Serialize;
 
 use call_counts::CallCounts;
 pub use instance::assess;
-pub use judge::judge;
 pub use remedy::{DRY_RUN, INSTANCE_ID};
 pub use rule::Rule;
 
 use crate::{event::UnixNanos, ledger::ClientStats};
 
-/// What flipping the instance to `HttpTokens=required` means for a client.
+/// What requiring `IMDSv2` (`HttpTokens=required`) means for a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
-    /// Calls without a token, and shows no sign of trying to get one.
+    /// Makes `IMDSv1` calls and does not try to get a token.
     Breaks,
-    /// Calls without a token, and is refused already.
+    /// Makes `IMDSv1` calls that are rejected already.
     Rejected,
-    /// Both ways of calling from one client: a part of it breaks.
+    /// Makes `IMDSv1` and `IMDSv2` calls: a part of it breaks.
     Mixed,
-    /// Knows tokens, cannot get one, and then calls without.
+    /// Requests a token, gets none, and falls back to `IMDSv1`.
     FallsBack,
-    /// Means to send a token, and has none: fetching it failed unnoticed.
+    /// Sends a token header without a valid token: fetching the token failed unnoticed.
     EmptyToken,
-    /// Something other than the EC2 metadata service answers it.
+    /// Gets its responses from something other than the EC2 metadata service.
     NotImds,
-    /// Calls without a token first, and with one when refused.
+    /// Retries a rejected `IMDSv1` call with a token.
     Survives,
-    /// Looks only for other clouds, or for what is not there.
+    /// Reads only other clouds' paths, or what IMDS does not have.
     Probe,
-    /// Only ever calls with a token.
+    /// Makes `IMDSv2` calls only.
     Ready,
 }
 
-/// The answer for the instance.
+/// The verdict on the instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HostVerdict {
-    /// Nobody needs to change anything, and enough was seen to say so.
+    /// No client needs a change, and the data is sufficient to say so.
     Ready,
-    /// Somebody must change something first.
+    /// At least one client needs a change first.
     NotReady,
-    /// Not enough was seen to say so.
+    /// No client needs a change, but the data is not sufficient to say so.
     Inconclusive,
 }
 
-/// What was concluded about a client, and what mends it.
+/// The verdict on a client, and its fix.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Judgement {
-    /// The conclusion.
+    /// What requiring `IMDSv2` means for it.
     pub verdict: Verdict,
     /// The rule that gave it: a stable name, described in `docs/verdicts.md`.
     pub rule: &'static str,
-    /// Whether somebody must do something before the flip.
+    /// Whether it must be fixed before `IMDSv2` is required.
     pub needs_action: bool,
-    /// How sure this is.
+    /// What the verdict is based on.
     pub confidence: Confidence,
-    /// What the client gets once the instance is flipped.
-    pub outlook: AccessAfter,
-    /// Why, in a sentence.
+    /// What it can read afterwards.
+    #[serde(rename = "outlook")]
+    pub access_after: AccessAfter,
+    /// Why the rule fits, in a sentence.
     pub reason: String,
-    /// What to do.
+    /// How to fix it.
     pub remedy: Remedy,
 }
 
-/// What a client gets of what it asks for, once the instance is flipped.
+/// What a client can read of what it reads now, once `IMDSv2` is required.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AccessAfter {
     /// Nothing, unless the client itself is changed.
     Nothing,
-    /// What it asks for with a token. Whether it can do without the rest cannot be known.
+    /// What it reads over `IMDSv2`. Whether it can do without the rest is not known.
     Part,
-    /// Everything, once it can get a token: the hop limit, a proxy or throttling is in the way.
-    AllOnceMended,
+    /// Everything, once it can get a token: the hop limit, a proxy or throttling prevents that.
+    #[serde(rename = "all-once-mended")]
+    AllOnceFixed,
     /// Everything.
     All,
 }
 
 impl AccessAfter {
-    /// Whether it gets data, if it can get a token.
+    /// Whether it can read data, provided that it can get a token.
     pub fn gets_data(self) -> bool {
         self != Self::Nothing
     }
 }
 
-/// When there is enough to answer.
+/// What data is sufficient for a verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Time that must be watched; a day by default.
+    /// The shortest observation period; a day by default.
     pub min_window: Duration,
-    /// Now, if watching is meant to go on: then it must not have ended long ago.
+    /// The current time if monitoring is meant to go on, so that it must not have ended long ago.
     pub now: Option<UnixNanos>,
 }
 
-/// The answer for the instance and for each client.
+/// The verdicts on the instance and on each client.
 #[derive(Clone, Debug)]
 pub struct Assessment<'a> {
-    /// In a word.
+    /// Whether `IMDSv2` can be required.
     pub verdict: HostVerdict,
     /// Why, in a sentence. Holds clients' names, which are untrusted.
     pub sentence: String,
-    /// What makes it inconclusive, each in a sentence; also there beside a "not ready".
+    /// Sentences that say what makes it inconclusive; not empty beside `NotReady` either.
     pub doubts: Vec<String>,
-    /// The clients, worst first.
+    /// Worst first.
     pub clients: Vec<Assessed<'a>>,
 }
 
-/// A client and what was concluded about it.
+/// A client and the verdict on it.
 #[derive(Clone, Debug)]
 pub struct Assessed<'a> {
-    /// What is known of it.
-    pub entry: &'a ClientStats,
-    /// What was concluded.
+    /// Its calls.
+    pub stats: &'a ClientStats,
+    /// The verdict on it.
     pub judgement: Judgement,
-    tally: CallCounts,
+    counts: CallCounts,
 }
 
-/// What a judgement rests on.
+/// What a verdict is based on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Confidence {
-    /// The calls themselves show it.
+    /// The observed calls.
     Seen,
-    /// The knowledge base says that this program behaves so.
+    /// The knowledge base: programs and SDKs known to behave so.
     Known,
-    /// The calls suggest it, and another reading is possible.
+    /// The observed calls, which have another possible cause.
     Likely,
 }
 
-/// What mends a client.
+/// How to fix a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Remedy {
-    /// In a few words, for a table.
+    /// A few words, for a table.
     pub short: String,
-    /// What to do, in sentences, in order.
+    /// Sentences, in order.
     pub steps: Vec<String>,
-    /// Commands to run or settings to make, as they are typed: one line each, and what comes from a
-    /// process in them is quoted for a shell.
+    /// Commands to type or settings to make, one line each. What comes from a process is quoted
+    /// for a shell.
     pub commands: Vec<String>,
-    /// Page that describes it.
+    /// URL of a page that describes it.
     pub reference: Option<String>,
 }
 

@@ -1,10 +1,11 @@
-//! What mends a client: what to do, the commands as they are typed, and the page that says so.
+//! How to fix a client: steps, commands to type, and a page to read.
 
-use super::{Remedy, reason::Case, rule::Rule};
+use super::{Remedy, case::Case, rule::Rule};
+use crate::ledger::Cause;
 
-/// Stands in commands for the instance's id, which the report knows.
+/// Placeholder in commands for the instance ID, which the report fills in.
 pub const INSTANCE_ID: &str = "INSTANCE_ID";
-/// Makes an SDK behave in one process as if the instance were flipped.
+/// Disables `IMDSv1` in the SDKs of one process, as requiring `IMDSv2` would.
 pub const DRY_RUN: &str = "AWS_EC2_METADATA_V1_DISABLED=true";
 
 const SDK_PAGE: &str = "https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-metadata-transition-to-version-2.html";
@@ -25,39 +26,40 @@ const WGET: [&str; 2] = [
     "TOKEN=$(wget -qO- --method PUT --header 'X-aws-ec2-metadata-token-ttl-seconds: 21600' http://169.254.169.254/latest/api/token) || exit 1",
     "wget -qO- --header \"X-aws-ec2-metadata-token: $TOKEN\" http://169.254.169.254/latest/meta-data/",
 ];
+const DRY_RUN_STEP: &str = "Test it in advance: with this environment variable, the SDK makes no \
+                            IMDSv1 calls, as if IMDSv2 were required.";
 
-/// What mends it.
-pub(super) fn of(case: &Case<'_>) -> Remedy {
-    match case.rule {
+pub(super) fn of(rule: Rule, case: &Case<'_>) -> Remedy {
+    match rule {
         Rule::OldSdk => old_sdk(case),
         Rule::CurrentSdk => current_sdk(case),
         Rule::KnownTokenless => known_program(case),
-        Rule::Refused if case.made_with.is_known_tokenless() => known_program(case),
-        Rule::Tokenless | Rule::Refused => ask_first(case),
+        Rule::Refused if case.facts.is_known_tokenless() => known_program(case),
+        Rule::Refused if case.facts.sdk_facts.is_some() => sdk(case),
+        Rule::Tokenless | Rule::Refused => request_token(case),
         Rule::BothWays | Rule::ListThenRead => both_ways(case),
         Rule::FallsBackAndPlain => {
-            let mut remedy = token_request(case);
-            remedy.short = format!("{}; then look at the rest", remedy.short);
+            let mut remedy = token_request(case.counts.put_failure(), case);
+            remedy.short = format!("{}; then fix the other IMDSv1 calls", remedy.short);
             remedy.steps.push(
-                "Watch again: what still calls without a token then is a code path of its own, \
-                 and needs an update."
+                "Observe again: IMDSv1 calls that remain come from another code path. Update it."
                     .into(),
             );
             remedy
         }
-        Rule::TokenUnanswered | Rule::TokenRequestRefused | Rule::TokenServerError => {
-            token_request(case)
-        }
-        Rule::NoTokenToGet => token_request(case),
+        Rule::TokenUnanswered => token_request(Cause::AfterNoAnswer, case),
+        Rule::TokenRequestRefused => token_request(Cause::AfterRefusal, case),
+        Rule::TokenServerError => token_request(Cause::AfterServerError, case),
+        Rule::NoTokenToGet => token_request(case.counts.put_failure(), case),
         Rule::HeaderInArguments | Rule::EmptyHeader | Rule::BadToken => script(case),
         Rule::OtherServer | Rule::NamelessServer => proxy(),
         Rule::KnownToRetry | Rule::Retries => nothing(
-            "It needs no change: once tokens are required, its calls without one stop to succeed, \
-             and the ones with a token go on.",
+            "No change needed: once IMDSv2 is required, the IMDSv1 attempt fails and the IMDSv2 \
+             retry succeeds.",
         ),
-        Rule::Unanswered => nothing("It gets nothing now, so that it has nothing to lose."),
+        Rule::Unanswered => nothing("No change needed: the client gets no response now."),
         Rule::OtherClouds | Rule::NotFound | Rule::OnlyTheRoot | Rule::NoRequest => {
-            nothing("It needs nothing from IMDS.")
+            nothing("No change needed: the client reads nothing from IMDS.")
         }
         Rule::TokensOnly => Remedy::default(),
     }
@@ -71,16 +73,23 @@ fn nothing(why: &str) -> Remedy {
     }
 }
 
+fn sdk(case: &Case<'_>) -> Remedy {
+    if case.facts.is_old_sdk() {
+        old_sdk(case)
+    } else {
+        current_sdk(case)
+    }
+}
+
 fn old_sdk(case: &Case<'_>) -> Remedy {
-    let facts = case.made_with.sdk_facts;
-    let title = facts.map_or("the SDK", |facts| &*facts.title);
-    let minimum = facts.and_then(|facts| facts.minimum.as_ref());
+    let title = case.facts.sdk_title();
+    let minimum = case.facts.sdk_minimum();
     let minimum = minimum.map(ToString::to_string).unwrap_or_default();
     Remedy {
         short: format!("update {title} to {minimum} or later"),
         steps: vec![
-            format!("Update {title} to {minimum} or later; best to the newest."),
-            dry_run_step(),
+            format!("Update {title} to {minimum} or later, preferably to the latest version."),
+            DRY_RUN_STEP.into(),
         ],
         commands: vec![DRY_RUN.into()],
         reference: Some(SDK_PAGE.into()),
@@ -88,31 +97,22 @@ fn old_sdk(case: &Case<'_>) -> Remedy {
 }
 
 fn current_sdk(case: &Case<'_>) -> Remedy {
-    let title = case
-        .made_with
-        .sdk_facts
-        .map_or("the SDK", |facts| &*facts.title);
+    let title = case.facts.sdk_title();
     let mut steps = Vec::new();
-    if case.made_with.sdk_version().is_none() {
-        let minimum = case
-            .made_with
-            .sdk_facts
-            .and_then(|facts| facts.minimum.as_ref());
-        if let Some(minimum) = minimum {
-            steps.push(format!("See that {title} is {minimum} or later."));
-        }
+    if let (None, Some(minimum)) = (case.facts.sdk_version(), case.facts.sdk_minimum()) {
+        steps.push(format!("Check that {title} is {minimum} or later."));
     }
     steps.extend([
-        "Restart it while it is watched: if it then asks for a token first, an earlier token \
-         request had failed, and that is what to mend."
+        "Restart the program while imdsmon runs. If it now requests a token first, an earlier \
+         token request had failed; fix that."
             .into(),
-        "If it does not, the code that calls uses a part of the SDK that knows no tokens: have it \
-         use another one, or ask for a token itself."
+        "Otherwise it uses a part of the SDK without IMDSv2 support: use another API of the SDK, \
+         or request a token in the program."
             .into(),
-        dry_run_step(),
+        DRY_RUN_STEP.into(),
     ]);
     Remedy {
-        short: "find the code that asks for no token; updating does not help".into(),
+        short: "find the code that requests no token; updating does not help".into(),
         steps,
         commands: vec![DRY_RUN.into()],
         reference: Some(DRY_RUN_PAGE.into()),
@@ -120,45 +120,49 @@ fn current_sdk(case: &Case<'_>) -> Remedy {
 }
 
 fn known_program(case: &Case<'_>) -> Remedy {
-    let Some(facts) = case.made_with.program else {
-        return ask_first(case);
+    let Some(facts) = case.facts.program else {
+        return request_token(case);
     };
     let name = &*facts.name;
-    let since = facts.tokens_since.as_ref().or(facts.retries_since.as_ref());
     let advice = facts.advice.as_deref();
-    let short = match (since, advice) {
-        (Some(since), _) => format!("update {name} to {since} or later"),
-        (None, Some(advice)) => advice.to_owned(),
-        (None, None) => format!("update {name}"),
-    };
-    let step = match (since, advice) {
-        (Some(since), Some(advice)) => format!("Update {name} to {since} or later, {advice}."),
-        (Some(since), None) => format!("Update {name} to {since} or later."),
-        (None, Some(advice)) => format!("{name}: {advice}."),
-        (None, None) => format!("Update {name} to a version that speaks IMDSv2."),
+    let (short, step) = match (case.facts.program_since(), advice) {
+        (Some(since), advice) => {
+            let or = advice.map(|advice| format!(", {advice}"));
+            (
+                format!("update {name} to {since} or later"),
+                format!(
+                    "Update {name} to {since} or later{}.",
+                    or.unwrap_or_default()
+                ),
+            )
+        }
+        (None, Some(advice)) => (advice.to_owned(), format!("{name}: {advice}.")),
+        (None, None) => (
+            format!("update {name}"),
+            format!("Update {name} to a version that supports IMDSv2."),
+        ),
     };
     Remedy {
         short,
-        steps: vec![step, format!("Known from: {}", &*facts.source)],
+        steps: vec![step, format!("Source: {}", &*facts.source)],
         commands: Vec::new(),
         reference: Some(SDK_PAGE.into()),
     }
 }
 
-fn ask_first(case: &Case<'_>) -> Remedy {
-    let commands: &[&str] = match () {
-        () if case.runs("curl") => &CURL,
-        () if case.runs("wget") => &WGET,
-        () => &[],
+fn request_token(case: &Case<'_>) -> Remedy {
+    let commands: &[&str] = if case.runs("curl") {
+        &CURL
+    } else if case.runs("wget") {
+        &WGET
+    } else {
+        &[]
     };
-    if case.rule == Rule::Refused && case.made_with.sdk_facts.is_some() {
-        return current_or_old_sdk(case);
-    }
     Remedy {
-        short: "ask for a token first".into(),
+        short: "request a token first".into(),
         steps: vec![
-            "Change the program so that it asks for a token (PUT /latest/api/token) and sends it \
-             with every request, or update it to a version that does."
+            "Change the program to request a token (PUT /latest/api/token) and to send it with \
+             every call, or update the program to a version that does."
                 .into(),
         ],
         commands: commands.iter().map(|&command| command.into()).collect(),
@@ -166,72 +170,52 @@ fn ask_first(case: &Case<'_>) -> Remedy {
     }
 }
 
-fn current_or_old_sdk(case: &Case<'_>) -> Remedy {
-    let minimum = case
-        .made_with
-        .sdk_facts
-        .and_then(|facts| facts.minimum.as_ref());
-    let version = case.made_with.sdk_version();
-    match minimum.zip(version) {
-        Some((minimum, version)) if version < *minimum => old_sdk(case),
-        _ => current_sdk(case),
-    }
-}
-
 fn both_ways(case: &Case<'_>) -> Remedy {
+    let Remedy {
+        steps, commands, ..
+    } = request_token(case);
+    let more = if case.facts.sdk_facts.is_some() {
+        sdk(case).steps
+    } else {
+        steps
+    };
     let mut steps = vec![
-        "Find what calls without a token: its User-Agent, paths and arguments are shown beside \
-         those of the calls with one."
+        "Find the code that makes the IMDSv1 calls: the report shows their User-Agent, paths and \
+         arguments beside those of the IMDSv2 calls."
             .to_owned(),
     ];
-    if case.made_with.sdk_facts.is_some() {
-        let Remedy { steps: sdk, .. } = current_or_old_sdk(case);
-        steps.extend(sdk);
-    } else {
-        steps.extend(ask_first(case).steps);
-    }
+    steps.extend(more);
     Remedy {
-        short: "change the part that asks for no token".into(),
+        short: "fix the code that requests no token".into(),
         steps,
-        commands: ask_first(case).commands,
+        commands,
         reference: Some(REQUEST_PAGE.into()),
     }
 }
 
 /// Getting the token is what fails, not the client.
-fn token_request(case: &Case<'_>) -> Remedy {
-    let tally = case.tally;
-    let most = [
-        (tally.put_unanswered, Rule::TokenUnanswered),
-        (tally.put_refused, Rule::TokenRequestRefused),
-        (tally.put_server_error, Rule::TokenServerError),
-    ];
-    let most = most.into_iter().rev().max_by_key(|(count, _)| *count);
-    let failure = match case.rule {
-        Rule::TokenUnanswered | Rule::TokenRequestRefused | Rule::TokenServerError => case.rule,
-        _ => most.map_or(Rule::TokenUnanswered, |(_, rule)| rule),
-    };
+fn token_request(failure: Cause, case: &Case<'_>) -> Remedy {
     let mut remedy = match failure {
-        Rule::TokenRequestRefused => Remedy {
-            short: "find who refuses its token requests".into(),
+        Cause::AfterRefusal => Remedy {
+            short: "find what rejects its token requests".into(),
             steps: vec![
-                "Look for a proxy between it and IMDS: IMDS refuses a token request with an \
-                 X-Forwarded-For header (403), and proxies like kube2iam refuse it themselves. \
-                 Exempt 169.254.169.254 from the proxy (NO_PROXY), or update the proxy."
+                "Look for a proxy between the client and IMDS: IMDS rejects token requests that \
+                 have an X-Forwarded-For header (403), and proxies such as kube2iam reject them \
+                 as well. Exempt 169.254.169.254 from the proxy (NO_PROXY), or update the proxy."
                     .into(),
-                "If no proxy is there, look at the request: IMDS answers 400 to one without a TTL, \
-                 and 403 to one for another path than /latest/api/token. Then the program needs a \
-                 fix."
+                "If there is no proxy, check the request and fix the program: IMDS responds with \
+                 400 if the TTL header is missing, and with 403 to a path other than \
+                 /latest/api/token."
                     .into(),
             ],
             commands: vec!["NO_PROXY=169.254.169.254,fd00:ec2::254".into()],
             reference: Some(REQUEST_PAGE.into()),
         },
-        Rule::TokenServerError => Remedy {
-            short: "call IMDS less often: it is throttled".into(),
+        Cause::AfterServerError => Remedy {
+            short: "call IMDS less often: it throttles".into(),
             steps: vec![
-                "IMDS throttles who calls too often (503). Find the busiest clients, and have \
-                 them keep their tokens and credentials until these expire."
+                "IMDS throttles frequent calls (503). Find the busiest clients and make them \
+                 cache tokens and credentials until they expire."
                     .into(),
             ],
             commands: Vec::new(),
@@ -240,20 +224,20 @@ fn token_request(case: &Case<'_>) -> Remedy {
         _ => unanswered(case),
     };
     remedy.steps.push(
-        "Restart it, for it may go on without tokens until then, and watch again: it needs no \
-         update."
+        "Restart the client, which may keep using IMDSv1 until then, and observe again. It needs \
+         no update."
             .into(),
     );
     remedy
 }
 
 fn unanswered(case: &Case<'_>) -> Remedy {
-    if case.client.host_network == Some(true) {
+    if case.stats.client.host_network == Some(true) {
         return Remedy {
-            short: "find what swallows the answer to its token requests".into(),
+            short: "find what drops the responses to its token requests".into(),
             steps: vec![
-                "It runs in the host's own network, so that the hop limit is not the cause: look \
-                 for a firewall or a proxy that drops PUT requests to 169.254.169.254."
+                "The client runs in the host's network namespace, so the hop limit is not the \
+                 cause. Look for a firewall or a proxy that drops PUT requests to 169.254.169.254."
                     .into(),
             ],
             commands: Vec::new(),
@@ -263,9 +247,9 @@ fn unanswered(case: &Case<'_>) -> Remedy {
     Remedy {
         short: "raise the hop limit to 2".into(),
         steps: vec![
-            "The answer to a token request may travel as many hops as the instance's hop limit \
-             says, and a container behind a bridge is one further away. Raise the limit to 2; this \
-             acts at once."
+            "The instance's hop limit bounds how far the response to a token request travels, and \
+             a container behind a bridge is one hop further away. Raise the limit to 2; the \
+             change takes effect immediately."
                 .into(),
         ],
         commands: vec![format!(
@@ -277,23 +261,23 @@ fn unanswered(case: &Case<'_>) -> Remedy {
 }
 
 fn script(case: &Case<'_>) -> Remedy {
-    if case.tally.put_failed() > 0 {
-        let mut remedy = token_request(case);
+    if case.counts.put_failed() > 0 {
+        let mut remedy = token_request(case.counts.put_failure(), case);
         remedy.steps.insert(
             0,
-            "Its token requests fail, and it does not notice. Have it stop when it gets no token, \
-             and mend what keeps it from getting one:"
+            "Its token requests fail and it ignores the error. Make it exit on failure, then fix \
+             the cause:"
                 .into(),
         );
         return remedy;
     }
     let commands: &[&str] = if case.runs("wget") { &WGET } else { &CURL };
     Remedy {
-        short: "mend how it fetches its token".into(),
+        short: "fix how it fetches its token".into(),
         steps: vec![
-            "Look at how it fetches its token: a PUT to /latest/api/token with the header \
-             X-aws-ec2-metadata-token-ttl-seconds, kept for the next request. No token request of \
-             it failed, so that the fault is its own."
+            "Check how the client fetches its token: with a PUT to /latest/api/token that has the \
+             header X-aws-ec2-metadata-token-ttl-seconds, kept for the next call. None of its \
+             token requests failed, so the bug is in the client."
                 .into(),
         ],
         commands: commands.iter().map(|&command| command.into()).collect(),
@@ -303,19 +287,13 @@ fn script(case: &Case<'_>) -> Remedy {
 
 fn proxy() -> Remedy {
     Remedy {
-        short: "look at the proxy instead".into(),
+        short: "check the proxy instead".into(),
         steps: vec![
-            "The proxy's own calls to IMDS are what the flip concerns: they are shown as a client \
-             of their own if it runs on this instance."
+            "Requiring IMDSv2 affects the proxy's own calls to IMDS. A proxy on this instance is \
+             listed as a client."
                 .into(),
         ],
         commands: Vec::new(),
         reference: Some(REQUEST_PAGE.into()),
     }
-}
-
-fn dry_run_step() -> String {
-    "Try it in advance: with this in its environment, the SDK makes no tokenless call, as if the \
-     instance were flipped."
-        .into()
 }

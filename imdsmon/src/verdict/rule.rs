@@ -1,64 +1,64 @@
-//! The rules by name: a stable word in reports, described in `docs/verdicts.md`.
+//! The rules by name: stable in reports, described in `docs/verdicts.md`.
 
 use super::{AccessAfter, Confidence, Verdict};
 
 /// A rule that gives a verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rule {
-    /// No token, and nothing that explains it.
+    /// `IMDSv1` calls and nothing that explains them.
     Tokenless,
-    /// The same, by an SDK below the version that speaks `IMDSv2`.
+    /// The same, by an SDK below the first version with `IMDSv2` support.
     OldSdk,
-    /// The same, by an SDK that speaks `IMDSv2`.
+    /// The same, by an SDK with `IMDSv2` support.
     CurrentSdk,
-    /// The same, by a program that is known to do so.
+    /// The same, by a program that is known to make `IMDSv1` calls.
     KnownTokenless,
-    /// Tokenless, and answered 401.
+    /// `IMDSv1` calls, all rejected (401).
     Refused,
-    /// Calls with a token, and calls without.
+    /// `IMDSv1` and `IMDSv2` calls.
     BothWays,
-    /// Lists without a token what it then reads with one.
+    /// Lists over `IMDSv1` what it then reads over `IMDSv2`.
     ListThenRead,
-    /// Some tokenless calls follow a failed token request, and others do not.
+    /// Some `IMDSv1` calls follow a failed token request, and others do not.
     FallsBackAndPlain,
-    /// Tokenless after a token request without an answer.
+    /// `IMDSv1` calls after a token request without a response.
     TokenUnanswered,
-    /// Tokenless after a token request that was refused.
+    /// `IMDSv1` calls after a rejected token request (4xx).
     TokenRequestRefused,
-    /// Tokenless after a token request that was answered 5xx.
+    /// `IMDSv1` calls after a token request with a 5xx response.
     TokenServerError,
-    /// Tokenless, though an argument names the token header.
+    /// `IMDSv1` calls of a program with the token header in an argument.
     HeaderInArguments,
-    /// A token header without a token.
+    /// A token header without a value.
     EmptyHeader,
-    /// Never a token that is accepted.
+    /// No token that IMDS accepts.
     BadToken,
-    /// Answered by a server of another name.
+    /// Responses of a server with another name.
     OtherServer,
-    /// Answered by a server that does not say its name.
+    /// Responses of a server without a name.
     NamelessServer,
-    /// Refused without a token, and asked again with one.
+    /// `IMDSv1` calls, rejected and retried with a token.
     Retries,
-    /// A program that is known to ask again with a token when refused.
+    /// `IMDSv1` calls of a program that is known to retry with a token.
     KnownToRetry,
-    /// Asks only for paths that other clouds have.
+    /// Only paths of other clouds.
     OtherClouds,
-    /// Asks only for `/`.
+    /// Only `/`.
     OnlyTheRoot,
-    /// Asks only for what is not there.
+    /// Only paths that IMDS does not have.
     NotFound,
-    /// Tokenless and never answered.
+    /// `IMDSv1` calls without a response.
     Unanswered,
-    /// Connects and sends nothing that is a request.
+    /// No valid HTTP request.
     NoRequest,
-    /// Tokens only.
+    /// `IMDSv2` calls only.
     TokensOnly,
-    /// Tokens only, and token requests that fail.
+    /// Failed token requests only.
     NoTokenToGet,
 }
 
 impl Rule {
-    /// All of them, in the order of [`Verdict`].
+    /// In the order of [`Verdict`].
     pub const ALL: [Self; 25] = [
         Self::Tokenless,
         Self::OldSdk,
@@ -87,7 +87,7 @@ impl Rule {
         Self::NoTokenToGet,
     ];
 
-    /// Its stable name.
+    /// Its word in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Tokenless => "tokenless",
@@ -141,7 +141,7 @@ impl Rule {
         }
     }
 
-    /// What its verdict rests on, unless the case says otherwise.
+    /// The confidence of its verdict, unless the case lowers it.
     pub(super) fn confidence(self) -> Confidence {
         match self {
             Self::OldSdk | Self::KnownTokenless | Self::KnownToRetry => Confidence::Known,
@@ -156,18 +156,19 @@ impl Rule {
         }
     }
 
-    /// What the client gets after the flip; `put_failed`: token requests that it made failed.
-    pub(super) fn outlook(self, put_failed: bool) -> AccessAfter {
+    /// What the client can read once `IMDSv2` is required; `put_failed`: some of its token
+    /// requests failed.
+    pub(super) fn access_after(self, put_failed: bool) -> AccessAfter {
         match self.verdict() {
             Verdict::Mixed if self != Self::ListThenRead => AccessAfter::Part,
-            Verdict::FallsBack => AccessAfter::AllOnceMended,
-            // With a token to get, the header would not be empty. If none was asked for, or one
-            // was got, the fault is the client's.
-            Verdict::EmptyToken if put_failed => AccessAfter::AllOnceMended,
+            Verdict::FallsBack => AccessAfter::AllOnceFixed,
+            // If it could get a token, the header would not be empty. If it requested none, or got
+            // one, the bug is in the client.
+            Verdict::EmptyToken if put_failed => AccessAfter::AllOnceFixed,
             Verdict::Breaks | Verdict::Rejected | Verdict::Mixed | Verdict::EmptyToken => {
                 AccessAfter::Nothing
             }
-            Verdict::Ready if self == Self::NoTokenToGet => AccessAfter::AllOnceMended,
+            Verdict::Ready if self == Self::NoTokenToGet => AccessAfter::AllOnceFixed,
             Verdict::Ready | Verdict::NotImds | Verdict::Survives | Verdict::Probe => {
                 AccessAfter::All
             }

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::*;
+use super::{judge::judge, *};
 use crate::{
     identity::Process,
     knowledge::Knowledge,
@@ -27,16 +27,20 @@ fn judged(steps: impl IntoIterator<Item = Step>) -> Judgement {
 }
 
 #[track_caller]
-fn assert_is(judgement: &Judgement, rule: Rule, needs_action: bool, outlook: AccessAfter) {
+fn assert_is(judgement: &Judgement, rule: Rule, needs_action: bool, access_after: AccessAfter) {
     let Judgement {
         verdict,
         rule: name,
         needs_action: needs,
-        outlook: found,
+        access_after: found,
         ..
     } = judgement;
     assert_eq!((*name, *verdict), (rule.name(), rule.verdict()));
-    assert_eq!((*needs, *found), (needs_action, outlook), "{judgement:?}");
+    assert_eq!(
+        (*needs, *found),
+        (needs_action, access_after),
+        "{judgement:?}"
+    );
 }
 
 fn app() -> Rc<Process> {
@@ -68,7 +72,10 @@ fn an_sdk_that_is_new_enough_is_not_told_to_update() {
     let judgement = judged([tokenless(ROLE).by(&app()).agent(NEW)]);
     assert_is(&judgement, Rule::CurrentSdk, true, AccessAfter::Nothing);
     assert_eq!(judgement.confidence, Confidence::Likely);
-    assert!(judgement.reason.contains("not too old"), "{judgement:?}");
+    assert!(
+        judgement.reason.contains("supports IMDSv2"),
+        "{judgement:?}"
+    );
     assert!(judgement.remedy.commands.contains(&DRY_RUN.to_owned()));
     let js = judged([tokenless(ID)
         .by(&app())
@@ -84,7 +91,7 @@ fn behind_a_hop_limit_the_limit_is_to_blame_and_not_the_software() {
         &judgement,
         Rule::TokenUnanswered,
         true,
-        AccessAfter::AllOnceMended,
+        AccessAfter::AllOnceFixed,
     );
     let command = "aws ec2 modify-instance-metadata-options --instance-id INSTANCE_ID \
                    --http-put-response-hop-limit 2";
@@ -97,7 +104,7 @@ fn behind_a_hop_limit_the_limit_is_to_blame_and_not_the_software() {
         &judgement,
         Rule::TokenUnanswered,
         true,
-        AccessAfter::AllOnceMended,
+        AccessAfter::AllOnceFixed,
     );
     assert!(judgement.remedy.commands.is_empty(), "no hop is in between");
 }
@@ -112,7 +119,7 @@ fn each_failure_of_a_token_request_has_its_remedy() {
             put().by(&app()).status(status),
             tokenless(ROLE).by(&app()).at(1),
         ]);
-        assert_is(&judgement, rule, true, AccessAfter::AllOnceMended);
+        assert_is(&judgement, rule, true, AccessAfter::AllOnceFixed);
         let steps = judgement.remedy.steps.join(" ");
         assert!(steps.contains(word), "{steps}");
         assert!(!steps.contains("hop limit"), "{steps}");
@@ -126,7 +133,7 @@ fn each_failure_of_a_token_request_has_its_remedy() {
         &judgement,
         Rule::TokenUnanswered,
         true,
-        AccessAfter::AllOnceMended,
+        AccessAfter::AllOnceFixed,
     );
 }
 
@@ -197,7 +204,7 @@ fn an_empty_token_is_the_scripts_fault_unless_its_token_request_failed() {
         &judgement,
         Rule::HeaderInArguments,
         true,
-        AccessAfter::AllOnceMended,
+        AccessAfter::AllOnceFixed,
     );
     assert!(
         judgement.remedy.commands[0].contains("hop-limit"),
@@ -221,7 +228,7 @@ fn what_is_refused_with_or_without_the_flip_does_not_stand_in_its_way() {
         &judgement,
         Rule::EmptyHeader,
         false,
-        AccessAfter::AllOnceMended,
+        AccessAfter::AllOnceFixed,
     );
     let judgement = judged([with_token(ID).by(&app()).status(401)]);
     assert_is(&judgement, Rule::BadToken, false, AccessAfter::Nothing);
@@ -230,7 +237,7 @@ fn what_is_refused_with_or_without_the_flip_does_not_stand_in_its_way() {
         &judgement,
         Rule::NoTokenToGet,
         false,
-        AccessAfter::AllOnceMended,
+        AccessAfter::AllOnceFixed,
     );
     assert!(!judgement.remedy.steps.is_empty());
 }

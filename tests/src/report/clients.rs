@@ -139,10 +139,10 @@ fn told(story: Story<'_>) -> ClientReport {
                 Verdict::EmptyToken => Confidence::Likely,
                 _ => Confidence::Seen,
             },
-            outlook: match story.verdict {
+            access_after: match story.verdict {
                 Verdict::Breaks | Verdict::Rejected => AccessAfter::Nothing,
                 Verdict::Mixed => AccessAfter::Part,
-                Verdict::FallsBack | Verdict::EmptyToken => AccessAfter::AllOnceMended,
+                Verdict::FallsBack | Verdict::EmptyToken => AccessAfter::AllOnceFixed,
                 _ => AccessAfter::All,
             },
             reason: story.reason.into(),
