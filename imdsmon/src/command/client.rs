@@ -1,4 +1,4 @@
-//! `imdsmon sandbox-client`, hidden: the client that the demo and the self-test always have.
+//! `imdsmon sandbox-client` (hidden): the client of the demo and the self-test.
 //!
 //! It calls the simulated IMDS of `sandbox::ImdsSimulator` and refuses to send anything outside it.
 
@@ -8,23 +8,22 @@ use anyhow::Context as _;
 
 use crate::{event::Endpoint, sandbox::client};
 
-/// Call the simulated metadata service; works inside the IMDS simulator only.
+/// Call the simulated IMDS; works inside the simulator only
 #[derive(clap::Args)]
 pub struct Args {
-    /// Fetch a token first and send it along
+    /// Request a token first and send it with the call
     #[arg(long)]
     token: bool,
 
-    /// Call by IPv6
+    /// Call over IPv6
     #[arg(long)]
     ipv6: bool,
 
-    /// What to get
+    /// Path to get
     #[arg(default_value = "/latest/meta-data/instance-id")]
     path: String,
 }
 
-/// Runs the subcommand.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let endpoint = if args.ipv6 {
         Endpoint::V6
@@ -32,11 +31,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Endpoint::V4
     };
     let token = if args.token {
-        Some(client::token(endpoint, 60).context("no token")?)
+        Some(client::token(endpoint, 60).context("cannot get a token")?)
     } else {
         None
     };
-    let answer = client::get(endpoint, &args.path, token.as_deref())?;
-    anyhow::ensure!(answer.status == 200, "status {}", answer.status);
+    let response = client::get(endpoint, &args.path, token.as_deref())?;
+    anyhow::ensure!(response.status == 200, "status {}", response.status);
     Ok(ExitCode::SUCCESS)
 }

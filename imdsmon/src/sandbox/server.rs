@@ -141,6 +141,7 @@ impl Server {
                 let _ = stop.ready(Interest::READABLE).await;
             }
         });
+        // The marker must exist as long as connections are accepted.
         drop(runtime);
         drop(marker);
     }

@@ -1,4 +1,4 @@
-//! What is inside a simulator, what is outside, and that nothing is left of it.
+//! Isolation of the simulator from the host, and its end.
 
 use std::{
     fs,
@@ -19,12 +19,12 @@ use super::{
 };
 
 #[test]
-fn outside_a_sandbox_the_client_sends_nothing() {
+fn client_outside_simulator_sends_nothing() {
     for address in [IMDS_V4, IMDS_V6, OTHER_PORT, OTHER_ADDRESS] {
-        let refused = ensure_inside(address).expect_err("outside");
+        let rejected = ensure_inside(address).expect_err("outside");
         assert!(
-            matches!(refused, ClientError::OutsideSimulator(_)),
-            "{refused}"
+            matches!(rejected, ClientError::OutsideSimulator(_)),
+            "{rejected}"
         );
     }
     assert!(matches!(
@@ -77,7 +77,7 @@ fn children_and_closures_run_inside() {
 }
 
 #[test]
-fn two_sandboxes_do_not_see_each_other() {
+fn two_simulators_count_separately() {
     let (Some(one), Some(two)) = (
         simulator(ImdsConfig::default()),
         simulator(ImdsConfig::default()),
@@ -90,7 +90,7 @@ fn two_sandboxes_do_not_see_each_other() {
 }
 
 #[test]
-fn nothing_is_left_of_a_dropped_sandbox() {
+fn dropped_simulator_leaves_no_thread_or_descriptor() {
     let Some(simulator) = simulator(ImdsConfig::default()) else {
         return;
     };
@@ -137,7 +137,7 @@ fn nothing_is_left_of_a_dropped_sandbox() {
 }
 
 #[test]
-fn a_request_rides_in_the_syn_only_where_it_may() {
+fn syn_carries_requests_as_configured() {
     for (fast_open, expected) in [
         (FastOpen::Off, 0),
         (FastOpen::Cookie, 1),
@@ -158,16 +158,16 @@ fn a_request_rides_in_the_syn_only_where_it_may() {
                 .run(|| drop(send_in_syn(b"GET / HTTP/1.1\r\n\r\n")))
                 .expect("runs");
         }
-        let seen = simulator.requests();
+        let counts = simulator.requests();
         assert_eq!(
-            (seen.fast_open, seen.connections),
+            (counts.fast_open, counts.connections),
             (expected, 2),
             "{fast_open:?}"
         );
     }
 }
 
-/// `sendto` with `MSG_FASTOPEN`; returns once an answer is there.
+/// `sendto` with `MSG_FASTOPEN`; returns after a response.
 fn send_in_syn(bytes: &[u8]) -> TcpStream {
     use std::{io::Read as _, os::fd::FromRawFd as _};
     ensure_inside(IMDS_V4).expect("inside");
@@ -203,6 +203,6 @@ fn send_in_syn(bytes: &[u8]) -> TcpStream {
     stream
         .set_read_timeout(Some(Duration::from_secs(2)))
         .expect("set");
-    assert!(stream.read(&mut [0; 4096]).expect("an answer") > 0);
+    assert!(stream.read(&mut [0; 4096]).expect("a response") > 0);
     stream
 }

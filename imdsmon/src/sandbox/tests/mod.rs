@@ -1,4 +1,4 @@
-//! The simulator, tried from inside through real sockets.
+//! Tests of the simulator through real sockets, from inside.
 
 mod isolation;
 mod responses;
@@ -17,13 +17,13 @@ pub(super) fn is_root() -> bool {
     is_root
 }
 
-/// A simulator, or none where only root could make one.
+/// A simulator, or none without root.
 fn simulator(config: ImdsConfig) -> Option<ImdsSimulator> {
     is_root().then(|| ImdsSimulator::start(config).expect("a simulator"))
 }
 
 fn fetch(simulator: &ImdsSimulator, path: &str, token: Option<&str>) -> HttpResponse {
     simulator
-        .run(|| get(Endpoint::V4, path, token).expect("an answer"))
+        .run(|| get(Endpoint::V4, path, token).expect("a response"))
         .expect("runs")
 }

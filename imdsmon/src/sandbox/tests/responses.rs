@@ -1,4 +1,4 @@
-//! What the simulated IMDS answers, and how it keeps connections.
+//! Responses of the simulated IMDS, and its handling of connections.
 
 use std::{thread, time::Duration};
 
@@ -15,13 +15,13 @@ use super::{
 const PUT: &str = "PUT /latest/api/token HTTP/1.1\r\nX-aws-ec2-metadata-token-ttl-seconds: 60\r\n";
 
 #[test]
-fn optional_answers_with_and_without_a_token() {
+fn optional_serves_imdsv1_and_imdsv2() {
     let Some(simulator) = simulator(ImdsConfig::default()) else {
         return;
     };
-    let answer = fetch(&simulator, "/latest/meta-data/instance-id", None);
+    let response = fetch(&simulator, "/latest/meta-data/instance-id", None);
     assert_eq!(
-        (answer.status, answer.text().as_str()),
+        (response.status, response.text().as_str()),
         (200, "i-0123456789abcdef0")
     );
     for (name, value) in [
@@ -31,11 +31,11 @@ fn optional_answers_with_and_without_a_token() {
         ("Server", "EC2ws"),
         ("Connection", "keep-alive"),
     ] {
-        assert_eq!(answer.header(name), Some(value), "{name}");
+        assert_eq!(response.header(name), Some(value), "{name}");
     }
     for name in ["Last-Modified", "Date"] {
         assert!(
-            answer
+            response
                 .header(name)
                 .is_some_and(|date| date.ends_with(" GMT")),
             "{name}"
@@ -55,9 +55,9 @@ fn optional_answers_with_and_without_a_token() {
         401
     );
 
-    let seen = simulator.requests();
+    let counts = simulator.requests();
     assert_eq!(
-        seen,
+        counts,
         RequestCounts {
             connections: 5,
             total: 5,
@@ -72,21 +72,21 @@ fn optional_answers_with_and_without_a_token() {
 }
 
 #[test]
-fn ipv6_answers_where_there_is_ipv6() {
+fn ipv6_address_responds_if_available() {
     let Some(simulator) = simulator(ImdsConfig::default()) else {
         return;
     };
-    let answer = simulator
+    let response = simulator
         .run(|| get(Endpoint::V6, "/latest/meta-data/ami-id", None))
         .expect("runs");
     assert_eq!(
-        answer.is_ok_and(|answer| answer.status == 200),
+        response.is_ok_and(|response| response.status == 200),
         simulator.has_ipv6()
     );
 }
 
 #[test]
-fn each_request_gets_the_status_of_the_user_guide() {
+fn requests_get_the_status_of_the_user_guide() {
     let Some(simulator) = simulator(ImdsConfig::default()) else {
         return;
     };
@@ -130,12 +130,12 @@ fn each_request_gets_the_status_of_the_user_guide() {
     ] {
         assert_eq!(status(&simulator, &request), expected, "{request:.300}");
     }
-    let seen = simulator.requests();
-    assert_eq!((seen.malformed, seen.total), (3, 21));
+    let counts = simulator.requests();
+    assert_eq!((counts.malformed, counts.total), (3, 21));
 }
 
 #[test]
-fn required_refuses_what_has_no_token() {
+fn required_rejects_missing_and_expired_tokens() {
     let Some(simulator) = simulator(ImdsConfig {
         http_tokens: HttpTokens::Required,
         ..ImdsConfig::default()
@@ -159,7 +159,7 @@ fn required_refuses_what_has_no_token() {
 }
 
 #[test]
-fn a_token_request_fails_as_configured() {
+fn token_request_fails_as_configured() {
     for (token_requests, expected) in [
         (TokenRequestMode::Forbidden, 403),
         (TokenRequestMode::Throttled, 503),
@@ -175,7 +175,7 @@ fn a_token_request_fails_as_configured() {
 }
 
 #[test]
-fn behind_a_hop_limit_the_connection_is_silent_and_stays() {
+fn hop_limit_leaves_token_request_without_response() {
     let Some(simulator) = simulator(ImdsConfig {
         token_requests: TokenRequestMode::HopLimit,
         ..ImdsConfig::default()
@@ -186,7 +186,7 @@ fn behind_a_hop_limit_the_connection_is_silent_and_stays() {
         .run(|| {
             let mut connection =
                 ImdsConnection::open(IMDS_V4, Duration::from_millis(200)).expect("inside");
-            connection.token(60).expect_err("no answer")
+            connection.token(60).expect_err("no response")
         })
         .expect("runs");
     assert!(matches!(error, ClientError::Timeout), "{error}");
@@ -195,12 +195,15 @@ fn behind_a_hop_limit_the_connection_is_silent_and_stays() {
         200,
         "only the token request hangs"
     );
-    let seen = simulator.requests();
-    assert_eq!((seen.token_requests, seen.unanswered, seen.v1), (1, 1, 1));
+    let counts = simulator.requests();
+    assert_eq!(
+        (counts.token_requests, counts.unanswered, counts.v1),
+        (1, 1, 1)
+    );
 }
 
 #[test]
-fn connections_are_kept_pipelined_and_closed_as_http_says() {
+fn connections_follow_http_keep_alive_rules() {
     let Some(simulator) = simulator(ImdsConfig::default()) else {
         return;
     };
@@ -220,27 +223,27 @@ fn connections_are_kept_pipelined_and_closed_as_http_says() {
         .run(|| {
             let mut connection =
                 ImdsConnection::open(IMDS_V4, Duration::from_secs(2)).expect("inside");
-            let answer = connection.get("/", None).expect("an answer");
-            assert_eq!(answer.header("connection"), Some("close"));
+            let response = connection.get("/", None).expect("a response");
+            assert_eq!(response.header("connection"), Some("close"));
             connection.read_response(false).expect_err("closed");
         })
         .expect("runs");
 }
 
 #[test]
-fn other_ports_and_addresses_answer_and_are_not_imds() {
+fn other_ports_and_addresses_are_not_counted_as_imds() {
     let Some(simulator) = simulator(ImdsConfig::default()) else {
         return;
     };
     for address in [OTHER_PORT, OTHER_ADDRESS] {
-        let answer = simulator
+        let response = simulator
             .run(|| {
                 ImdsConnection::open(address, Duration::from_secs(2))?
                     .get("/latest/meta-data/", None)
             })
             .expect("runs")
-            .expect("an answer");
-        assert_eq!(answer.status, 200);
+            .expect("a response");
+        assert_eq!(response.status, 200);
     }
     assert_eq!(
         simulator.requests(),
@@ -251,16 +254,16 @@ fn other_ports_and_addresses_answer_and_are_not_imds() {
     );
 }
 
-/// Sends raw bytes on a new connection and collects the statuses of `answers` answers.
-fn statuses(simulator: &ImdsSimulator, bytes: &[u8], answers: usize) -> Vec<u16> {
+/// Sends raw bytes on a new connection and collects the statuses of `count` responses.
+fn statuses(simulator: &ImdsSimulator, bytes: &[u8], count: usize) -> Vec<u16> {
     simulator
         .run(|| {
             let mut connection =
                 ImdsConnection::open(IMDS_V4, Duration::from_secs(2)).expect("inside");
             connection.send(bytes).expect("sent");
             let head = bytes.starts_with(b"HEAD");
-            (0..answers)
-                .map(|_| connection.read_response(head).expect("an answer").status)
+            (0..count)
+                .map(|_| connection.read_response(head).expect("a response").status)
                 .collect()
         })
         .expect("runs")
