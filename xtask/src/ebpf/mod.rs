@@ -1,7 +1,7 @@
 //! `cargo xtask ebpf`: from `imdsmon-ebpf` to the object that imdsmon embeds.
 //!
-//! The object is committed with a stamp beside it, so that `cargo build` needs no kernel
-//! toolchain. This task is for those who change the kernel side, and for CI.
+//! The object and its stamp are committed, so a plain `cargo build` needs no BPF toolchain. This
+//! task is for contributors who change imdsmon-ebpf or imdsmon-common, and for CI.
 
 mod object;
 mod stamp;
@@ -16,7 +16,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use toolchain::{Kind, Toolchain};
 
-/// Where the object and its stamp live, below the top of the repository.
+/// Directory of the object and its stamp, below the root of the repository.
 const HOME: &str = "imdsmon/bpf";
 const OBJECT: &str = "imdsmon.bpf.o";
 const STAMP: &str = "stamp";
@@ -24,15 +24,15 @@ const STAMP: &str = "stamp";
 const PACKAGE: &str = "imdsmon-ebpf";
 const TARGET: &str = "bpfel-unknown-none";
 
-/// The instruction set. Linux 5.1 has v3 (32-bit arithmetic and jumps), so 5.10 takes it; said
-/// outright, because what LLVM calls `generic` has changed between its releases.
+/// The instruction set: v3 (32-bit arithmetic and jumps) is part of Linux 5.1 and later. LLVM's
+/// default, `generic`, differs between its releases.
 const CPU: &str = "v3";
 
-/// What rustc and the linker are told beside paths; part of the stamp.
+/// Flags of rustc and the linker other than paths; part of the stamp.
 const FLAGS: &[&str] = &["-C", "link-arg=--btf"];
 
-/// Profile of the build, independent of the workspace's: the linker sees the whole program and
-/// optimises it itself, and BTF is made from debug information.
+/// Profile of the build, independent of that of the workspace: bpf-linker optimises the whole
+/// program, and derives BTF from debug information.
 const PROFILE: &[(&str, &str)] = &[
     ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1"),
     ("CARGO_PROFILE_RELEASE_DEBUG", "2"),
@@ -51,11 +51,11 @@ const PROFILE: &[(&str, &str)] = &[
 /// makes the same bytes, wherever the repository lies.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Build nothing: fail unless object and stamp are of the sources as they are.
+    /// Build nothing; fail unless the object was built from the current sources.
     #[arg(long)]
     check: bool,
 
-    /// The toolchain to use; by default the first that is complete.
+    /// The toolchain to use [default: the first that is complete]
     #[arg(long, value_enum, conflicts_with = "check")]
     toolchain: Option<Kind>,
 
@@ -69,16 +69,17 @@ pub fn run(args: &Args, installer: &Installer) -> Result<()> {
     let root = workspace::root()?;
     let home = args.output.clone().unwrap_or_else(|| root.join(HOME));
     if args.check {
-        return step("check that the eBPF object is of these sources", || {
-            stamp::check(&root, &home.join(OBJECT), &home.join(STAMP))
-        });
+        return step(
+            "check that the eBPF object was built from the current sources",
+            || stamp::check(&root, &home.join(OBJECT), &home.join(STAMP)),
+        );
     }
     let toolchain = toolchain::find(&root, args.toolchain, installer)?;
     let linked = step(&format!("build {PACKAGE} with {}", toolchain.name), || {
         build(&root, &toolchain)
     })?;
     let bytes = object::strip(&linked)?;
-    object::refuse_paths(&bytes, &private_paths(&root)?)?;
+    object::reject_paths(&bytes, &private_paths(&root)?)?;
     store(&root, &home, &toolchain, &bytes)
 }
 
@@ -106,7 +107,7 @@ fn store(root: &Path, home: &Path, toolchain: &Toolchain, bytes: &[u8]) -> Resul
 fn build(root: &Path, toolchain: &Toolchain) -> Result<Vec<u8>> {
     let target = workspace::target(root).join("ebpf");
     let manifest = root.join("Cargo.toml");
-    // So that the directories whose names are kept out of the object exist.
+    // Creates the registry directories, whose paths `remapped` keeps out of the object.
     let mut fetch = toolchain.cargo();
     fetch
         .current_dir(root)
@@ -142,7 +143,7 @@ fn rustflags(root: &Path, toolchain: &Toolchain) -> Result<String> {
     Ok(flags.join("\x1f"))
 }
 
-/// Directories of this machine, and what the object calls them.
+/// Directories of this machine with their names in the object.
 fn remapped(root: &Path, toolchain: &Toolchain) -> Result<Vec<(PathBuf, &'static str)>> {
     let mut pairs = vec![(root.to_owned(), "imdsmon")];
     let registry = workspace::cargo_home()?.join("registry/src");
@@ -152,14 +153,14 @@ fn remapped(root: &Path, toolchain: &Toolchain) -> Result<Vec<(PathBuf, &'static
         let source = entry.with_context(|| format!("read {}", registry.display()))?;
         pairs.push((source.path(), "crates"));
     }
-    pairs.push((toolchain.std_source.clone(), "rust"));
-    if let Ok(real) = toolchain.std_source.canonicalize() {
+    pairs.push((toolchain.std_source().to_owned(), "rust"));
+    if let Ok(real) = toolchain.std_source().canonicalize() {
         pairs.push((real, "rust"));
     }
     Ok(pairs)
 }
 
-/// What must not stand in the object.
+/// Paths that the object must not contain.
 fn private_paths(root: &Path) -> Result<Vec<String>> {
     let mut paths = vec![root.to_owned(), workspace::cargo_home()?];
     paths.extend(std::env::home_dir().filter(|home| home.components().count() > 1));
@@ -174,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_committed_object_is_of_these_sources() {
+    fn committed_object_matches_the_sources() {
         let root = workspace::root().unwrap();
         let home = root.join(HOME);
         stamp::check(&root, &home.join(OBJECT), &home.join(STAMP)).unwrap();

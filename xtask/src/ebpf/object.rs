@@ -1,10 +1,11 @@
-//! From what the linker wrote to what is committed: smaller, and free of this machine's paths.
+//! Strips the linked object and checks that it contains no path of this machine.
 
 use anyhow::{Context as _, Result, bail};
 use object::build::elf::{Builder, SectionData};
 use object::elf;
 
-/// Removes DWARF and file names. BTF stays: maps need its types, the verifier's log its lines.
+/// Removes DWARF and file names. BTF stays: the kernel needs its types for maps, and its lines for
+/// the verifier log.
 pub fn strip(linked: &[u8]) -> Result<Vec<u8>> {
     let mut builder = Builder::read(linked).context("read the linked object")?;
     let mut debug = Vec::new();
@@ -14,7 +15,7 @@ pub fn strip(linked: &[u8]) -> Result<Vec<u8>> {
             debug.push(section.id());
         }
     }
-    // Relocations go with what they relocate.
+    // Relocations of removed sections.
     for section in &mut builder.sections {
         let relocations = matches!(section.data, SectionData::Relocation(_));
         if relocations
@@ -31,7 +32,7 @@ pub fn strip(linked: &[u8]) -> Result<Vec<u8>> {
             .is_some_and(|section| debug.contains(&section));
         symbol.delete |= of_debug || symbol.st_type() == elf::STT_FILE;
     }
-    // LLVM keeps the names of symbols and sections in one table; the writer wants two.
+    // LLVM writes symbol and section names to one table; `Builder` needs two.
     if !builder
         .sections
         .iter()
@@ -50,8 +51,8 @@ pub fn strip(linked: &[u8]) -> Result<Vec<u8>> {
     Ok(stripped)
 }
 
-/// Fails if one of `paths` stands in the object.
-pub fn refuse_paths(object: &[u8], paths: &[String]) -> Result<()> {
+/// Fails if the object contains one of `paths`.
+pub fn reject_paths(object: &[u8], paths: &[String]) -> Result<()> {
     for path in paths {
         let path = path.as_bytes();
         if object.windows(path.len()).any(|bytes| bytes == path) {
@@ -69,10 +70,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_of_this_machine_is_refused() {
+    fn path_of_this_machine_is_rejected() {
         let paths = ["/home/ann".to_owned()];
-        assert!(refuse_paths(b"crates/aya-ebpf/src/lib.rs", &paths).is_ok());
-        let error = refuse_paths(b"\0/home/ann/.cargo\0", &paths).unwrap_err();
+        assert!(reject_paths(b"crates/aya-ebpf/src/lib.rs", &paths).is_ok());
+        let error = reject_paths(b"\0/home/ann/.cargo\0", &paths).unwrap_err();
         assert!(error.to_string().contains("/home/ann"), "{error}");
     }
 }

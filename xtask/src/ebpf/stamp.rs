@@ -1,6 +1,6 @@
-//! The stamp beside the object: what it was built from.
+//! The stamp: what the object was built from.
 //!
-//! Sources are hashed, not times or commits, so that a check holds in any checkout.
+//! It has hashes of sources, not times or commits, so it holds in any checkout.
 
 use super::{CPU, FLAGS, PROFILE};
 use anyhow::{Context as _, Result, bail};
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// The packages whose sources the object is built from.
 const SOURCES: &[&str] = &["imdsmon-common", "imdsmon-ebpf"];
 
-/// The stamp of an object built from the sources as they are.
+/// The stamp of an object that was built from the current sources.
 pub fn text(root: &Path, toolchain: &str, object: &[u8]) -> Result<String> {
     let mut sources = Sha256::new();
     for path in files(root)? {
@@ -43,7 +43,7 @@ pub fn text(root: &Path, toolchain: &str, object: &[u8]) -> Result<String> {
     ))
 }
 
-/// Fails unless the stamp at `stamp` is of the sources below `root` and of the object.
+/// Fails unless `stamp` belongs to the object and to the current sources below `root`.
 pub fn check(root: &Path, object: &Path, stamp: &Path) -> Result<()> {
     let found = fs::read_to_string(stamp)
         .with_context(|| format!("read {}; `cargo xtask ebpf` writes it", stamp.display()))?;
@@ -183,33 +183,33 @@ mod tests {
     }
 
     #[test]
-    fn nothing_has_changed() {
+    fn unchanged_sources_pass() {
         assert_eq!(verdict(&workspace()), "fine");
     }
 
     #[test]
-    fn a_source_has_changed() {
+    fn changed_source_fails() {
         let root = workspace();
         fs::write(root.path().join("imdsmon-ebpf/src/main.rs"), "other").unwrap();
         assert!(verdict(&root).contains("from other sources"));
     }
 
     #[test]
-    fn a_source_is_new() {
+    fn new_source_fails() {
         let root = workspace();
         fs::write(root.path().join("imdsmon-common/src/new.rs"), "").unwrap();
         assert!(verdict(&root).contains("from other sources"));
     }
 
     #[test]
-    fn an_editors_leftover_is_not_a_source() {
+    fn editor_backup_is_ignored() {
         let root = workspace();
         fs::write(root.path().join("imdsmon-common/src/lib.rs~"), "").unwrap();
         assert_eq!(verdict(&root), "fine");
     }
 
     #[test]
-    fn aya_is_another() {
+    fn other_aya_fails() {
         let root = workspace();
         let lock = root.path().join("Cargo.lock");
         let text = fs::read_to_string(&lock).unwrap();
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn the_object_is_another() {
+    fn other_object_fails() {
         let root = workspace();
         fs::write(root.path().join("object"), "forged").unwrap();
         assert!(verdict(&root).contains("is not the object"));

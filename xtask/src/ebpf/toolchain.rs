@@ -1,8 +1,8 @@
-//! A compiler that can build for the kernel, and a linker that understands it.
+//! A compiler that can build for BPF, and bpf-linker for its LLVM.
 //!
-//! Rust's `core` has to be built from source, which needs an unstable flag and the sources:
-//! Debian has a current compiler with both (for its browsers), rustup's nightly has them too.
-//! bpf-linker links LLVM bitcode, so its LLVM must be the compiler's.
+//! For BPF, `core` must be built from source, which needs its sources and an unstable flag. Debian
+//! packages a current compiler with both (for its browsers); rustup's nightly has them too.
+//! bpf-linker reads LLVM bitcode, so its LLVM must be that of the compiler.
 
 use crate::debian::Installer;
 use crate::process::{self, BUILD_TIMEOUT, QUERY_TIMEOUT};
@@ -13,7 +13,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The release of bpf-linker; one for all, so that all build the same bytes.
+/// The release of bpf-linker. Another one may build other bytes.
 const LINKER: &str = "0.13.0";
 
 /// Where a compiler comes from.
@@ -25,44 +25,42 @@ pub enum Kind {
     Nightly,
 }
 
-/// Everything that a build for the kernel needs.
 pub struct Toolchain {
-    /// For people, and for the stamp.
+    /// What the stamp says about the toolchain.
     pub name: String,
-    /// bpf-linker.
+    /// Path of bpf-linker.
     pub linker: PathBuf,
-    /// The sources of Rust's own libraries.
-    pub std_source: PathBuf,
-    cargo: PathBuf,
-    rustc: PathBuf,
-    /// A released compiler accepts unstable flags only when told so.
-    released: bool,
+    compiler: Compiler,
 }
 
 impl Toolchain {
-    /// This toolchain's cargo.
     pub fn cargo(&self) -> Command {
-        let mut cargo = process::external(&self.cargo);
-        cargo.env("RUSTC", &self.rustc);
-        if self.released {
+        let mut cargo = process::external(&self.compiler.cargo);
+        cargo.env("RUSTC", &self.compiler.rustc);
+        if self.compiler.is_release {
+            // A release accepts unstable flags only with this variable.
             cargo.env("RUSTC_BOOTSTRAP", "1");
         }
         cargo
     }
+
+    /// The sources of Rust's standard library.
+    pub fn std_source(&self) -> &Path {
+        &self.compiler.std_source
+    }
 }
 
-/// A compiler, before it has a linker.
 struct Compiler {
     origin: &'static str,
     cargo: PathBuf,
     rustc: PathBuf,
     std_source: PathBuf,
-    released: bool,
-    release: String,
+    is_release: bool,
+    version: String,
     llvm: String,
 }
 
-/// Finds a toolchain, or installs it, or says how to.
+/// Finds a toolchain, or installs one, or fails with the commands that do.
 pub fn find(root: &Path, wanted: Option<Kind>, installer: &Installer) -> Result<Toolchain> {
     let compiler = match wanted {
         Some(Kind::Debian) => debian(installer)?,
@@ -79,22 +77,11 @@ pub fn find(root: &Path, wanted: Option<Kind>, installer: &Installer) -> Result<
         .unwrap_or_default()
         .to_owned();
     let linker = linker(root, &compiler, &major, installer)?;
-    let Compiler {
-        origin,
-        cargo,
-        rustc,
-        std_source,
-        released,
-        release,
-        llvm,
-    } = compiler;
+    let (origin, version, llvm) = (compiler.origin, &compiler.version, &compiler.llvm);
     Ok(Toolchain {
-        name: format!("{origin} rustc {release}, LLVM {llvm}, bpf-linker {LINKER}"),
+        name: format!("{origin} rustc {version}, LLVM {llvm}, bpf-linker {LINKER}"),
         linker,
-        std_source,
-        cargo,
-        rustc,
-        released,
+        compiler,
     })
 }
 
@@ -130,8 +117,8 @@ fn nightly() -> Option<Compiler> {
     compiler("nightly", Path::new(rustc.trim()).parent()?, false)
 }
 
-/// The compiler in `bin`, if it and its sources are there.
-fn compiler(origin: &'static str, bin: &Path, released: bool) -> Option<Compiler> {
+/// The compiler in `bin`, if it has the sources of `core`.
+fn compiler(origin: &'static str, bin: &Path, is_release: bool) -> Option<Compiler> {
     let (cargo, rustc) = (bin.join("cargo"), bin.join("rustc"));
     if !cargo.exists() {
         return None;
@@ -151,19 +138,19 @@ fn compiler(origin: &'static str, bin: &Path, released: bool) -> Option<Compiler
             .find_map(|line| line.strip_prefix(key))
             .map(str::to_owned)
     };
-    let (release, llvm) = (value("release: ")?, value("LLVM version: ")?);
+    let (version, llvm) = (value("release: ")?, value("LLVM version: ")?);
     Some(Compiler {
         origin,
         cargo,
         rustc,
         std_source,
-        released,
-        release,
+        is_release,
+        version,
         llvm,
     })
 }
 
-/// bpf-linker for LLVM `major`: an installed one, or one of our own below the target directory.
+/// bpf-linker for LLVM `major`: an installed one, or one in the target directory.
 fn linker(root: &Path, compiler: &Compiler, major: &str, installer: &Installer) -> Result<PathBuf> {
     let own = workspace::target(root).join(format!("tools/bpf-linker-{LINKER}-llvm-{major}"));
     let candidates = env::var_os("PATH").unwrap_or_default();
@@ -180,7 +167,7 @@ fn linker(root: &Path, compiler: &Compiler, major: &str, installer: &Installer) 
     Ok(own.join("bin/bpf-linker"))
 }
 
-/// Whether the linker is of the right release and not visibly of another LLVM.
+/// Whether this is the right release of bpf-linker, and not visibly one for another LLVM.
 fn fits(linker: &Path, major: &str) -> bool {
     let version = process::output(Command::new(linker).arg("--version"), QUERY_TIMEOUT);
     if !version.is_ok_and(|version| version.trim() == format!("bpf-linker {LINKER}")) {
@@ -193,7 +180,7 @@ fn fits(linker: &Path, major: &str) -> bool {
         return version.starts_with(major);
     }
     note(format!(
-        "{} holds its LLVM inside; taken to be {major}",
+        "{} is linked statically; assuming LLVM {major}",
         linker.display()
     ));
     true
