@@ -1,8 +1,8 @@
-//! The kernel side of imdsmon: match, copy, submit.
+//! The kernel side of imdsmon: programs that match IMDS traffic, copy it and submit the copy.
 //!
-//! Five programs at the cgroup v2 root. Every one returns 1 (allow) on every path, changes no
-//! packet, and knows nothing of HTTP or of processes' names. What is not IMDS leaves after a
-//! look at the address: no map, no helper.
+//! Five programs at the cgroup v2 root. Each returns 1 (allow) on every path, changes no packet and
+//! parses no HTTP. For a packet that is not IMDS, a program compares the address and returns: no
+//! map, no helper.
 //!
 //! | program | hook | kernel |
 //! | --- | --- | --- |
@@ -10,7 +10,7 @@
 //! | `egress`, `ingress` | `cgroup_skb/egress`, `cgroup_skb/ingress` | 4.10 |
 //! | `release` | `cgroup/sock_release` | 5.9 |
 //!
-//! The ring buffer wants 5.8, and `bpf_ktime_get_boot_ns` 5.8.
+//! The ring buffer and `bpf_ktime_get_boot_ns` need 5.8.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 #![cfg_attr(
@@ -33,30 +33,35 @@
     reason = "helpers give two 32-bit numbers in 64 bits, and the sizes are small constants"
 )]
 
-mod capture;
+mod context;
+mod kernel;
 mod packet;
 mod ring;
+mod segment;
 mod task;
+mod verifier;
 
 use aya_ebpf::{
     macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr},
     programs::{SkBuffContext, SockAddrContext, SockContext},
 };
-use imdsmon_common::{IMDS_PORT, IMDS_V4, IMDS_V6};
+use imdsmon_common::{Family, IMDS_PORT, IMDS_V4, IMDS_V6};
 
-/// Every program's answer: the kernel goes on as if we were not there.
+use crate::context::field;
+
+/// What every program returns: the kernel goes on.
 const ALLOW: i32 = 1;
-/// `SOCK_STREAM`; an MPTCP socket is one too.
-const STREAM: u32 = 1;
+/// The type of a TCP socket, and of an MPTCP socket.
+const SOCK_STREAM: u32 = 1;
 
-/// An IPv4 address as the kernel's contexts hold it: network order in a native word.
-const V4: u32 = u32::from_ne_bytes(IMDS_V4);
-/// An IPv6 address in the same way.
-const V6: [u32; 4] = words(IMDS_V6);
+/// An IPv4 address as contexts and packets hold it: network byte order in a native word.
+const IMDS_V4_WORD: u32 = u32::from_ne_bytes(IMDS_V4);
+/// An IPv6 address, likewise.
+const IMDS_V6_WORDS: [u32; 4] = words(IMDS_V6);
 /// The third word of `::ffff:a.b.c.d`.
-const MAPPED: u32 = u32::from_ne_bytes([0, 0, 0xff, 0xff]);
-/// The port as the kernel's contexts hold it.
-const PORT: u32 = IMDS_PORT.to_be() as u32;
+const MAPPED_WORD: u32 = u32::from_ne_bytes([0, 0, 0xff, 0xff]);
+/// The port as `bpf_sock_addr` holds it.
+const IMDS_PORT_WORD: u32 = IMDS_PORT.to_be() as u32;
 
 const fn words(b: [u8; 16]) -> [u32; 4] {
     [
@@ -67,24 +72,13 @@ const fn words(b: [u8; 16]) -> [u32; 4] {
     ]
 }
 
-/// A context field, read where it is: the verifier knows fields, not copies of the struct.
-macro_rules! field {
-    ($context:expr, $($path:tt)+) => {{
-        // SAFETY: the kernel hands a valid context to every program; the verifier checks the
-        // offset and the size of the load.
-        unsafe { core::ptr::read_volatile(&raw const (*$context).$($path)+) }
-    }};
-}
-use field;
-
-/// Is the destination of this IPv6 `connect` IMDS, natively or IPv4-mapped? Gives the version
-/// of IP that will be on the wire.
+/// The family of the packets if this destination of an IPv6 `connect` is IMDS.
 #[inline(always)]
-fn connect6_ip(address: [u32; 4]) -> Option<u32> {
-    if address == V6 {
-        Some(6)
-    } else if address == [0, 0, MAPPED, V4] {
-        Some(4)
+fn imds_family(address: [u32; 4]) -> Option<Family> {
+    if address == IMDS_V6_WORDS {
+        Some(Family::Inet6)
+    } else if address == [0, 0, MAPPED_WORD, IMDS_V4_WORD] {
+        Some(Family::Inet)
     } else {
         None
     }
@@ -94,28 +88,28 @@ fn connect6_ip(address: [u32; 4]) -> Option<u32> {
 #[cgroup_sock_addr(connect4)]
 fn connect4(ctx: SockAddrContext) -> i32 {
     let sock = ctx.sock_addr;
-    if field!(sock, user_ip4) == V4
-        && field!(sock, user_port) & 0xffff == PORT
-        && field!(sock, type_) == STREAM
+    if field!(sock, user_ip4) == IMDS_V4_WORD
+        && field!(sock, user_port) & 0xffff == IMDS_PORT_WORD
+        && field!(sock, type_) == SOCK_STREAM
     {
-        task::connects(&ctx, 4);
+        task::report_connect(&ctx, Family::Inet);
     }
     ALLOW
 }
 
-/// A task connects an IPv6 socket, perhaps to an IPv4-mapped address.
+/// A task connects an IPv6 socket, possibly to an IPv4-mapped address.
 #[cgroup_sock_addr(connect6)]
 fn connect6(ctx: SockAddrContext) -> i32 {
     let sock = ctx.sock_addr;
-    if field!(sock, user_port) & 0xffff == PORT && field!(sock, type_) == STREAM {
+    if field!(sock, user_port) & 0xffff == IMDS_PORT_WORD && field!(sock, type_) == SOCK_STREAM {
         let address = [
             field!(sock, user_ip6[0]),
             field!(sock, user_ip6[1]),
             field!(sock, user_ip6[2]),
             field!(sock, user_ip6[3]),
         ];
-        if let Some(ip) = connect6_ip(address) {
-            task::connects(&ctx, ip);
+        if let Some(family) = imds_family(address) {
+            task::report_connect(&ctx, family);
         }
     }
     ALLOW
@@ -125,7 +119,7 @@ fn connect6(ctx: SockAddrContext) -> i32 {
 #[cgroup_skb]
 fn egress(ctx: SkBuffContext) -> i32 {
     if let Some(network) = packet::to_imds(&ctx) {
-        capture::sent(&ctx, network);
+        segment::report_sent(&ctx, network);
     }
     ALLOW
 }
@@ -134,7 +128,7 @@ fn egress(ctx: SkBuffContext) -> i32 {
 #[cgroup_skb]
 fn ingress(ctx: SkBuffContext) -> i32 {
     if let Some(network) = packet::from_imds(&ctx) {
-        capture::received(&ctx, network);
+        segment::report_received(&ctx, network);
     }
     ALLOW
 }
@@ -143,31 +137,26 @@ fn ingress(ctx: SkBuffContext) -> i32 {
 #[cgroup_sock(sock_release)]
 fn release(ctx: SockContext) -> i32 {
     let sock = ctx.sock;
-    // Older kernels have a 32-bit port here and refuse a narrower load.
-    #[expect(
-        clippy::cast_ptr_alignment,
-        reason = "the kernel's field is 32 bits wide and aligned"
-    )]
-    // SAFETY: as in `field!`; the two bytes behind `dst_port` belong to the context.
-    let port = unsafe { (&raw const (*sock).dst_port).cast::<u32>().read_volatile() };
-    if port & 0xffff != PORT {
+    // Older kernels declare 32 bits here, and accept a load of 16 bits all the same:
+    // https://github.com/torvalds/linux/commit/4421a582718ab81608d8486734c18083b822390d
+    if field!(sock, dst_port) != IMDS_PORT.to_be() {
         return ALLOW;
     }
-    let ip = if field!(sock, dst_ip4) == V4 {
-        4
+    let family = if field!(sock, dst_ip4) == IMDS_V4_WORD {
+        Family::Inet
     } else if [
         field!(sock, dst_ip6[0]),
         field!(sock, dst_ip6[1]),
         field!(sock, dst_ip6[2]),
         field!(sock, dst_ip6[3]),
-    ] == V6
+    ] == IMDS_V6_WORDS
     {
-        6
+        Family::Inet6
     } else {
         return ALLOW;
     };
-    if field!(sock, type_) == STREAM {
-        task::releases(&ctx, ip);
+    if field!(sock, type_) == SOCK_STREAM {
+        task::report_release(&ctx, family);
     }
     ALLOW
 }
@@ -181,7 +170,7 @@ fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
 
-/// The kernel lends its GPL-only helpers to programs under a compatible license.
+/// The kernel gives its GPL-only helpers to programs under a compatible license only.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "license")]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

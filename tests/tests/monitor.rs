@@ -294,7 +294,7 @@ fn what_the_buffer_has_no_room_for_is_counted_and_said() {
     assert!(ended.err.contains("calls may be missing"), "{}", ended.err);
     assert!(ended.json().len() < 2000);
     assert!(
-        ended.err.contains("the ring buffer is full"),
+        ended.err.contains("ring buffer full"),
         "the programs' own word: {}",
         ended.err
     );

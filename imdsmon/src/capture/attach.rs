@@ -1,7 +1,8 @@
 //! Loads the kernel programs and attaches them at the cgroup v2 root.
 //!
-//! They are attached through links, which the kernel removes when the process ends, however it
-//! ends.
+//! They are attached by BPF links. A link detaches its program when its last descriptor is closed,
+//! and so even if the process is killed:
+//! <https://elixir.bootlin.com/linux/v6.12.43/source/kernel/bpf/syscall.c#L3061>
 
 use aya::{
     Ebpf, EbpfLoader, Pod,
@@ -11,7 +12,7 @@ use aya::{
     },
 };
 use aya_log::EbpfLogger;
-use imdsmon_common::{Offsets, counter};
+use imdsmon_common::{Counter, Offsets};
 use log::Log;
 
 use super::{
@@ -20,17 +21,17 @@ use super::{
     error::{self, AttachError, check_capabilities},
 };
 
-/// The object that `cargo xtask ebpf` built.
+/// Built by `cargo xtask ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/imdsmon.bpf.o");
 
-/// What is asked of the kernel.
+/// How to capture.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// Size of the ring buffer in bytes: a power of two from [`MIN_RING_BYTES`] to
-    /// [`MAX_RING_BYTES`]. It is mapped twice, so it counts twice in the resident memory; the
-    /// default, 2 MiB, holds about 3,000 requests that user space has not come to yet.
+    /// [`MAX_RING_BYTES`]. It is mapped twice, so it counts twice toward RSS. The default, 2 MiB,
+    /// holds about 3,000 requests.
     pub ring_bytes: u32,
-    /// Let the programs read who calls from kernel structs, where the kernel allows it.
+    /// Let the programs read a snapshot of each task from kernel structs, if the kernel allows it.
     pub snapshot: bool,
 }
 
@@ -43,33 +44,32 @@ impl Default for Options {
     }
 }
 
-/// The smallest ring buffer that every architecture's page size allows.
+/// The smallest ring buffer: one page, at most 64 KiB on any architecture.
 pub const MIN_RING_BYTES: u32 = 1 << 16;
-/// The largest that is sensible: 256 MiB.
+/// The largest ring buffer that is sensible: 256 MiB.
 pub const MAX_RING_BYTES: u32 = 1 << 28;
-/// Ring buffer of the programs' diagnostics, if they are wanted.
-const LOG_BYTES: u32 = 1 << 17;
+/// Ring buffer for the log records of the programs, if their log is enabled.
+const LOG_RING_BYTES: u32 = 1 << 17;
 
-/// Whether the kernel hands over a snapshot of each task.
+/// Whether the programs read a snapshot of each task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Snapshot {
-    /// argv, ancestors, start time and the sender are known even if the process is gone.
+    /// Arguments, ancestors, start time and sender are known even if the process has ended.
     On,
-    /// `/proc` alone attributes, for this reason.
+    /// Only `/proc` identifies processes, for this reason.
     Off(String),
 }
 
 /// The attached programs. Dropping it detaches them.
 pub struct Attached {
-    /// Holds programs and links, until they are detached.
+    /// Programs and links; `None` once detached.
     ebpf: Option<Ebpf>,
-    /// Who was last seen to use a connection, by socket cookie.
+    /// The program that was last seen to use a connection, by socket cookie.
     owners: HashMap<MapData, u64, [u8; 16]>,
     logger: Option<EbpfLogger<&'static dyn Log>>,
     counters: PerCpuArray<MapData, u64>,
-    /// Whether tasks come with a snapshot.
     pub snapshot: Snapshot,
-    /// The hooks that are attached, by name.
+    /// Names of the attached programs.
     pub hooks: Vec<&'static str>,
 }
 
@@ -80,33 +80,33 @@ struct PodOffsets(Offsets);
 // SAFETY: `Offsets` is `repr(C)` and made of `u32` only: no padding, every bit pattern valid.
 unsafe impl Pod for PodOffsets {}
 
-/// Loads and attaches, and gives the ring buffer that the programs write to.
+/// Loads and attaches the programs; gives the ring buffer to which they write.
 ///
-/// The snapshot is tried first; where the kernel refuses it (lockdown), it is left out.
+/// If the kernel rejects programs that read its structs (lockdown), they are loaded without.
 pub fn attach(root: &Root, options: Options) -> Result<(Attached, RingBuf<MapData>), AttachError> {
     check_kernel()?;
     check_capabilities()?;
     let (offsets, mut snapshot) = match options.snapshot.then(btf::offsets) {
         Some(Ok(offsets)) => (offsets, Snapshot::On),
-        Some(Err(error)) => (Offsets::default(), Snapshot::Off(error.to_string())),
-        None => (Offsets::default(), Snapshot::Off("as asked for".into())),
+        Some(Err(error)) => (Offsets::ZERO, Snapshot::Off(error.to_string())),
+        None => (Offsets::ZERO, Snapshot::Off("disabled by option".into())),
     };
     let mut loaded = load(offsets, options.ring_bytes);
     if let (Err(AttachError::Program(..)), Snapshot::On) = (&loaded, &snapshot) {
-        snapshot = Snapshot::Off("this kernel does not let programs read its structs".into());
-        loaded = load(Offsets::default(), options.ring_bytes);
+        snapshot = Snapshot::Off("the kernel does not allow programs to read its structs".into());
+        loaded = load(Offsets::ZERO, options.ring_bytes);
     }
     let (mut ebpf, has_release) = loaded?;
     let hooks = attach_all(&mut ebpf, root, has_release)?;
-    let ring = take(&mut ebpf, "EVENTS")?;
-    let counters = take(&mut ebpf, "COUNTERS")?;
-    let owners = take(&mut ebpf, "OWNERS")?;
-    let logger = if logs_wanted() {
+    let ring = take_map(&mut ebpf, "EVENTS")?;
+    let counters = take_map(&mut ebpf, "COUNTERS")?;
+    let owners = take_map(&mut ebpf, "OWNERS")?;
+    let logger = if log_enabled() {
         EbpfLogger::init(&mut ebpf).ok()
     } else {
         None
     };
-    give_back();
+    trim_heap();
     Ok((
         Attached {
             ebpf: Some(ebpf),
@@ -121,17 +121,16 @@ pub fn attach(root: &Root, options: Options) -> Result<(Attached, RingBuf<MapDat
 }
 
 impl Attached {
-    /// A counter's sum over all CPUs; `index` is one of [`counter`].
-    pub fn counter(&self, index: u32) -> u64 {
-        debug_assert!(index < counter::COUNT);
+    /// A counter's sum over all CPUs.
+    pub fn counter(&self, counter: Counter) -> u64 {
         self.counters
-            .get(&index, 0)
+            .get(&(counter as u32), 0)
             .map_or(0, |values| values.iter().sum())
     }
 
-    /// Lets the kernel report anew who uses a connection.
-    pub fn forget(&mut self, cookie: u64) {
-        // It may be gone there already.
+    /// Makes the next send on a connection report its sender.
+    pub fn forget_owner(&mut self, cookie: u64) {
+        // The kernel may have evicted the entry.
         let _ = self.owners.remove(&cookie);
     }
 
@@ -140,7 +139,7 @@ impl Attached {
         self.ebpf = None;
     }
 
-    /// Passes the programs' diagnostics on to `log`, if they were asked for.
+    /// Passes log records of the programs on to `log`, if their log is enabled.
     pub fn flush_logs(&mut self) {
         if let Some(logger) = &mut self.logger {
             logger.flush();
@@ -148,17 +147,17 @@ impl Attached {
     }
 }
 
-/// Gives freed memory back to the system: aya reads the types of the whole kernel when a loader is
-/// made, wanted or not, and 12 MiB of heap would stay with us for weeks.
-fn give_back() {
+/// Returns freed memory to the system. `EbpfLoader::new` parses the BTF of the whole kernel, and
+/// 12 MiB of heap would stay resident.
+fn trim_heap() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: takes a number; the allocator locks itself.
+    // SAFETY: takes a number; the allocator is thread-safe.
     unsafe {
         libc::malloc_trim(0);
     }
 }
 
-/// Whether this kernel is new enough.
+/// Fails if the kernel is older than 5.10.
 pub fn check_kernel() -> Result<(), AttachError> {
     let release = rustix::system::uname()
         .release()
@@ -175,21 +174,21 @@ pub fn check_kernel() -> Result<(), AttachError> {
     }
 }
 
-/// Whether the log filter names the programs (`IMDSMON_LOG=imdsmon_ebpf=warn`). Otherwise the
-/// verifier removes their diagnostics, and they cost nothing.
-fn logs_wanted() -> bool {
+/// Whether the log filter enables the log of the programs (`IMDSMON_LOG=imdsmon_ebpf=warn`).
+/// Otherwise the verifier removes the code that writes it.
+fn log_enabled() -> bool {
     tracing::enabled!(target: "imdsmon_ebpf", tracing::Level::WARN)
 }
 
 fn load(offsets: Offsets, ring_bytes: u32) -> Result<(Ebpf, bool), AttachError> {
-    let log_level = if logs_wanted() {
+    let log_level = if log_enabled() {
         aya_log::Level::Trace as u8
     } else {
         0
     };
     let offsets = PodOffsets(offsets);
     let mut ebpf = EbpfLoader::new()
-        // No relocation needs the kernel's types; parsing all of them would cost megabytes.
+        // No relocation needs the kernel's types.
         .btf(None)
         .override_global("OFFSETS", &offsets, true)
         .override_global("AYA_LOG_LEVEL", &log_level, true)
@@ -199,27 +198,28 @@ fn load(offsets: Offsets, ring_bytes: u32) -> Result<(Ebpf, bool), AttachError> 
             if log_level == 0 {
                 MIN_RING_BYTES
             } else {
-                LOG_BYTES
+                LOG_RING_BYTES
             },
         )
         .load(OBJECT)
         .map_err(|cause| error::object(&cause))?;
     program::<CgroupSockAddr>(&mut ebpf, "connect4")?
         .load()
-        .map_err(refused("connect4"))?;
+        .map_err(rejected("connect4"))?;
     program::<CgroupSockAddr>(&mut ebpf, "connect6")?
         .load()
-        .map_err(refused("connect6"))?;
+        .map_err(rejected("connect6"))?;
     program::<CgroupSkb>(&mut ebpf, "egress")?
         .load()
-        .map_err(refused("egress"))?;
+        .map_err(rejected("egress"))?;
     program::<CgroupSkb>(&mut ebpf, "ingress")?
         .load()
-        .map_err(refused("ingress"))?;
-    // The only optional one: it came with 5.9, and a vendor's kernel may be without.
+        .map_err(rejected("ingress"))?;
+    // Optional: a vendor's kernel may lack the hook, which came with 5.9. Without it, a client that
+    // closes the connection before the response is not noticed.
     let release = program::<CgroupSock>(&mut ebpf, "release")?.load();
     if let Err(error) = &release {
-        tracing::debug!(%error, "the kernel refuses cgroup/sock_release");
+        tracing::debug!(%error, "the kernel rejected the BPF program `release`");
     }
     Ok((ebpf, release.is_ok()))
 }
@@ -229,11 +229,14 @@ fn attach_all(
     root: &Root,
     has_release: bool,
 ) -> Result<Vec<&'static str>, AttachError> {
-    // A link allows other programs beside it whatever the mode says.
+    // Other programs may be attached beside a link in any mode: the kernel sets BPF_F_ALLOW_MULTI
+    // itself and rejects a link that asks for it.
+    // https://elixir.bootlin.com/linux/v6.12.43/source/kernel/bpf/cgroup.c#L1315
+    // https://elixir.bootlin.com/linux/v6.12.43/source/kernel/bpf/cgroup.c#L1339
     let mode = CgroupAttachMode::Single;
     for name in ["connect4", "connect6"] {
         let program = program::<CgroupSockAddr>(ebpf, name)?;
-        program.attach(root, mode).map_err(refused(name))?;
+        program.attach(root, mode).map_err(rejected(name))?;
     }
     for (name, direction) in [
         ("egress", CgroupSkbAttachType::Egress),
@@ -242,12 +245,12 @@ fn attach_all(
         let program = program::<CgroupSkb>(ebpf, name)?;
         program
             .attach(root, direction, mode)
-            .map_err(refused(name))?;
+            .map_err(rejected(name))?;
     }
     let mut hooks = vec!["connect4", "connect6", "egress", "ingress"];
     if has_release {
         let program = program::<CgroupSock>(ebpf, "release")?;
-        program.attach(root, mode).map_err(refused("release"))?;
+        program.attach(root, mode).map_err(rejected("release"))?;
         hooks.push("release");
     }
     Ok(hooks)
@@ -259,18 +262,18 @@ where
 {
     ebpf.program_mut(name)
         .and_then(|program| program.try_into().ok())
-        .ok_or_else(|| AttachError::Object(format!("it has no program `{name}`")))
+        .ok_or_else(|| AttachError::Object(format!("no program `{name}`")))
 }
 
-fn take<M: TryFrom<aya::maps::Map, Error = MapError>>(
+fn take_map<M: TryFrom<aya::maps::Map, Error = MapError>>(
     ebpf: &mut Ebpf,
     name: &str,
 ) -> Result<M, AttachError> {
     ebpf.take_map(name)
-        .ok_or_else(|| AttachError::Object(format!("it has no map `{name}`")))
+        .ok_or_else(|| AttachError::Object(format!("no map `{name}`")))
         .and_then(|map| M::try_from(map).map_err(|e| AttachError::Object(e.to_string())))
 }
 
-fn refused(name: &'static str) -> impl FnOnce(ProgramError) -> AttachError {
+fn rejected(name: &'static str) -> impl FnOnce(ProgramError) -> AttachError {
     move |cause| error::program(name, &cause)
 }

@@ -1,107 +1,53 @@
 //! Offsets of kernel struct members, from the kernel's own description of its types (BTF).
 //!
-//! The one crate that reads BTF members is LGPL, which a static binary under MIT/Apache cannot
-//! take in, and aya keeps members to itself; so this is a reader of the little that is needed.
-//! Format: the kernel's `Documentation/bpf/btf.rst`.
+//! An own reader of the little that is needed: aya-obj keeps the members of a struct private, and
+//! btf-rs is LGPL, which a static binary under MIT or Apache-2.0 cannot link. The format:
+//! <https://elixir.bootlin.com/linux/v6.12.43/source/include/uapi/linux/btf.h>
 
-use std::path::Path;
+use std::{collections::HashMap, path::Path};
 
 use imdsmon_common::Offsets;
 
-/// Where the running kernel describes its types (5.4 and later, `CONFIG_DEBUG_INFO_BTF`).
-pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+/// BTF of the running kernel (Linux 5.4 and later, with `CONFIG_DEBUG_INFO_BTF`).
+const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
 const MAGIC: u16 = 0xeb9f;
 const STRUCT: u32 = 4;
 const UNION: u32 = 5;
-/// typedef, volatile, const, restrict, type tag: names and qualifiers around another type.
+/// typedef, volatile, const, restrict, type tag: a type under another name or with a qualifier.
 const WRAPPERS: [u32; 5] = [8, 9, 10, 11, 18];
-/// How deep anonymous structs and wrappers may nest; the kernel's nest about three deep.
-const DEPTH: u32 = 16;
+/// How deep anonymous structs and wrappers may nest; those of the kernel nest about three deep.
+const MAX_DEPTH: u32 = 16;
 
-/// Why the offsets cannot be had.
+/// Why the offsets are unknown.
 #[derive(Debug, thiserror::Error)]
-pub enum BtfError {
-    /// No BTF on this host.
+pub(crate) enum BtfError {
     #[error("cannot read {VMLINUX}: {0}")]
     Read(#[from] std::io::Error),
-    /// The file is not BTF, or cut short.
-    #[error("{VMLINUX} is not BTF")]
+    #[error("{VMLINUX} is not valid BTF")]
     Malformed,
-    /// This kernel's structs are other than expected.
-    #[error("this kernel has no {0}")]
+    #[error("the kernel has no {0}")]
     Missing(&'static str),
 }
 
 /// The offsets of the running kernel.
-pub fn offsets() -> Result<Offsets, BtfError> {
+pub(crate) fn offsets() -> Result<Offsets, BtfError> {
     from_file(Path::new(VMLINUX))
 }
 
 fn from_file(path: &Path) -> Result<Offsets, BtfError> {
     let bytes = std::fs::read(path)?;
     let btf = Btf::parse(&bytes).ok_or(BtfError::Malformed)?;
-    let at = |path: &'static str| btf.offset(path).ok_or(BtfError::Missing(path));
-    Ok(Offsets {
-        valid: 1,
-        task_tgid: at("task_struct.tgid")?,
-        task_pid: at("task_struct.pid")?,
-        task_comm: at("task_struct.comm")?,
-        task_mm: at("task_struct.mm")?,
-        task_flags: at("task_struct.flags")?,
-        task_self_exec_id: at("task_struct.self_exec_id")?,
-        task_real_parent: at("task_struct.real_parent")?,
-        task_group_leader: at("task_struct.group_leader")?,
-        task_start_boottime: at("task_struct.start_boottime")?,
-        task_nsproxy: at("task_struct.nsproxy")?,
-        task_cred: at("task_struct.cred")?,
-        cred_uid: at("cred.uid")?,
-        cred_gid: at("cred.gid")?,
-        mm_arg_start: at("mm_struct.arg_start")?,
-        mm_arg_end: at("mm_struct.arg_end")?,
-        mm_exe_file: at("mm_struct.exe_file")?,
-        file_dentry: at("file.f_path.dentry")?,
-        dentry_name: at("dentry.d_name.name")?,
-        file_inode: at("file.f_inode")?,
-        inode_ino: at("inode.i_ino")?,
-        inode_sb: at("inode.i_sb")?,
-        sb_dev: at("super_block.s_dev")?,
-        nsproxy_net: at("nsproxy.net_ns")?,
-        net_inum: at("net.ns.inum")?,
-        skb_sk: at("sk_buff.sk")?,
-        sock_owned: at("sock.sk_lock.owned")?,
-        task_cgroups: at("task_struct.cgroups")?,
-        css_set_dfl_cgrp: at("css_set.dfl_cgrp")?,
-        cgroup_kn: at("cgroup.kn")?,
-        kernfs_node_id: at("kernfs_node.id")?,
-    })
+    Offsets::look_up(|path| btf.offset(path).ok_or(BtfError::Missing(path)))
 }
-
-/// The structs that are asked for.
-const STRUCTS: [&str; 14] = [
-    "task_struct",
-    "mm_struct",
-    "cred",
-    "file",
-    "dentry",
-    "inode",
-    "super_block",
-    "nsproxy",
-    "net",
-    "sk_buff",
-    "sock",
-    "css_set",
-    "cgroup",
-    "kernfs_node",
-];
 
 struct Btf<'a> {
     strings: &'a [u8],
     types: &'a [u8],
-    /// Where each type begins in `types`; type ids count from 1.
-    starts: Vec<u32>,
-    /// Where each of [`STRUCTS`] begins in `types`.
-    structs: [Option<usize>; STRUCTS.len()],
+    /// Where each type starts in `types`; type IDs count from 1.
+    starts: Vec<usize>,
+    /// Where each struct starts in `types`, by name; the first if several have one name.
+    structs: HashMap<&'a [u8], usize>,
 }
 
 struct Type {
@@ -129,17 +75,14 @@ impl<'a> Btf<'a> {
             types: section(8)?,
             strings: section(16)?,
             starts: Vec::new(),
-            structs: [None; STRUCTS.len()],
+            structs: HashMap::new(),
         };
         let mut at = 0;
         while at < btf.types.len() {
-            btf.starts.push(u32::try_from(at).ok()?);
+            btf.starts.push(at);
             let ty = btf.read(at)?;
             if ty.kind == STRUCT && ty.members > 0 {
-                let name = btf.name(ty.name)?;
-                if let Some(i) = STRUCTS.iter().position(|s| s.as_bytes() == name) {
-                    btf.structs[i].get_or_insert(at);
-                }
+                btf.structs.entry(btf.name(ty.name)?).or_insert(at);
             }
             at = ty.body.checked_add(ty.body_len()?)?;
         }
@@ -159,22 +102,20 @@ impl<'a> Btf<'a> {
     }
 
     fn by_id(&self, id: u32) -> Option<Type> {
-        self.read(*self.starts.get(id.checked_sub(1)? as usize)? as usize)
+        self.read(*self.starts.get(id.checked_sub(1)? as usize)?)
     }
 
     fn name(&self, at: u32) -> Option<&'a [u8]> {
         self.strings.get(at as usize..)?.split(|&b| b == 0).next()
     }
 
-    /// The offset in bytes of `struct.member.member...`.
+    /// The offset in bytes of `struct.member.member`.
     fn offset(&self, path: &str) -> Option<u32> {
-        let mut path = path.split('.');
-        let name = path.next()?;
-        let wanted = STRUCTS.iter().position(|known| *known == name)?;
-        let mut ty = self.read(self.structs[wanted]?)?;
+        let (name, members) = path.split_once('.')?;
+        let mut ty = self.read(*self.structs.get(name.as_bytes())?)?;
         let mut bits = 0;
-        for member in path {
-            let (offset, id) = self.member(&ty, member.as_bytes(), DEPTH)?;
+        for member in members.split('.') {
+            let (offset, id) = self.member(&ty, member.as_bytes(), MAX_DEPTH)?;
             bits += offset;
             ty = self.unwrap(id)?;
         }
@@ -206,7 +147,7 @@ impl<'a> Btf<'a> {
     /// The type behind typedefs and qualifiers.
     fn unwrap(&self, id: u32) -> Option<Type> {
         let mut ty = self.by_id(id)?;
-        for _ in 0..DEPTH {
+        for _ in 0..MAX_DEPTH {
             if !WRAPPERS.contains(&ty.kind) {
                 return Some(ty);
             }
@@ -241,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_running_kernel_has_every_member() {
+    fn offsets_of_the_running_kernel_are_complete() {
         if !Path::new(VMLINUX).exists() {
             eprintln!("SKIPPED: this kernel has no BTF");
             return;
@@ -253,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_malformed_not_a_panic() {
+    fn btf_cut_short_or_foreign_is_malformed() {
         let good = std::fs::read(VMLINUX).unwrap_or_default();
         for bytes in [
             &b""[..],
@@ -266,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_says_which() {
+    fn missing_btf_is_named() {
         let error = from_file(Path::new("/nonexistent"))
             .unwrap_err()
             .to_string();

@@ -14,7 +14,8 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, 
 
 /// Inode number of the root directory of the whole hierarchy.
 const ROOT_INODE: u64 = 1;
-/// Type of the file handles of cgroup directories (`FILEID_KERNFS`, 5.5 and later).
+/// Type of the file handles of cgroup directories, Linux 5.5 and later:
+/// <https://github.com/torvalds/linux/commit/33c5ac9175195c36a0b7005aaf503a2e81f117a1>
 const FILEID_KERNFS: libc::c_int = 0xfe;
 
 /// The root of the cgroup v2 hierarchy: what is attached here sees the sockets of all.

@@ -3,7 +3,7 @@
 
 use std::num::NonZeroUsize;
 
-use imdsmon_common::{ARGV_LEN, Header, Segment, flag, kind};
+use imdsmon_common::{ARGV_LEN, Family, Header, Segment, TaskRecord, tcp_flag};
 use lru::LruCache;
 
 use crate::{
@@ -66,7 +66,17 @@ impl Connections {
         sink: &mut dyn FnMut(Event),
     ) {
         match record {
-            Record::Task(task) => self.task(&task, unix(task.header.time), sink),
+            Record::Connect(record) => {
+                self.task(
+                    &record,
+                    Role::Connector,
+                    unix(record.task.header.time),
+                    sink,
+                );
+            }
+            Record::Sender(record) => {
+                self.task(&record, Role::Sender, unix(record.task.header.time), sink);
+            }
             Record::Sent(segment, bytes) => {
                 self.sent(&segment, bytes, unix(segment.header.time), sink);
             }
@@ -120,13 +130,14 @@ impl Connections {
         })));
     }
 
-    fn task(&mut self, raw: &imdsmon_common::Task, time: UnixNanos, sink: &mut dyn FnMut(Event)) {
-        let cookie = raw.header.cookie;
-        let role = if raw.header.kind == kind::CONNECT {
-            Role::Connector
-        } else {
-            Role::Sender
-        };
+    fn task(
+        &mut self,
+        record: &TaskRecord,
+        role: Role,
+        time: UnixNanos,
+        sink: &mut dyn FnMut(Event),
+    ) {
+        let cookie = record.task.header.cookie;
         if role == Role::Connector {
             self.closed.pop(&cookie);
             // A socket connects again after a connection that failed or was dissolved.
@@ -136,7 +147,7 @@ impl Connections {
         }
         let (connection, task) = self.use_by_new_task(cookie, time, sink);
         sink(Event::Task(Box::new(from_kernel(
-            raw, time, connection, task, role,
+            record, time, connection, task, role,
         ))));
     }
 
@@ -148,7 +159,7 @@ impl Connections {
         sink: &mut dyn FnMut(Event),
     ) {
         let cookie = segment.header.cookie;
-        let syn = segment.flags & flag::SYN != 0;
+        let syn = segment.flags & tcp_flag::SYN != 0;
         // After the last descriptor is closed the kernel may still send: again what was lost, or
         // that the connection ends. That is no new connection.
         let closed = self.closed.contains(&cookie);
@@ -182,9 +193,9 @@ impl Connections {
             seq: segment.seq,
             len: segment.len,
             syn,
-            fin: segment.flags & flag::FIN != 0,
-            rst: segment.flags & flag::RST != 0,
-            urgent: segment.flags & flag::URG != 0,
+            fin: segment.flags & tcp_flag::FIN != 0,
+            rst: segment.flags & tcp_flag::RST != 0,
+            urgent: segment.flags & tcp_flag::URG != 0,
             bytes: ByteString(bytes),
         }));
     }
@@ -268,19 +279,26 @@ fn received(
         connection,
         seq: segment.seq,
         len: segment.len,
-        fin: segment.flags & flag::FIN != 0,
-        rst: segment.flags & flag::RST != 0,
+        fin: segment.flags & tcp_flag::FIN != 0,
+        rst: segment.flags & tcp_flag::RST != 0,
         head: ByteString(bytes[..head].to_vec()),
     }
 }
 
 fn from_kernel(
-    raw: &imdsmon_common::Task,
+    record: &TaskRecord,
     time: UnixNanos,
     connection: ConnectionId,
     task: TaskId,
     role: Role,
 ) -> Task {
+    let TaskRecord {
+        task: raw,
+        exe,
+        ancestors,
+        argv,
+    } = record;
+    let snapshot = raw.snapshot;
     Task {
         time,
         boot: raw.header.time,
@@ -293,19 +311,21 @@ fn from_kernel(
         gid: raw.gid,
         comm: until_nul(&raw.comm),
         cgroup_id: raw.cgroup,
-        start: (raw.start != 0).then_some(raw.start),
-        netns: (raw.netns != 0).then_some(raw.netns),
-        exe_name: (raw.exe[0] != 0).then(|| until_nul(&raw.exe)),
-        exe_file: (raw.exe_inode != 0).then(|| FileId {
-            device: rustix::fs::makedev(raw.exe_device >> 20, raw.exe_device & 0xf_ffff),
-            inode: raw.exe_inode,
+        start: (snapshot.start != 0).then_some(snapshot.start),
+        netns: (snapshot.netns != 0).then_some(snapshot.netns),
+        exe_name: (exe[0] != 0).then(|| until_nul(exe)),
+        exe_file: (snapshot.exe_inode != 0).then(|| FileId {
+            device: rustix::fs::makedev(snapshot.exe_device >> 20, snapshot.exe_device & 0xf_ffff),
+            inode: snapshot.exe_inode,
         }),
         exe: None,
-        argv: arguments(raw),
-        ancestors: raw
-            .ancestors
+        argv: (snapshot.argv_len != 0).then(|| {
+            let used = (snapshot.argv_len as usize).min(ARGV_LEN);
+            split_arguments(&argv[..used])
+        }),
+        ancestors: ancestors
             .iter()
-            .take(raw.ancestors_len as usize)
+            .take(snapshot.ancestors_len as usize)
             .map(|a| Ancestor {
                 pid: a.pid,
                 name: until_nul(&a.comm),
@@ -322,14 +342,6 @@ fn from_kernel(
     }
 }
 
-fn arguments(raw: &imdsmon_common::Task) -> Option<Vec<ByteString>> {
-    if raw.argv_len == 0 {
-        return None;
-    }
-    let used = (raw.argv_len as usize).min(ARGV_LEN);
-    Some(split_arguments(&raw.argv[..used]))
-}
-
 /// Splits what the kernel keeps of a program's arguments, each ended by NUL, and blanks tokens.
 pub fn split_arguments(joined: &[u8]) -> Vec<ByteString> {
     let joined = joined.strip_suffix(b"\0").unwrap_or(joined);
@@ -343,7 +355,7 @@ fn until_nul(bytes: &[u8]) -> ByteString {
 }
 
 fn endpoint(header: &Header) -> Endpoint {
-    if header.ip == 6 {
+    if header.family == Family::Inet6 as u16 {
         Endpoint::V6
     } else {
         Endpoint::V4

@@ -1,14 +1,16 @@
 //! Connections by their records.
 
 use crate::capture::connections::*;
+use imdsmon_common::RecordType;
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
 
 fn segment(cookie: u64, len: usize, flags: u8, sender: u32) -> Segment {
     Segment {
         header: Header {
-            kind: kind::SENT,
-            ip: 4,
+            record_type: RecordType::Sent as u32,
+            family: Family::Inet as u16,
+            reserved: 0,
             time: 1,
             cookie,
         },
@@ -60,7 +62,7 @@ fn what_is_sent_after_the_close_belongs_to_the_old_connection() {
     );
     let fin = feed(
         &mut sessions,
-        Record::Sent(segment(5, 0, flag::FIN, 0), b""),
+        Record::Sent(segment(5, 0, tcp_flag::FIN, 0), b""),
     );
     assert!(
         matches!(&fin[..], [Event::Sent(sent)] if sent.connection == 1),
@@ -71,7 +73,7 @@ fn what_is_sent_after_the_close_belongs_to_the_old_connection() {
 #[test]
 fn the_end_of_an_unknown_connection_is_no_connection() {
     let mut sessions = Connections::new();
-    let fin = Record::Sent(segment(5, 0, flag::FIN, 0), b"");
+    let fin = Record::Sent(segment(5, 0, tcp_flag::FIN, 0), b"");
     assert_eq!(feed(&mut sessions, fin), []);
     assert_eq!(
         feed(&mut sessions, Record::Received(segment(5, 9, 0, 0), b"")),
@@ -89,7 +91,7 @@ fn short_connections_do_not_crowd_out_a_long_one() {
         release(&mut sessions, cookie);
         feed(
             &mut sessions,
-            Record::Sent(segment(cookie, 0, flag::FIN, 0), b""),
+            Record::Sent(segment(cookie, 0, tcp_flag::FIN, 0), b""),
         );
     }
     assert!(sessions.take_evicted().is_empty());

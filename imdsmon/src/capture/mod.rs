@@ -16,6 +16,6 @@ pub mod socket_owners;
 pub mod source;
 
 pub use attach::{MAX_RING_BYTES, MIN_RING_BYTES, Options, Snapshot, check_kernel};
-pub use btf::{BtfError, offsets};
+pub(crate) use btf::offsets;
 pub use connections::split_arguments;
 pub use error::AttachError;

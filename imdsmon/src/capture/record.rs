@@ -1,60 +1,47 @@
-//! From the bytes of a ring-buffer record to the kernel's structs.
+//! Ring-buffer records as an enum.
 
-use imdsmon_common::{Header, Segment, Task, kind};
+use imdsmon_common::{Header, RawRecord as _, RecordType, Segment, TaskRecord};
 
-/// A record as the kernel wrote it.
-pub enum Record<'a> {
-    /// A task connects, or is new on a connection.
-    Task(Box<Task>),
+/// A record of the kernel programs.
+pub(crate) enum Record<'a> {
+    /// A task connects a socket.
+    Connect(Box<TaskRecord>),
+    /// A task that is new on a connection sends.
+    Sender(Box<TaskRecord>),
     /// A segment to IMDS, with its captured bytes.
     Sent(Segment, &'a [u8]),
-    /// A segment from IMDS, with the head of a response if one begins.
+    /// A segment from IMDS, with the response head if one begins.
     Received(Segment, &'a [u8]),
-    /// A socket is released.
+    /// The last descriptor of a socket is closed.
     Release(Header),
 }
 
-/// A struct that the kernel programs write: `repr(C)`, integers only, no padding.
-///
-/// # Safety
-///
-/// Every bit pattern must be a valid value of the type.
-unsafe trait Wire: Copy {}
-// SAFETY: made of integers and arrays of them only.
-unsafe impl Wire for Header {}
-// SAFETY: made of integers and arrays of them only.
-unsafe impl Wire for Segment {}
-// SAFETY: made of integers and arrays of them only.
-unsafe impl Wire for Task {}
-
 impl<'a> Record<'a> {
-    /// Reads a record; `None` if it is not one of ours, which only another version's object
-    /// could cause.
-    pub fn parse(bytes: &'a [u8]) -> Option<Self> {
-        let header: Header = read(bytes)?;
-        Some(match header.kind {
-            kind::CONNECT | kind::SENDER => Self::Task(Box::new(read(bytes)?)),
-            kind::SENT | kind::RECEIVED => {
-                let segment: Segment = read(bytes)?;
-                let payload = bytes.get(size_of::<Segment>()..)?;
-                let payload = payload.get(..segment.captured as usize)?;
-                if header.kind == kind::SENT {
-                    Self::Sent(segment, payload)
-                } else {
-                    Self::Received(segment, payload)
-                }
+    /// Reads a record; `None` if its type or length is unknown, which only the object of another
+    /// version can cause.
+    pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
+        let header = Header::read_from(bytes)?;
+        let record_type = RecordType::try_from(header.record_type).ok()?;
+        Some(match record_type {
+            RecordType::Connect => Self::Connect(Box::new(TaskRecord::read_from(bytes)?)),
+            RecordType::Sender => Self::Sender(Box::new(TaskRecord::read_from(bytes)?)),
+            RecordType::Sent => {
+                let (segment, payload) = segment(bytes)?;
+                Self::Sent(segment, payload)
             }
-            kind::RELEASE => Self::Release(header),
-            _ => return None,
+            RecordType::Received => {
+                let (segment, payload) = segment(bytes)?;
+                Self::Received(segment, payload)
+            }
+            RecordType::Release => Self::Release(header),
         })
     }
 }
 
-fn read<T: Wire>(bytes: &[u8]) -> Option<T> {
-    let bytes = bytes.get(..size_of::<T>())?;
-    // SAFETY: `bytes` is as long as `T`, any bytes are a valid `T` (it is `Wire`), and the read
-    // does not ask for alignment.
-    Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+fn segment(bytes: &[u8]) -> Option<(Segment, &[u8])> {
+    let segment = Segment::read_from(bytes)?;
+    let payload = bytes.get(size_of::<Segment>()..)?;
+    Some((segment, payload.get(..segment.captured as usize)?))
 }
 
 #[cfg(test)]
@@ -62,11 +49,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_that_is_cut_short_or_unknown_is_none() {
+    fn record_cut_short_or_unknown_is_none() {
         for len in 0..size_of::<Segment>() {
             let mut bytes = vec![0; len];
             if let Some(first) = bytes.first_mut() {
-                *first = u8::try_from(kind::SENT).unwrap();
+                *first = RecordType::Sent as u8;
             }
             assert!(Record::parse(&bytes).is_none(), "{len} bytes");
         }
@@ -76,7 +63,7 @@ mod tests {
     #[test]
     fn captured_bytes_beyond_the_record_are_none() {
         let mut bytes = vec![0; size_of::<Segment>() + 4];
-        bytes[0] = u8::try_from(kind::SENT).unwrap();
+        bytes[0] = RecordType::Sent as u8;
         let captured = std::mem::offset_of!(Segment, captured);
         bytes[captured] = 4;
         assert!(matches!(

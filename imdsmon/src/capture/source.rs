@@ -7,7 +7,7 @@ use std::{
 };
 
 use aya::maps::{MapData, RingBuf};
-use imdsmon_common::counter;
+use imdsmon_common::Counter;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::io::{Interest, unix::AsyncFd};
 
@@ -107,7 +107,7 @@ impl EventSource {
                 None => self.unknown += 1,
             }
         }
-        let lost = self.attached.counter(counter::LOST);
+        let lost = self.attached.counter(Counter::Dropped);
         if lost > self.lost {
             sink(Event::Lost {
                 time: now(),
@@ -116,7 +116,7 @@ impl EventSource {
             self.lost = lost;
         }
         for cookie in self.sessions.take_evicted() {
-            self.attached.forget(cookie);
+            self.attached.forget_owner(cookie);
         }
         self.attached.flush_logs();
         read == BATCH
@@ -130,10 +130,10 @@ impl EventSource {
     /// What went through so far.
     pub fn totals(&self) -> Totals {
         Totals {
-            segments: self.attached.counter(counter::SEEN),
-            captured: self.attached.counter(counter::CAPTURED),
-            lost: self.attached.counter(counter::LOST),
-            cut: self.attached.counter(counter::CUT),
+            segments: self.attached.counter(Counter::Segments),
+            captured: self.attached.counter(Counter::Captured),
+            lost: self.attached.counter(Counter::Dropped),
+            truncated: self.attached.counter(Counter::Truncated),
             unknown: self.unknown,
         }
     }

@@ -195,7 +195,9 @@ impl Enricher {
     }
 }
 
-/// That of pid 1; where it may not be asked, that of `kthreadd`, which never leaves the first one.
+/// The network namespace of pid 1, or, if it may not be read, that of `kthreadd` (pid 2), which
+/// never leaves the initial one:
+/// <https://elixir.bootlin.com/linux/v6.12.43/source/kernel/kthread.c#L739>
 fn hosts_netns() -> Option<u32> {
     netns(1).or_else(|| netns(2))
 }

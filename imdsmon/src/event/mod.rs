@@ -74,8 +74,9 @@ pub struct Totals {
     pub captured: u64,
     /// Records for which the ring buffer had no room.
     pub lost: u64,
-    /// Payload bytes beyond the part of a segment that is captured.
-    pub cut: u64,
+    /// Payload bytes of long segments that were not captured.
+    #[serde(rename = "cut")]
+    pub truncated: u64,
     /// Records that this version does not know; always 0 unless the object is another's.
     pub unknown: u64,
 }
@@ -87,14 +88,14 @@ impl Totals {
             segments,
             captured,
             lost,
-            cut,
+            truncated,
             unknown,
         } = self;
         Self {
             segments: segments.saturating_sub(base.segments),
             captured: captured.saturating_sub(base.captured),
             lost: lost.saturating_sub(base.lost),
-            cut: cut.saturating_sub(base.cut),
+            truncated: truncated.saturating_sub(base.truncated),
             unknown: unknown.saturating_sub(base.unknown),
         }
     }

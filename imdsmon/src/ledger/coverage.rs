@@ -164,7 +164,7 @@ impl Span {
             doubts: Vec::new(),
         };
         for (kind, count) in [
-            (DoubtKind::TruncatedBytes, known.cut),
+            (DoubtKind::TruncatedBytes, known.truncated),
             (DoubtKind::UnknownRecords, known.unknown),
             (DoubtKind::MissingBytes, counters.gap_bytes),
             (DoubtKind::UnseenResponses, counters.doubtful_answers),

@@ -30,7 +30,8 @@ pub(super) struct NetworkNamespace {
     inherited: bool,
 }
 
-/// Process 2 is `kthreadd`: kernel threads run in the host's namespace.
+/// Process 2 is `kthreadd`, which starts in the initial network namespace and never leaves it:
+/// <https://elixir.bootlin.com/linux/v6.12.43/source/init/main.c#L725>
 const HOST_NAMESPACE: &str = "/proc/2/ns/net";
 const OWN_NAMESPACE: &str = "/proc/thread-self/ns/net";
 /// The links of the calling thread's namespace: two header lines, then one line per link.
