@@ -4,9 +4,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
-
-use crate::{event::Endpoint, sandbox::client};
+use crate::{event::Endpoint, selftest::probe};
 
 /// Call the simulated IMDS; works inside the simulator only
 #[derive(clap::Args)]
@@ -20,7 +18,7 @@ pub struct Args {
     ipv6: bool,
 
     /// Path to get
-    #[arg(default_value = "/latest/meta-data/instance-id")]
+    #[arg(default_value = probe::PATH)]
     path: String,
 }
 
@@ -30,12 +28,6 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     } else {
         Endpoint::V4
     };
-    let token = if args.token {
-        Some(client::token(endpoint, 60).context("cannot get a token")?)
-    } else {
-        None
-    };
-    let response = client::get(endpoint, &args.path, token.as_deref())?;
-    anyhow::ensure!(response.status == 200, "status {}", response.status);
+    probe::call(endpoint, &args.path, args.token)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -205,7 +205,7 @@ fn self_test(
         format_args!(
             "IMDSv1 and IMDSv2 calls over {over} were captured and attributed ({} ms, {} records, \
              {} dropped)",
-            report.took.as_millis(),
+            report.elapsed.as_millis(),
             report.totals.captured,
             report.totals.lost
         ),

@@ -1,5 +1,5 @@
-//! Proves that the monitor can hear: calls with and without a token, made in a private network,
-//! must come out of the real hooks, attributed to the process that made them.
+//! Verifies capture once, for `imdsmon doctor`: IMDSv1 and IMDSv2 calls, made in a private network
+//! namespace, must come out of the real hooks, attributed to the processes that made them.
 
 use std::{
     io,
@@ -9,189 +9,165 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::probe::Expected;
 use crate::{
     capture::{AttachError, Options, Snapshot},
     event::Totals,
-    http::call::{Call, HttpEvent, Outcome, TokenValue, Version},
+    http::call::{Call, HttpEvent},
     knowledge::Knowledge,
     monitor::{Monitor, Sink},
     pipeline::AttributedEvent,
     sandbox::{ImdsConfig, ImdsSimulator, SimulatorError},
 };
 
-/// How long all clients together may take; they need a few milliseconds.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// For all clients together; they take a few milliseconds.
+const CLIENTS_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long after the last client an event may still come.
-const GRACE: Duration = Duration::from_millis(50);
+const DRAIN_DELAY: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-/// Why the self-test could not be done, or failed.
 #[derive(Debug, thiserror::Error)]
-pub enum SelfTestError {
-    /// Nothing could be attached.
+pub(crate) enum SelfTestError {
     #[error(transparent)]
     Attach(#[from] AttachError),
-    /// There is no private network to test in.
     #[error(transparent)]
     Simulator(#[from] SimulatorError),
-    /// The client did not run.
-    #[error("the self-test's own client failed: {0}")]
+    #[error("the client of the self-test failed: {0}")]
     Client(String),
-    /// Something went wrong while reading.
-    #[error("reading the kernel's events failed: {0}")]
+    #[error("cannot read the kernel's events: {0}")]
     Io(#[from] io::Error),
-    /// The calls were made, but did not come out as they were made.
+    /// Calls were made and not captured as they were made.
     #[error("{0}")]
-    Deaf(String),
+    Capture(String),
 }
 
-/// What the self-test found.
+/// A self-test that passed.
 #[derive(Debug)]
-pub struct Report {
-    /// The hooks that were attached.
-    pub hooks: Vec<&'static str>,
-    /// Whether the kernel hands over a snapshot of each task.
-    pub snapshot: Snapshot,
-    /// Whether IPv6 was tested too.
-    pub ipv6: bool,
-    /// What went through.
-    pub totals: Totals,
-    /// How long it took.
-    pub took: Duration,
+pub(crate) struct Report {
+    pub(crate) hooks: Vec<&'static str>,
+    pub(crate) snapshot: Snapshot,
+    /// Whether the host has IPv6, which was tested then.
+    pub(crate) ipv6: bool,
+    pub(crate) totals: Totals,
+    pub(crate) elapsed: Duration,
 }
 
-/// What one client must be seen to do.
-struct Expected {
+/// A process that calls: `imdsmon sandbox-client`.
+struct Client {
     name: &'static str,
     args: &'static [&'static str],
-    calls: &'static [(Version, Option<TokenValue>)],
+    expected: Expected,
 }
 
-const TOKENLESS: &[(Version, Option<TokenValue>)] = &[(Version::V1, None)];
-const TOKENED: &[(Version, Option<TokenValue>)] = &[
-    (Version::Token, None),
-    (Version::V2, Some(TokenValue::Present)),
-];
-const V4: &[Expected] = &[
-    Expected {
-        name: "tokenless",
+const V4: &[Client] = &[
+    Client {
+        name: "IMDSv1",
         args: &[],
-        calls: TOKENLESS,
+        expected: Expected::IMDSV1,
     },
-    Expected {
-        name: "tokened",
+    Client {
+        name: "IMDSv2",
         args: &["--token"],
-        calls: TOKENED,
+        expected: Expected::IMDSV2,
     },
 ];
-const V6: &[Expected] = &[
-    Expected {
-        name: "tokenless IPv6",
+const V6: &[Client] = &[
+    Client {
+        name: "IMDSv1 over IPv6",
         args: &["--ipv6"],
-        calls: TOKENLESS,
+        expected: Expected::IMDSV1,
     },
-    Expected {
-        name: "tokened IPv6",
+    Client {
+        name: "IMDSv2 over IPv6",
         args: &["--ipv6", "--token"],
-        calls: TOKENED,
+        expected: Expected::IMDSV2,
     },
 ];
 
-/// Attaches, makes the calls and compares. Must run inside a tokio runtime.
-pub async fn run() -> Result<Report, SelfTestError> {
-    let begun = Instant::now();
+/// Attaches, makes the calls and compares. Must be called inside a tokio runtime.
+pub(crate) async fn run() -> Result<Report, SelfTestError> {
+    let start = Instant::now();
     let mut monitor = Monitor::start(
         Options::default(),
         Path::new("/"),
         Rc::new(Knowledge::builtin()),
     )?;
     let simulator = ImdsSimulator::start(ImdsConfig::default())?;
-    let expected: Vec<_> = V4
-        .iter()
-        .chain(if simulator.has_ipv6() { V6 } else { &[] })
-        .collect();
-    let mut seen = Seen::default();
+    let ipv6 = if simulator.has_ipv6() { V6 } else { &[] };
+    let mut captured = Captured::default();
+    let mut results = Err(SelfTestError::Client("it was not started".into()));
     let clients = async {
-        let made = make_calls(&simulator, &expected).await;
-        tokio::time::sleep(GRACE).await;
-        made
+        results = run_clients(&simulator, V4.iter().chain(ipv6)).await;
+        tokio::time::sleep(DRAIN_DELAY).await;
     };
-    let mut made = None;
-    monitor
-        .run(async { made = Some(clients.await) }, &mut seen)
-        .await?;
-    let pids = made.unwrap_or_else(|| Err(SelfTestError::Client("it never ran".into())))?;
-    for (expected, pid) in expected.iter().zip(pids) {
-        compare(expected, pid, simulator.netns(), &seen.0)?;
+    monitor.run(clients, &mut captured).await?;
+    for (client, pid) in results? {
+        let compared = captured.compare(client, pid, simulator.netns());
+        compared.map_err(|why| SelfTestError::Capture(format!("{} client: {why}", client.name)))?;
     }
-    let live = monitor.live();
+    let source = monitor.live();
     Ok(Report {
-        hooks: live.hooks().to_vec(),
-        snapshot: live.snapshot().clone(),
+        hooks: source.hooks().to_vec(),
+        snapshot: source.snapshot().clone(),
         ipv6: simulator.has_ipv6(),
-        totals: live.totals(),
-        took: begun.elapsed(),
+        totals: source.totals(),
+        elapsed: start.elapsed(),
     })
 }
 
-/// Runs the clients one after the other and gives their process ids.
-async fn make_calls(
+/// Runs the clients one after the other, and returns each with its process id.
+async fn run_clients(
     simulator: &ImdsSimulator,
-    expected: &[&Expected],
-) -> Result<Vec<u32>, SelfTestError> {
-    let until = Instant::now() + PATIENCE;
+    clients: impl Iterator<Item = &'static Client>,
+) -> Result<Vec<(&'static Client, u32)>, SelfTestError> {
+    let deadline = Instant::now() + CLIENTS_TIMEOUT;
     let mut pids = Vec::new();
-    for expected in expected {
+    for client in clients {
+        let failed = |why: String| SelfTestError::Client(format!("{}: {why}", client.name));
         let mut command = Command::new(Path::new("/proc/self/exe"));
-        command.arg("sandbox-client").args(expected.args);
         command
+            .arg("sandbox-client")
+            .args(client.args)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
-        let failed = |why: String| SelfTestError::Client(format!("{}: {why}", expected.name));
         let mut child = simulator
             .enter(&mut command)
             .spawn()
-            .map_err(|e| failed(e.to_string()))?;
-        pids.push(child.id());
-        wait(&mut child, until).await.map_err(failed)?;
+            .map_err(|error| failed(error.to_string()))?;
+        pids.push((client, child.id()));
+        wait(&mut child, deadline).await.map_err(failed)?;
     }
     Ok(pids)
 }
 
-async fn wait(child: &mut Child, until: Instant) -> Result<(), String> {
+async fn wait(child: &mut Child, deadline: Instant) -> Result<(), String> {
     loop {
         match child.try_wait() {
             Ok(Some(status)) if status.success() => return Ok(()),
             Ok(Some(_)) => {
-                let mut why = String::new();
-                if let Some(mut err) = child.stderr.take() {
-                    drop(io::Read::read_to_string(&mut err, &mut why));
-                }
-                return Err(why.trim().to_owned());
+                let err = child.stderr.take().map(io::read_to_string);
+                return Err(err.and_then(Result::ok).unwrap_or_default().trim().into());
             }
             Err(error) => return Err(error.to_string()),
-            Ok(None) if Instant::now() > until => {
-                drop(child.kill().and_then(|()| child.wait()));
-                return Err("it did not end in time".into());
+            Ok(None) if Instant::now() > deadline => {
+                // It may end at this moment.
+                let _ = child.kill().and_then(|()| child.wait());
+                return Err("timed out".into());
             }
-            Ok(None) => tokio::time::sleep(Duration::from_millis(2)).await,
+            Ok(None) => tokio::time::sleep(POLL_INTERVAL).await,
         }
     }
 }
 
-/// Calls, each with the process and the network namespace it was attributed to.
+/// Calls, each with the process id and the network namespace that it was attributed to.
 #[derive(Default)]
-struct Seen(Vec<(Option<u32>, Option<u32>, Call)>);
+struct Captured(Vec<(u32, Option<u32>, Call)>);
 
-impl Sink for Seen {
+impl Sink for Captured {
     fn found(&mut self, found: &AttributedEvent) -> io::Result<()> {
-        if let HttpEvent::Call(call) = &found.finding {
-            let process = found.caller.process.as_deref();
-            self.0.push((
-                process.map(|p| p.pid),
-                process.and_then(|p| p.netns),
-                (**call).clone(),
-            ));
+        if let (HttpEvent::Call(call), Some(process)) = (&found.finding, &found.caller.process) {
+            self.0.push((process.pid, process.netns, (**call).clone()));
         }
         Ok(())
     }
@@ -201,35 +177,15 @@ impl Sink for Seen {
     }
 }
 
-fn compare(
-    expected: &Expected,
-    pid: u32,
-    netns: u32,
-    seen: &[(Option<u32>, Option<u32>, Call)],
-) -> Result<(), SelfTestError> {
-    let deaf = |why| {
-        Err(SelfTestError::Deaf(format!(
-            "the {} client: {why}",
-            expected.name
-        )))
-    };
-    let own: Vec<_> = seen.iter().filter(|(by, ..)| *by == Some(pid)).collect();
-    if own.len() != expected.calls.len() {
-        let (made, came) = (expected.calls.len(), own.len());
-        return deaf(format!(
-            "{made} calls were made, {came} came out of the kernel hooks"
-        ));
+impl Captured {
+    fn compare(&self, client: &Client, pid: u32, netns: u32) -> Result<(), String> {
+        let of_client = || self.0.iter().filter(|(of, ..)| *of == pid);
+        client
+            .expected
+            .compare(of_client().map(|(.., call)| call))?;
+        if of_client().any(|(_, of, _)| of.is_some_and(|of| of != netns)) {
+            return Err("attributed to another network namespace".into());
+        }
+        Ok(())
     }
-    for ((_, place, call), (version, token)) in own.into_iter().zip(expected.calls) {
-        if call.version != *version || call.token != *token {
-            return deaf(format!("a {version:?} call came out as {:?}", call.version));
-        }
-        if call.outcome != Outcome::Answered || call.status != Some(200) {
-            return deaf(format!("an answer of 200 came out as {:?}", call.status));
-        }
-        if place.is_some_and(|place| place != netns) {
-            return deaf("it was attributed to another network namespace".into());
-        }
-    }
-    Ok(())
 }

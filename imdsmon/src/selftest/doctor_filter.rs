@@ -1,10 +1,9 @@
-//! `imdsmon doctor` beside the service: what its self-test calls in a network of its own is no
-//! client's.
+//! Keeps the self-test of `imdsmon doctor` out of the counts of a service on the same host.
 //!
-//! Nobody can hide behind it. The caller must be root's, must be the very file that the service
-//! runs from, and must be outside of the host's network; the kernel says all of that. Where the
-//! kernel does not say which file it is (no BTF), or a file system gives it another number, as an
-//! overlay may, the self-test is counted as anybody else: one call too many misleads less than one
+//! No client can hide behind it. The caller must be root, must run the very file that the service
+//! runs, and must be outside of the host's network namespace; all three come from the kernel. Where
+//! the kernel does not say which file it is (no BTF), or where the file system gives it another
+//! number, as an overlay may, the self-test is counted: one call too many misleads less than one
 //! too few.
 
 use std::{fs, os::unix::fs::MetadataExt as _};
@@ -14,8 +13,8 @@ use crate::{event::facts::FileId, identity::Process, pipeline::AttributedEvent};
 /// The subcommand that makes the calls of the self-test.
 const CLIENT: &[u8] = b"sandbox-client";
 
-/// Knows the self-test by its file.
-pub struct DoctorFilter {
+pub(crate) struct DoctorFilter {
+    /// The file that this process runs.
     own: Option<FileId>,
 }
 
@@ -32,8 +31,8 @@ impl Default for DoctorFilter {
 }
 
 impl DoctorFilter {
-    /// Whether a finding is of a self-test.
-    pub fn matches(&self, found: &AttributedEvent) -> bool {
+    /// Whether a call is one of the self-test's.
+    pub(crate) fn matches(&self, found: &AttributedEvent) -> bool {
         let caller = &found.caller;
         let process = caller.process.as_deref();
         caller.connector.is_none() && process.is_some_and(|process| self.is_client(process))
@@ -55,7 +54,7 @@ mod tests {
     use crate::ledger::test_support;
 
     #[test]
-    fn only_roots_own_self_test_outside_of_the_hosts_network_is_no_client() {
+    fn only_the_self_test_of_root_in_its_namespace_is_ignored() {
         let doctor = DoctorFilter::default();
         let own = doctor.own.unwrap();
         let mut client = Process::clone(&test_support::process(
@@ -85,8 +84,8 @@ mod tests {
             change(&mut other);
             assert!(!doctor.is_client(&other), "{number}");
         }
-        let nobody = DoctorFilter { own: None };
+        let unknown = DoctorFilter { own: None };
         client.exe_file = None;
-        assert!(!nobody.is_client(&client));
+        assert!(!unknown.is_client(&client));
     }
 }

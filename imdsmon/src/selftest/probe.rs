@@ -1,0 +1,104 @@
+//! The calls that a self-test makes, and the comparison with what was captured.
+
+use anyhow::{Context as _, ensure};
+
+use crate::{
+    event::Endpoint,
+    http::call::{Call, Outcome, TokenValue, Version},
+    sandbox::client,
+};
+
+/// What the self-test requests; the simulated IMDS has it.
+pub(crate) const PATH: &str = "/latest/meta-data/instance-id";
+
+/// Requests `path` from the simulated IMDS, with a token or without one. Fails outside of it.
+pub(crate) fn call(endpoint: Endpoint, path: &str, with_token: bool) -> anyhow::Result<()> {
+    let token = with_token.then(|| client::token(endpoint, 60));
+    let token = token.transpose().context("the token request failed")?;
+    let status = client::get(endpoint, path, token.as_deref())?.status;
+    ensure!(status == 200, "the simulated IMDS responded with {status}");
+    Ok(())
+}
+
+/// The calls that were made, in order.
+#[derive(Clone, Copy)]
+pub(crate) struct Expected(&'static [(Version, Option<TokenValue>)]);
+
+const V1: (Version, Option<TokenValue>) = (Version::V1, None);
+const TOKEN_REQUEST: (Version, Option<TokenValue>) = (Version::Token, None);
+const V2: (Version, Option<TokenValue>) = (Version::V2, Some(TokenValue::Present));
+
+impl Expected {
+    /// [`call`] without a token.
+    pub(crate) const IMDSV1: Self = Self(&[V1]);
+    /// [`call`] with a token.
+    pub(crate) const IMDSV2: Self = Self(&[TOKEN_REQUEST, V2]);
+    /// The former, then the latter.
+    pub(crate) const BOTH: Self = Self(&[V1, TOKEN_REQUEST, V2]);
+
+    pub(crate) fn count(self) -> usize {
+        self.0.len()
+    }
+
+    /// The error is a clause that says what was captured wrongly.
+    pub(crate) fn compare<'c>(
+        self,
+        captured: impl IntoIterator<Item = &'c Call>,
+    ) -> Result<(), String> {
+        let captured: Vec<&Call> = captured.into_iter().collect();
+        if captured.len() != self.count() {
+            return Err(format!(
+                "made {} calls, captured {}",
+                self.count(),
+                captured.len()
+            ));
+        }
+        for ((version, token), call) in self.0.iter().zip(captured) {
+            if (call.version, call.token) != (*version, *token) {
+                return Err(format!("captured a {version:?} call as {:?}", call.version));
+            }
+            if call.outcome != Outcome::Answered || call.status != Some(200) {
+                return Err(format!("captured a response of 200 as {:?}", call.status));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::json::tests::call;
+
+    fn captured(version: Version, token: Option<TokenValue>) -> Call {
+        Call {
+            version,
+            token,
+            status: Some(200),
+            ..call()
+        }
+    }
+
+    #[test]
+    fn only_the_calls_that_were_made_pass() {
+        let all = Expected::BOTH
+            .0
+            .iter()
+            .map(|(v, token)| captured(*v, *token));
+        let all: Vec<Call> = all.collect();
+        assert_eq!(Expected::BOTH.compare(&all), Ok(()));
+        assert!(Expected::BOTH.compare(&all[1..]).is_err(), "one is missing");
+        assert!(Expected::IMDSV2.compare(&all).is_err(), "one too many");
+        assert!(Expected::BOTH.compare(all.iter().rev()).is_err(), "order");
+        let wrong: [fn(&mut Call); 3] = [
+            |call| call.status = Some(401),
+            |call| call.outcome = Outcome::NoAnswer,
+            |call| call.token = Some(TokenValue::Empty),
+        ];
+        for (number, change) in wrong.into_iter().enumerate() {
+            let mut calls = all.clone();
+            change(&mut calls[2]);
+            assert!(Expected::BOTH.compare(&calls).is_err(), "{number}");
+        }
+    }
+}
