@@ -208,12 +208,12 @@ fn each_timeline_says_in_words_what_it_shows() {
         assert_eq!(labels.len(), 22);
         let agent = labels
             .iter()
-            .filter(|label| label.contains(": 84 in all, at most 2 "));
+            .filter(|label| label.contains(": 84 in total, at most 2 "));
         assert_eq!(agent.count(), 2, "{labels:?}");
         assert!(
             labels
                 .iter()
-                .all(|label| label.starts_with("img Tokenless calls from"))
+                .all(|label| label.starts_with("img IMDSv1 calls from"))
         );
     });
 }

@@ -200,7 +200,7 @@ fn markdown_of_hostile_strings_has_only_our_markup() {
         }
         let metrics = report.cloudwatch.unwrap().metrics.len();
         assert_eq!(rows, report.clients.len() + metrics);
-        assert_eq!(cells, (report.clients.len() + 1) * 8 + (metrics + 1) * 6);
+        assert_eq!(cells, (report.clients.len() + 1) * 7 + (metrics + 1) * 5);
     }
 }
 
@@ -289,7 +289,7 @@ proptest! {
                 _ => (),
             }
         }
-        prop_assert_eq!(rows, [8, 8, 6, 6, 6]);
+        prop_assert_eq!(rows, [7, 7, 5, 5, 5]);
         let csv = format("csv", &report);
         let mut reader = csv::Reader::from_reader(csv.as_bytes());
         prop_assert_eq!(reader.records().map(Result::unwrap).count(), 1);
@@ -329,7 +329,7 @@ fn a_report_without_clients_is_a_report_in_every_format() {
             assert!(!text.is_empty(), "{extension}");
             if !matches!(extension, "json" | "csv") {
                 assert!(
-                    text.contains("No call to the metadata service was seen."),
+                    text.contains("No calls to the metadata service were observed."),
                     "{extension}"
                 );
             }

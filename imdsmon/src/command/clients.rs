@@ -185,7 +185,7 @@ fn as_text(out: &mut impl Write, name: &str, entry: &ClientStats) -> io::Result<
             rfc3339(sample.time),
             escaped(&sample.method, NAME),
             escaped(&sample.target, NAME),
-            escaped(&labels::reply(sample), NAME)
+            escaped(&labels::response(sample), NAME)
         )?;
     }
     writeln!(out)

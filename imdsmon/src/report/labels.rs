@@ -4,12 +4,14 @@ use std::fmt::Write as _;
 
 use crate::report::{
     format,
-    model::{ClientReport, Report, Totals},
+    model::{ClientReport, Report, Totals, Window},
+    view::Field,
 };
 use crate::{
     identity::workload::WorkloadKind,
     knowledge::{PathClass, Sdk},
     ledger::{Cause, Sample},
+    time::rfc3339,
     verdict::{Confidence, HostVerdict, Verdict},
 };
 
@@ -37,18 +39,18 @@ pub fn verdict(verdict: Verdict) -> &'static str {
     }
 }
 
-/// What a verdict means, in a few words.
-pub fn meaning(verdict: Verdict) -> &'static str {
+/// What a verdict says about the client's calls.
+pub(super) fn meaning(verdict: Verdict) -> &'static str {
     match verdict {
-        Verdict::Breaks => "calls without a token and never tries to get one",
-        Verdict::Rejected => "calls without a token and is refused already",
-        Verdict::Mixed => "calls both with and without a token",
-        Verdict::FallsBack => "tries to get a token, fails, and calls without one",
-        Verdict::EmptyToken => "means to send a token and has none",
-        Verdict::NotImds => "is answered by something that is not the metadata service",
-        Verdict::Survives => "calls without a token first, and with one when refused",
-        Verdict::Probe => "only looks for other clouds, or for what is not there",
-        Verdict::Ready => "always calls with a token",
+        Verdict::Breaks => "uses IMDSv1 and never requests a token",
+        Verdict::Rejected => "uses IMDSv1 and is rejected already",
+        Verdict::Mixed => "uses both IMDSv1 and IMDSv2",
+        Verdict::FallsBack => "requests a token, does not get one and falls back to IMDSv1",
+        Verdict::EmptyToken => "is written to send a token but sends none",
+        Verdict::NotImds => "gets responses from something other than the metadata service",
+        Verdict::Survives => "uses IMDSv1 first and IMDSv2 when rejected",
+        Verdict::Probe => "only probes for other clouds or for paths that do not exist",
+        Verdict::Ready => "always uses IMDSv2",
     }
 }
 
@@ -61,16 +63,16 @@ pub fn confidence(confidence: Confidence) -> &'static str {
     }
 }
 
-/// How sure a judgement is, for people.
-pub fn certainty(confidence: Confidence) -> &'static str {
+/// What a judgement rests on.
+pub(super) fn certainty(confidence: Confidence) -> &'static str {
     match confidence {
-        Confidence::Seen => "seen in its calls",
-        Confidence::Known => "known of this program",
-        Confidence::Likely => "likely; another reading is possible",
+        Confidence::Seen => "observed in its calls",
+        Confidence::Known => "known behavior of this program",
+        Confidence::Likely => "likely; there are other explanations",
     }
 }
 
-/// What a path gives away.
+/// What a path exposes.
 pub fn class(class: PathClass) -> &'static str {
     match class {
         PathClass::Token => "token",
@@ -82,16 +84,16 @@ pub fn class(class: PathClass) -> &'static str {
     }
 }
 
-/// What led to a call; empty if nothing is known of it.
-pub fn how(how: Cause) -> &'static str {
-    match how {
+/// What led to an IMDSv1 call; empty if nothing is known about it.
+pub(super) fn cause(cause: Cause) -> &'static str {
+    match cause {
         Cause::Plain => "",
-        Cause::AfterNoAnswer => "after a token request that got no answer",
-        Cause::AfterRefusal => "after a token request that was refused",
+        Cause::AfterNoAnswer => "after a token request without a response",
+        Cause::AfterRefusal => "after a rejected token request",
         Cause::AfterServerError => "after a token request that failed with 5xx",
-        Cause::HeaderInArguments => "though its arguments name the token header",
-        Cause::DespiteToken => "though the process had got a token",
-        Cause::RetryAfterUnauthorized => "after a tokenless call that was refused with 401",
+        Cause::HeaderInArguments => "although its arguments name the token header",
+        Cause::DespiteToken => "although the process had received a token",
+        Cause::RetryAfterUnauthorized => "after an IMDSv1 call that was rejected with 401",
     }
 }
 
@@ -109,8 +111,8 @@ fn kind(kind: WorkloadKind) -> &'static str {
     }
 }
 
-/// What runs; where that is unknown, the client's stable name. Untrusted.
-pub fn program(client: &ClientReport) -> String {
+/// The program; where that is unknown, the client's stable name. Untrusted.
+pub(super) fn program(client: &ClientReport) -> String {
     match (client.client.program.is_empty(), client.name.is_empty()) {
         (false, _) => client.client.program.clone(),
         (true, false) => client.name.clone(),
@@ -118,33 +120,37 @@ pub fn program(client: &ClientReport) -> String {
     }
 }
 
-/// What it runs as: `unit app.service`, `pod shop/cart`. Empty if unknown. Untrusted.
-pub fn workload(client: &ClientReport) -> String {
+/// `app.service`, `pod shop/cart`. Empty if unknown. Untrusted.
+pub(super) fn workload(client: &ClientReport) -> String {
     let workload = &client.client.workload;
     let name = match (&workload.name, &workload.container) {
         (name, _) if !name.is_empty() => name.as_str(),
         (_, Some(container)) => container.name.as_deref().unwrap_or(&container.id),
         _ => "",
     };
-    // A unit says by its own name what it is.
+    // The suffix of a unit says that it is one.
     match workload.kind {
         WorkloadKind::Unit => name.to_owned(),
         other => format!("{} {name}", kind(other)).trim().to_owned(),
     }
 }
 
-/// The user, if known. Untrusted.
-pub fn user(client: &ClientReport) -> Option<String> {
+/// Workload and user, as far as they are known. Untrusted.
+pub(super) fn runs_as(client: &ClientReport) -> String {
     let user = &client.client.user;
-    (!user.is_empty()).then(|| format!("user {user}"))
+    match (workload(client), user.is_empty()) {
+        (workload, true) => workload,
+        (workload, false) if workload.is_empty() => format!("user {user}"),
+        (workload, false) => format!("{workload}, user {user}"),
+    }
 }
 
-/// What else is known of who it is: container, image, pod, package, network. Untrusted.
-pub fn origin(client: &ClientReport) -> Vec<String> {
+/// Pod, container, image, package and network, as far as they are known. Untrusted.
+pub(super) fn origin(client: &ClientReport) -> Vec<String> {
     let mut parts = Vec::new();
     if let Some(pod) = &client.client.workload.pod {
         let name = format!("{}/{}", pod.namespace, pod.name);
-        // A pod's workload has its name already.
+        // The workload of a bare pod is the pod.
         if name != client.client.workload.name {
             parts.push(format!("pod {name}"));
         }
@@ -168,23 +174,23 @@ pub fn origin(client: &ClientReport) -> Vec<String> {
         parts.push(format!("package {package}"));
     }
     if client.client.host_network == Some(false) {
-        parts.push("network namespace of its own".into());
+        parts.push("separate network namespace".into());
     }
     parts
 }
 
 /// An SDK with its version. Untrusted.
-pub fn sdk(sdk: &Sdk) -> String {
+pub(super) fn sdk(sdk: &Sdk) -> String {
     let version = sdk.version.as_deref().unwrap_or_default();
     format!("{} {version}", sdk.name).trim_end().to_owned()
 }
 
-/// The answer to a sample: `200 from EC2ws`, `no answer`. Untrusted.
-pub fn reply(sample: &Sample) -> String {
+/// The response to a sample: `200 from EC2ws`, `no response`. Untrusted.
+pub fn response(sample: &Sample) -> String {
     let status = match (sample.status, sample.answer) {
         (Some(status), _) => status.to_string(),
-        (None, crate::ledger::Answer::None) => return "no answer".into(),
-        (None, _) => "answered".into(),
+        (None, crate::ledger::Answer::None) => return "no response".into(),
+        (None, _) => "response without a status".into(),
     };
     match &sample.server {
         Some(server) => format!("{status} from {server}"),
@@ -192,8 +198,8 @@ pub fn reply(sample: &Sample) -> String {
     }
 }
 
-/// Who was behind a sample: `curl[70] ← sh[7] ← systemd[1]`; `None` if unknown. Untrusted.
-pub fn ancestry(sample: &Sample) -> Option<String> {
+/// The process of a sample and its ancestors: `curl[70] ← sh[7] ← systemd[1]`. Untrusted.
+pub(super) fn ancestry(sample: &Sample) -> Option<String> {
     let executable = sample.executable.as_deref()?;
     let mut text = executable.to_owned();
     if let Some(pid) = sample.pid {
@@ -205,55 +211,63 @@ pub fn ancestry(sample: &Sample) -> Option<String> {
     Some(text)
 }
 
-/// The facts on how well it was watched: a title, a sentence, and whether it is as it should be.
-pub fn facts(report: &Report) -> Vec<(&'static str, String, bool)> {
+/// How long and how completely calls were observed.
+pub(super) fn facts(report: &Report) -> Vec<Field> {
     let window = &report.window;
-    let totals = &report.totals;
-    let mut facts = Vec::new();
-    let watched = match (&window.from, &window.to) {
-        (Some(from), Some(to)) => format!(
-            "{} of {}, {} to {} UTC (wanted: {})",
-            format::length(window.observed_s),
-            format::length(window.length_s),
-            format::minute(from),
-            format::minute(to),
-            format::length(window.wanted_s)
-        ),
-        _ => format!("never (wanted: {})", format::length(window.wanted_s)),
+    let is_long_enough = window.observed_s >= window.wanted_s;
+    let dropped = match window.lost_records {
+        0 => "none".to_owned(),
+        n => format::count(n),
     };
-    facts.push(("Watched", watched, window.observed_s >= window.wanted_s));
-    facts.push(("Calls", calls(totals), true));
-    let lost = match window.lost_records {
-        0 => "nothing".to_owned(),
-        1 => "1 record".to_owned(),
-        n => format!("{} records", format::count(n)),
-    };
-    facts.push(("Lost", lost, window.lost_records == 0));
-    let (test, passed) = match &window.coverage.self_test {
-        None => ("not made".to_owned(), false),
-        Some(test) => {
-            let time = format::minute(&crate::time::rfc3339(test.time));
-            match &test.result {
-                Ok(()) => (format!("passed {time} UTC"), true),
-                Err(reason) => (format!("failed {time} UTC: {reason}"), false),
-            }
-        }
-    };
-    facts.push(("Self-test", test, passed));
+    let (self_test, passed) = self_test(window);
     let gaps = match window.gaps {
         0 => "none".to_owned(),
         n => format!(
-            "{}, {} not watched",
+            "{}, {} in total",
             format::count(n),
             format::length(window.length_s.saturating_sub(window.observed_s))
         ),
     };
-    facts.push(("Gaps", gaps, window.gaps == 0));
-    facts
+    vec![
+        Field::checked("Observed", &observed(window), is_long_enough),
+        Field::statement("Calls", &calls(&report.totals)),
+        Field::checked("Dropped records", &dropped, window.lost_records == 0),
+        Field::checked("Self-test", &self_test, passed),
+        Field::checked("Gaps", &gaps, window.gaps == 0),
+    ]
 }
 
-/// Calls by kind: `12: 8 tokenless (8 successful), 4 with a token`.
-pub fn calls(totals: &Totals) -> String {
+fn observed(window: &Window) -> String {
+    let wanted = format::length(window.wanted_s);
+    match (&window.from, &window.to) {
+        (Some(from), Some(to)) => format!(
+            "for {}, from {} to {} UTC; at least {wanted} is required",
+            format::length(window.observed_s),
+            format::minute(from),
+            format::minute(to),
+        ),
+        _ => format!("never; at least {wanted} is required"),
+    }
+}
+
+fn self_test(window: &Window) -> (String, bool) {
+    let Some(test) = &window.coverage.self_test else {
+        return ("not run".to_owned(), false);
+    };
+    let time = format::minute(&rfc3339(test.time));
+    match &test.result {
+        Ok(()) => (format!("passed at {time} UTC"), true),
+        Err(reason) => (format!("failed at {time} UTC: {reason}"), false),
+    }
+}
+
+/// IMDSv1 calls and all calls: `8/12`.
+pub(super) fn counts(v1: u64, all: u64) -> String {
+    format!("{}/{}", format::count(v1), format::count(all))
+}
+
+/// Calls by kind: `12; 8 IMDSv1 (8 successful), 4 IMDSv2`.
+pub(super) fn calls(totals: &Totals) -> String {
     let Totals {
         calls,
         tokenless,
@@ -263,59 +277,34 @@ pub fn calls(totals: &Totals) -> String {
         token_requests,
         unparsed_bytes,
     } = *totals;
-    let some = |parts: &[(u64, &str)]| -> Vec<String> {
-        let some = parts.iter().filter(|(n, _)| *n > 0);
-        some.map(|(n, what)| format!("{} {what}", format::count(*n)))
+    let counted = |parts: &[(u64, &str)]| -> Vec<String> {
+        let counted = parts.iter().filter(|(n, _)| *n > 0);
+        counted
+            .map(|(n, what)| format!("{} {what}", format::count(*n)))
             .collect()
     };
+    let v1_parts = counted(&[
+        (tokenless_successful, "successful"),
+        (tokenless_rejected, "rejected with 401"),
+    ]);
     let mut text = format!(
-        "{}: {} tokenless",
+        "{}: {} IMDSv1",
         format::count(calls),
         format::count(tokenless)
     );
-    let of_these = some(&[
-        (tokenless_successful, "successful"),
-        (tokenless_rejected, "refused with 401"),
-    ]);
-    if !of_these.is_empty() {
-        let _ = write!(text, " ({})", of_these.join(", "));
+    if !v1_parts.is_empty() {
+        let _ = write!(text, " ({})", v1_parts.join(", "));
     }
-    for part in some(&[
-        (with_token, "with a token"),
-        (token_requests, "for a token"),
-        (unparsed_bytes, "bytes that are no request"),
+    let token_request = match token_requests {
+        1 => "token request",
+        _ => "token requests",
+    };
+    for part in counted(&[
+        (with_token, "IMDSv2"),
+        (token_requests, token_request),
+        (unparsed_bytes, "bytes that are not HTTP"),
     ]) {
         let _ = write!(text, ", {part}");
     }
     text
-}
-
-/// Arguments as a shell would take them. Untrusted.
-pub fn arguments(args: &[String]) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "-_./:=,@%+*".contains(c);
-    let quoted: Vec<String> = args
-        .iter()
-        .map(|arg| {
-            if !arg.is_empty() && arg.chars().all(plain) {
-                arg.clone()
-            } else {
-                format!("'{}'", arg.replace('\'', r"'\''"))
-            }
-        })
-        .collect();
-    quoted.join(" ")
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::report::labels::*;
-
-    #[test]
-    fn arguments_tell_where_one_ends() {
-        let args = ["-H", "X-aws-ec2-metadata-token: ", "", "it's", "a=b"].map(str::to_owned);
-        assert_eq!(
-            arguments(&args),
-            r"-H 'X-aws-ec2-metadata-token: ' '' 'it'\''s' a=b"
-        );
-    }
 }

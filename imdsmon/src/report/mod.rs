@@ -11,3 +11,4 @@ pub mod markdown;
 pub mod model;
 pub mod next_steps;
 pub mod text;
+mod view;

@@ -2,3 +2,4 @@
 
 pub(crate) mod clip;
 pub mod escape;
+pub(crate) mod shell;

@@ -7,9 +7,9 @@ use crate::report::{
     model::{ClientReport, Window},
 };
 
-/// Bars at most; more are too thin on a phone.
-const BARS: i64 = 60;
-/// Hours that one bar may stand for, of which the smallest that fits is taken; beyond, days.
+/// Bars of a chart; more are too thin on a phone.
+const MAX_BARS: i64 = 60;
+/// Hours per bar; the smallest that fits is used, beyond the last a whole number of days.
 const BUCKETS: [i64; 9] = [1, 2, 3, 4, 6, 8, 12, 24, 48];
 const HOUR: i64 = 3600;
 
@@ -17,24 +17,23 @@ const HOUR: i64 = 3600;
 const SPARK: (u64, u64) = (120, 28);
 const CHART: (u64, u64) = (600, 119);
 
-/// Bars over the whole window, so that charts of several clients can be compared.
+/// Bars over the whole observation period, so that charts of several clients can be compared.
 pub(super) struct Chart {
-    /// What it shows, for who cannot see it.
+    /// Text alternative.
     pub(super) label: String,
-    /// Paths.
     pub(super) spark: String,
     pub(super) tokenless: String,
     pub(super) others: String,
-    /// Its ends.
     pub(super) from: String,
     pub(super) to: String,
-    /// Calls of the highest bar, and what time a bar stands for.
+    /// Calls of the highest bar.
     pub(super) highest: String,
+    /// Time of one bar.
     pub(super) bucket: String,
 }
 
 impl Chart {
-    /// `None` where no time is known.
+    /// `None` without any calls.
     pub(super) fn new(window: &Window, client: &ClientReport) -> Option<Self> {
         let (first, last) = (client.timeline.first()?, client.timeline.last()?);
         let (first, last) = (
@@ -48,8 +47,8 @@ impl Chart {
         let hours = (end.saturating_sub(begin) + HOUR - 1) / HOUR;
         let bucket = BUCKETS
             .into_iter()
-            .find(|bucket| bucket.saturating_mul(BARS) >= hours)
-            .unwrap_or_else(|| (hours / BARS / 24 + 1) * 24);
+            .find(|bucket| bucket.saturating_mul(MAX_BARS) >= hours)
+            .unwrap_or_else(|| (hours / MAX_BARS / 24 + 1) * 24);
         let number = usize::try_from((hours + bucket - 1) / bucket).ok()?.max(1);
         let mut bars = vec![(0_u64, 0_u64); number];
         for hour in &client.timeline {
@@ -62,8 +61,8 @@ impl Chart {
     }
 
     fn drawn(bars: &[(u64, u64)], begin: i64, end: i64, bucket: i64) -> Self {
-        let tokenless = || bars.iter().map(|bar| bar.0);
-        let most_tokenless = tokenless().max().unwrap_or(0);
+        let v1 = || bars.iter().map(|bar| bar.0);
+        let most_v1 = v1().max().unwrap_or(0);
         let all = bars.iter().map(|bar| bar.0.saturating_add(bar.1));
         let most = all.max().unwrap_or(0);
         let bucket = format::length(u64::try_from(bucket * HOUR).unwrap_or_default());
@@ -71,16 +70,16 @@ impl Chart {
             format::minute(&crate::time::rfc3339(seconds.saturating_mul(1_000_000_000)))
         };
         let (from, to) = (time(begin), time(end));
-        let sum = tokenless().fold(0, u64::saturating_add);
+        let sum = v1().fold(0, u64::saturating_add);
         Self {
             label: format!(
-                "Tokenless calls from {from} to {to} UTC, one bar for each {bucket}: {} in all, \
-                 at most {} in one bar",
+                "IMDSv1 calls from {from} to {to} UTC, one bar per {bucket}: {} in total, at most \
+                 {} per bar",
                 format::count(sum),
-                format::count(most_tokenless)
+                format::count(most_v1)
             ),
             spark: spark(bars),
-            tokenless: path(CHART, most, tokenless().map(|n| (0, n))),
+            tokenless: path(CHART, most, v1().map(|n| (0, n))),
             others: path(CHART, most, bars.iter().copied()),
             from,
             to,
@@ -109,7 +108,7 @@ fn path(
     let number = bars.len() as u64;
     let scaled = |n: u64| {
         let scaled = u128::from(n) * u128::from(height) / u128::from(most.max(1));
-        // What is there at all must be seen.
+        // Even the smallest number is visible.
         u64::try_from(scaled)
             .unwrap_or(height)
             .max(u64::from(n > 0))
@@ -131,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bars_stand_side_by_side_and_the_smallest_can_be_seen() {
+    fn bars_stand_side_by_side_and_the_smallest_is_visible() {
         let bars = [(0, 100), (0, 0), (50, 50), (0, 1)];
         assert_eq!(
             path((40, 10), 100, bars.into_iter()),

@@ -1,28 +1,88 @@
 //! The report as one HTML file: nothing is loaded, it reads in the light, in the dark, on a phone
-//! and on paper, and without JavaScript only filter and order are missing.
+//! and on paper. Without JavaScript only the filter and sorting are missing.
 //!
 //! The template escapes every text; the content security policy lets run only what has the hash
 //! of our own style and script.
 
 mod chart;
-mod view;
 
-use std::io::{self, Write};
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+};
 
-use askama::Template as _;
+use askama::Template;
 
-use self::view::View;
-use super::model::Report;
+use self::chart::Chart;
+use super::{
+    model::Report,
+    view::{Client, Kind, NO_CLIENTS, View},
+};
+use crate::verdict::HostVerdict;
 
 const STYLE: &str = include_str!("../../../templates/report.css");
 const SCRIPT: &str = include_str!("../../../templates/report.js");
-// A test says what they must be when the files change.
+// A test computes both hashes.
 const STYLE_HASH: &str = "sha256-tj2y2rxzlTr5d2LPUQCgzQuLrmXbkFv43l5yNdDmBHQ=";
 const SCRIPT_HASH: &str = "sha256-femQyz/TQQoIq/c0DZyTk9k2NdF5aLZiF5FPXT2ZD+o=";
 
-/// Writes the report.
+/// Clients whose details are open from the start.
+const MAX_OPEN: usize = 8;
+
+#[derive(Template)]
+#[template(path = "report.html")]
+struct Page<'a> {
+    style: &'static str,
+    style_hash: &'static str,
+    script: &'static str,
+    script_hash: &'static str,
+    answer_class: &'static str,
+    view: &'a View,
+    /// Verdicts, worst first, with the number of their clients.
+    verdicts: Vec<(&'static str, usize)>,
+    rows: Vec<Row<'a>>,
+}
+
+struct Row<'a> {
+    client: &'a Client,
+    chart: Option<Chart>,
+    /// 0 is the worst.
+    severity: u8,
+    is_open: bool,
+}
+
+/// Writes the report; fails only if `out` does.
 pub fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
-    View::new(report).write_into(out)
+    let view = View::new(report);
+    let mut verdicts = BTreeMap::new();
+    for client in &view.clients {
+        let (_, number) = verdicts
+            .entry(client.verdict)
+            .or_insert((client.verdict_name, 0));
+        *number += 1;
+    }
+    let rows = view.clients.iter().zip(&report.clients);
+    let row = |(client, reported)| Row {
+        client,
+        chart: Chart::new(&report.window, reported),
+        severity: client.verdict as u8,
+        is_open: client.needs_action && client.number <= MAX_OPEN,
+    };
+    let page = Page {
+        style: STYLE,
+        style_hash: STYLE_HASH,
+        script: SCRIPT,
+        script_hash: SCRIPT_HASH,
+        answer_class: match view.verdict {
+            HostVerdict::Ready => "ready",
+            HostVerdict::NotReady => "not-ready",
+            HostVerdict::Inconclusive => "inconclusive",
+        },
+        view: &view,
+        verdicts: verdicts.into_values().collect(),
+        rows: rows.map(row).collect(),
+    };
+    page.write_into(out)
 }
 
 #[cfg(test)]

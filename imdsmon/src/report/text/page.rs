@@ -1,26 +1,25 @@
-//! A page of a known width: every text that is put on it is escaped and wrapped here.
+//! A page of a known width, on which every text is wrapped.
 
-use std::io::{self, Write};
+use std::{
+    borrow::Cow,
+    io::{self, Write},
+};
 
-use anstyle::Style;
+use anstyle::{AnsiColor, Style};
+use textwrap::{Options, WordSeparator, WordSplitter};
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-use crate::text::escape::escaped;
+use crate::report::view::{Field, Kind, Step};
 
-/// Narrower, nothing can be read any more.
-const NARROWEST: usize = 80;
-/// Wider, a line is hard to follow.
-const WIDEST: usize = 160;
-/// Characters of one text that are shown at most.
-const MAX: usize = 2000;
-/// Where the text of a field begins.
-const FIELD: usize = 13;
+/// The narrowest and the widest page; narrower or wider, it cannot be read.
+const MIN_WIDTH: usize = 80;
+const MAX_WIDTH: usize = 160;
 
 pub(super) const HEADING: Style = Style::new().bold();
 pub(super) const DIM: Style = Style::new().dimmed();
 pub(super) const PLAIN: Style = Style::new();
+pub(super) const WARN: Style = AnsiColor::Yellow.on_default();
 
-/// Where the report is written.
 pub(super) struct Page<'o, W> {
     pub(super) out: &'o mut W,
     pub(super) width: usize,
@@ -30,32 +29,57 @@ impl<'o, W: Write> Page<'o, W> {
     pub(super) fn new(out: &'o mut W, width: usize) -> Self {
         Self {
             out,
-            width: width.clamp(NARROWEST, WIDEST),
+            width: width.clamp(MIN_WIDTH, MAX_WIDTH),
         }
     }
 
-    /// An empty line.
     pub(super) fn gap(&mut self) -> io::Result<()> {
         writeln!(self.out)
     }
 
-    /// A section begins.
     pub(super) fn heading(&mut self, title: &str) -> io::Result<()> {
         writeln!(self.out, "\n{HEADING}{title}{HEADING:#}")
     }
 
-    /// A label, and its text beside it; nothing where the text is empty.
-    pub(super) fn field(&mut self, label: &str, text: &str, style: Style) -> io::Result<()> {
+    /// Fields whose labels take this many columns.
+    pub(super) fn fields(&mut self, labels: usize, fields: &[Field]) -> io::Result<()> {
+        let mut previous = "";
+        for field in fields {
+            let style = match field.kind {
+                Kind::Statement | Kind::Untrusted => PLAIN,
+                Kind::Warning => WARN,
+            };
+            let label = if field.label == previous {
+                ""
+            } else {
+                field.label
+            };
+            self.field(labels, label, &field.text, style)?;
+            previous = field.label;
+        }
+        Ok(())
+    }
+
+    /// A label and its text; nothing where the text is empty.
+    pub(super) fn field(
+        &mut self,
+        labels: usize,
+        label: &str,
+        text: &str,
+        style: Style,
+    ) -> io::Result<()> {
         let mut label = label;
-        for line in self.wrapped(text, FIELD) {
-            let pad = FIELD - 2;
-            writeln!(self.out, "  {DIM}{label:pad$}{DIM:#}{style}{line}{style:#}")?;
+        for line in self.wrapped(text, labels + 2) {
+            writeln!(
+                self.out,
+                "  {DIM}{label:labels$}{DIM:#}{style}{line}{style:#}"
+            )?;
             label = "";
         }
         Ok(())
     }
 
-    /// A text by itself, from a column on.
+    /// A text from a column on.
     pub(super) fn text(&mut self, indent: usize, text: &str, style: Style) -> io::Result<()> {
         for line in self.wrapped(text, indent) {
             writeln!(self.out, "{:indent$}{style}{line}{style:#}", "")?;
@@ -63,7 +87,7 @@ impl<'o, W: Write> Page<'o, W> {
         Ok(())
     }
 
-    /// The same after a mark that hangs to its left: `1. `.
+    /// A text with a mark to its left: `1. `.
     pub(super) fn item(&mut self, indent: usize, mark: &str, text: &str) -> io::Result<()> {
         let inside = indent + mark.width();
         let mut mark = mark;
@@ -79,71 +103,52 @@ impl<'o, W: Write> Page<'o, W> {
         Ok(())
     }
 
-    /// Commands, to be pasted: on lines of their own, never wrapped and never cut. Each is one
-    /// line: what a name smuggles in behind a line end must not be a command.
-    pub(super) fn commands(&mut self, indent: usize, commands: &[String]) -> io::Result<()> {
-        for command in commands {
-            let command = escaped(command, usize::MAX);
+    /// A step's commands, which are pasted, and its link, which is clicked: neither is wrapped.
+    pub(super) fn typed(&mut self, indent: usize, step: &Step) -> io::Result<()> {
+        for command in &step.commands {
             writeln!(self.out, "{:indent$}{HEADING}{command}{HEADING:#}", "")?;
         }
-        Ok(())
-    }
-
-    /// A page of the web, to be clicked: not wrapped.
-    pub(super) fn link(&mut self, indent: usize, label: &str, url: &str) -> io::Result<()> {
-        writeln!(
-            self.out,
-            "{:indent$}{DIM}{label}{DIM:#}{}",
-            "",
-            escaped(url, MAX)
-        )
+        match &step.reference {
+            Some(url) => writeln!(self.out, "{:indent$}{DIM}See {DIM:#}{url}", ""),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn wrapped(&self, text: &str, indent: usize) -> Vec<String> {
-        let shown = escaped(text, MAX).to_string();
-        wrap(&shown, self.width.saturating_sub(indent))
+        wrap(text, self.width.saturating_sub(indent))
     }
 }
 
 /// Lines of at most `width` columns; words that are longer than a line are broken.
-pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
-    let width = width.max(2);
-    let mut lines = Vec::new();
-    let mut line = String::new();
-    let mut used = 0;
-    for word in text.split(' ').filter(|word| !word.is_empty()) {
-        let wide = word.width();
-        if !line.is_empty() {
-            if used + 1 + wide <= width {
-                line.push(' ');
-                used += 1;
-            } else {
-                lines.push(std::mem::take(&mut line));
-                used = 0;
-            }
-        }
-        if wide <= width - used {
-            line.push_str(word);
-            used += wide;
-            continue;
-        }
-        for c in word.chars() {
-            let wide = c.width().unwrap_or(0);
-            if used + wide > width {
-                lines.push(std::mem::take(&mut line));
-                used = 0;
-            }
-            line.push(c);
-            used += wide;
-        }
-    }
-    if !line.is_empty() {
-        lines.push(line);
-    }
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let options = Options::new(width)
+        .word_separator(WordSeparator::AsciiSpace)
+        // Paths and URLs are pasted: no line break at a hyphen.
+        .word_splitter(WordSplitter::NoHyphenation);
+    let lines = textwrap::wrap(text, options).into_iter();
     lines
+        .filter(|line| !line.is_empty())
+        .map(Cow::into_owned)
+        .collect()
 }
 
-/// Text filled up with spaces to a width in columns of the terminal.
+/// The text, without its beginning if it is too long: the end of a path says more.
+pub(super) fn shortened(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let mut room = width.saturating_sub(1);
+    let tail = text.char_indices().rev().take_while(|(_, c)| {
+        let wide = c.width().unwrap_or(0);
+        let fits = wide <= room;
+        room = room.saturating_sub(wide);
+        fits
+    });
+    let begin = tail.last().map_or(text.len(), |(at, _)| at);
+    format!("…{}", &text[begin..])
+}
+
+/// The text with spaces up to a width in columns.
 pub(super) fn padded(text: &str, width: usize) -> String {
     let missing = width.saturating_sub(text.width());
     format!("{text}{:missing$}", "")
@@ -154,9 +159,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::text::escape::escaped;
 
     #[test]
-    fn words_are_kept_whole_where_they_fit() {
+    fn words_that_fit_are_kept_whole() {
         assert_eq!(wrap("one two three", 7), ["one two", "three"]);
         assert_eq!(wrap("abcdefgh ij", 4), ["abcd", "efgh", "ij"]);
         assert_eq!(wrap("日本語", 4), ["日本", "語"]);
@@ -166,8 +172,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_line_is_wider_than_the_page_and_nothing_gets_lost(text: String, width in 2_usize..50) {
-            let text = escaped(&text, MAX).to_string();
+        fn lines_fit_the_page_and_keep_every_character(text: String, width in 2_usize..50) {
+            let text = escaped(&text, 2000).to_string();
             let lines = wrap(&text, width);
             for line in &lines {
                 // A cluster may be narrower than its characters, never wider.

@@ -1,0 +1,400 @@
+//! The report as text, Markdown and HTML show it: one value with final strings and one set of
+//! limits. The renderers only lay it out.
+//!
+//! Control characters, and characters that hide or reorder text, are escaped here; what is markup
+//! in a format is escaped by its renderer.
+
+use crate::{
+    ledger::Sample,
+    report::{
+        format, labels,
+        model::{ClientReport, MetricReport, NextStep, PathReport, Reconciliation, Report},
+    },
+    text::{escape::escaped, shell},
+    time::rfc3339,
+    verdict::{HostVerdict, Judgement, Verdict},
+};
+
+// What each client and metric shows at most; the JSON report has the rest.
+const MAX_PATHS: usize = 10;
+const MAX_USER_AGENTS: usize = 5;
+const MAX_SAMPLES: usize = 4;
+const MAX_DIFFERENCES: usize = 10;
+/// Characters of one text.
+const MAX_TEXT: usize = 2000;
+/// Characters of a name in a heading or a table.
+const MAX_NAME: usize = 256;
+
+/// Where no client was observed.
+pub(super) const NO_CLIENTS: &str = "No calls to the metadata service were observed.";
+
+pub(super) struct View {
+    pub(super) verdict: HostVerdict,
+    pub(super) answer: &'static str,
+    pub(super) sentence: String,
+    pub(super) instance: Option<String>,
+    pub(super) facts: Vec<Field>,
+    pub(super) doubts: Vec<String>,
+    pub(super) clients: Vec<Client>,
+    pub(super) cloudwatch: Option<CloudWatch>,
+    pub(super) next_steps: Vec<Step>,
+    pub(super) generator: String,
+    pub(super) generated_at: String,
+}
+
+/// A label and its text.
+pub(super) struct Field {
+    pub(super) label: &'static str,
+    pub(super) text: String,
+    pub(super) kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A statement by imdsmon.
+    Statement,
+    /// A statement that casts doubt on the result.
+    Warning,
+    /// What a process or its configuration chose: a name, a path, a header.
+    Untrusted,
+}
+
+pub(super) struct Client {
+    /// From 1, as listed.
+    pub(super) number: usize,
+    pub(super) program: String,
+    /// Workload and user; empty if unknown.
+    pub(super) runs_as: String,
+    pub(super) verdict: Verdict,
+    pub(super) verdict_name: &'static str,
+    pub(super) meaning: &'static str,
+    pub(super) needs_action: bool,
+    pub(super) v1_calls: u64,
+    /// IMDSv1 calls and all calls.
+    pub(super) counts: String,
+    pub(super) last_seen: Moment,
+    pub(super) fetched: &'static str,
+    /// Rank of `fetched`; higher is more sensitive.
+    pub(super) sensitivity: u8,
+    pub(super) reason: String,
+    pub(super) rule: String,
+    pub(super) confidence: &'static str,
+    pub(super) fix: Step,
+    pub(super) fields: Vec<Field>,
+    /// Each path with what it exposes and how often it was requested.
+    pub(super) paths: Vec<(String, String)>,
+    pub(super) more_paths: Option<String>,
+    pub(super) samples: Vec<Call>,
+}
+
+/// A time in the forms that the formats need.
+pub(super) struct Moment {
+    pub(super) rfc3339: String,
+    pub(super) minute: String,
+    pub(super) ago: String,
+}
+
+/// An example of a client's calls.
+pub(super) struct Call {
+    pub(super) when: String,
+    pub(super) cause: &'static str,
+    pub(super) request: String,
+    pub(super) response: String,
+    pub(super) fields: Vec<Field>,
+}
+
+pub(super) struct CloudWatch {
+    pub(super) sentence: String,
+    pub(super) metrics: Vec<Metric>,
+}
+
+pub(super) struct Metric {
+    pub(super) name: String,
+    pub(super) cloudwatch: String,
+    pub(super) imdsmon: String,
+    pub(super) explained: String,
+    /// Less than 95 % is explained.
+    pub(super) is_low: bool,
+    pub(super) periods: String,
+    /// What was left out, and where the counts differ.
+    pub(super) notes: Vec<String>,
+}
+
+/// Something to do, with what to type.
+pub(super) struct Step {
+    pub(super) title: String,
+    /// Explanation, or the steps in order.
+    pub(super) text: Vec<String>,
+    /// Whole, one line each.
+    pub(super) commands: Vec<String>,
+    pub(super) reference: Option<String>,
+}
+
+impl View {
+    pub(super) fn new(report: &Report) -> Self {
+        let answer = &report.answer;
+        let instance = match (&report.instance.id, &report.instance.hostname) {
+            (Some(id), Some(host)) => Some(format!("{id} ({host})")),
+            (Some(name), None) | (None, Some(name)) => Some(name.clone()),
+            (None, None) => None,
+        };
+        let clients = (1..).zip(&report.clients);
+        Self {
+            verdict: answer.verdict,
+            answer: labels::answer(answer.verdict),
+            sentence: shown(&answer.sentence),
+            instance: instance.map(|name| named(&name)),
+            facts: labels::facts(report),
+            doubts: answer.doubts.iter().map(|doubt| shown(doubt)).collect(),
+            clients: clients
+                .map(|(number, client)| Client::new(report, number, client))
+                .collect(),
+            cloudwatch: report.cloudwatch.as_ref().map(CloudWatch::new),
+            next_steps: report.next_steps.iter().map(Step::next).collect(),
+            generator: shown(&report.generator),
+            generated_at: format::minute(&report.generated_at),
+        }
+    }
+
+    pub(super) fn needing_action(&self) -> impl Iterator<Item = &Client> {
+        self.clients.iter().filter(|client| client.needs_action)
+    }
+}
+
+impl Field {
+    pub(super) fn statement(label: &'static str, text: &str) -> Self {
+        Self::new(label, text, Kind::Statement)
+    }
+
+    pub(super) fn untrusted(label: &'static str, text: &str) -> Self {
+        Self::new(label, text, Kind::Untrusted)
+    }
+
+    /// A statement, which is a warning unless all is well.
+    pub(super) fn checked(label: &'static str, text: &str, is_good: bool) -> Self {
+        let kind = if is_good {
+            Kind::Statement
+        } else {
+            Kind::Warning
+        };
+        Self::new(label, text, kind)
+    }
+
+    fn new(label: &'static str, text: &str, kind: Kind) -> Self {
+        Self {
+            label,
+            text: shown(text),
+            kind,
+        }
+    }
+}
+
+impl Client {
+    fn new(report: &Report, number: usize, client: &ClientReport) -> Self {
+        let Judgement {
+            verdict,
+            rule,
+            needs_action,
+            confidence,
+            reason,
+            remedy,
+            ..
+        } = &client.judgement;
+        let totals = &client.totals;
+        Self {
+            number,
+            program: named(&labels::program(client)),
+            runs_as: named(&labels::runs_as(client)),
+            verdict: *verdict,
+            verdict_name: labels::verdict(*verdict),
+            meaning: labels::meaning(*verdict),
+            needs_action: *needs_action,
+            v1_calls: totals.tokenless,
+            counts: labels::counts(totals.tokenless, totals.calls),
+            last_seen: Moment {
+                rfc3339: shown(&client.last_seen),
+                minute: shown(&format::minute(&client.last_seen)),
+                ago: shown(&format::ago(&client.last_seen, &report.generated_at)),
+            },
+            fetched: labels::class(client.most_sensitive),
+            sensitivity: client.most_sensitive as u8,
+            reason: shown(reason),
+            rule: shown(rule),
+            confidence: labels::certainty(*confidence),
+            fix: Step::new(
+                &remedy.short,
+                &remedy.steps,
+                &remedy.commands,
+                remedy.reference.as_deref(),
+            ),
+            fields: fields(report, client),
+            paths: client.paths.iter().take(MAX_PATHS).map(path).collect(),
+            more_paths: more(client.paths.len(), MAX_PATHS, client.more_paths),
+            samples: client
+                .samples
+                .iter()
+                .take(MAX_SAMPLES)
+                .map(Call::new)
+                .collect(),
+        }
+    }
+}
+
+fn fields(report: &Report, client: &ClientReport) -> Vec<Field> {
+    let mut fields = vec![
+        Field::untrusted("Runs as", &labels::runs_as(client)),
+        Field::untrusted("In", &labels::origin(client).join("; ")),
+    ];
+    let sdks: Vec<_> = client.sdks.iter().map(labels::sdk).collect();
+    fields.push(Field::untrusted("SDK", &sdks.join(", ")));
+    fields.push(Field::statement("Calls", &labels::calls(&client.totals)));
+    let observed = format!(
+        "{} to {} UTC, last {}",
+        format::minute(&client.first_seen),
+        format::minute(&client.last_seen),
+        format::ago(&client.last_seen, &report.generated_at)
+    );
+    fields.push(Field::statement("Observed", &observed));
+    let agents = client.user_agents.iter().take(MAX_USER_AGENTS);
+    fields.extend(agents.map(|agent| Field::untrusted("User-Agent", agent)));
+    if let Some(more) = more(client.user_agents.len(), MAX_USER_AGENTS, 0) {
+        fields.push(Field::statement("User-Agent", &more));
+    }
+    fields.retain(|field| !field.text.is_empty());
+    fields
+}
+
+fn path(path: &PathReport) -> (String, String) {
+    let PathReport {
+        path,
+        class,
+        tokenless,
+        with_token,
+    } = path;
+    let counts = format!(
+        "{}; {} IMDSv1, {} IMDSv2",
+        labels::class(*class),
+        format::count(*tokenless),
+        format::count(*with_token)
+    );
+    (shown(path), counts)
+}
+
+/// How many of `listed` are not shown, and of those that were never listed.
+fn more(listed: usize, max: usize, unlisted: u64) -> Option<String> {
+    let hidden = (listed.saturating_sub(max) as u64).saturating_add(unlisted);
+    (hidden > 0).then(|| format!("and {} more", format::count(hidden)))
+}
+
+impl Call {
+    fn new(sample: &Sample) -> Self {
+        let mut fields = Vec::new();
+        if let Some(ancestry) = labels::ancestry(sample) {
+            fields.push(Field::untrusted("process", &ancestry));
+        }
+        if !sample.args.is_empty() {
+            fields.push(Field::untrusted("command", &shell::join(&sample.args)));
+        }
+        if let Some(agent) = &sample.user_agent {
+            fields.push(Field::untrusted("User-Agent", agent));
+        }
+        if let Some(opener) = &sample.connector {
+            fields.push(Field::untrusted(
+                "connection opened by",
+                &shell::join(opener),
+            ));
+        }
+        let request = format!("{} {} to {}", sample.method, sample.target, sample.address);
+        Self {
+            when: format::second(&rfc3339(sample.time)),
+            cause: labels::cause(sample.how),
+            request: shown(&request),
+            response: shown(&labels::response(sample)),
+            fields,
+        }
+    }
+}
+
+impl CloudWatch {
+    fn new(reconciliation: &Reconciliation) -> Self {
+        Self {
+            sentence: shown(&reconciliation.sentence),
+            metrics: reconciliation.metrics.iter().map(Metric::new).collect(),
+        }
+    }
+}
+
+impl Metric {
+    fn new(metric: &MetricReport) -> Self {
+        let mut notes = Vec::new();
+        if metric.left_out > 0 {
+            let left_out = format::count(metric.left_out);
+            notes.push(format!("{left_out} periods were not observed in full"));
+        }
+        let differences = metric.differences.iter().take(MAX_DIFFERENCES);
+        notes.extend(differences.map(|difference| {
+            format!(
+                "{} UTC: CloudWatch {}, imdsmon {}",
+                format::minute(&difference.begin),
+                format::sum(difference.cloudwatch),
+                format::count(difference.imdsmon)
+            )
+        }));
+        notes.extend(more(metric.differences.len(), MAX_DIFFERENCES, 0));
+        Self {
+            name: named(&metric.metric),
+            cloudwatch: format::sum(metric.cloudwatch),
+            imdsmon: format::count(metric.imdsmon),
+            explained: metric.explained.map_or_else(|| "-".into(), format::share),
+            is_low: metric.explained.is_some_and(|share| share < 0.95),
+            periods: format!(
+                "{} of {}",
+                format::count(metric.compared),
+                format::length(metric.period_s)
+            ),
+            notes,
+        }
+    }
+}
+
+impl Step {
+    fn next(step: &NextStep) -> Self {
+        let NextStep {
+            title,
+            text,
+            commands,
+            reference,
+        } = step;
+        Self::new(
+            title,
+            std::slice::from_ref(text),
+            commands,
+            reference.as_deref(),
+        )
+    }
+
+    fn new(title: &str, text: &[String], commands: &[String], reference: Option<&str>) -> Self {
+        // A command is one line: what a name hides behind a line feed must not be another one.
+        let command = |command: &String| escaped(command, usize::MAX).to_string();
+        Self {
+            title: shown(title),
+            text: text.iter().map(|text| shown(text)).collect(),
+            commands: commands.iter().map(command).collect(),
+            reference: reference.filter(|url| is_link(url)).map(str::to_owned),
+        }
+    }
+}
+
+/// Whether every format can show this as a link.
+fn is_link(url: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._~:/?#@!$&'+,;=%".contains(c);
+    url.starts_with("https://") && url.chars().all(is_plain)
+}
+
+fn shown(text: &str) -> String {
+    escaped(text, MAX_TEXT).to_string()
+}
+
+fn named(text: &str) -> String {
+    escaped(text, MAX_NAME).to_string()
+}
