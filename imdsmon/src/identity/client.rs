@@ -1,4 +1,4 @@
-//! A client: what an owner recognises, and what stays the same over restarts and pids.
+//! A client: what its owner recognises, the same across restarts and pids.
 
 use std::{
     cmp::Ordering,
@@ -14,16 +14,16 @@ use super::{
 };
 use crate::text::clip::clip;
 
-/// Who calls.
+/// An aggregated caller of IMDS.
 ///
 /// Two clients are the same if program, kind and name of the workload, and user are: what
 /// [`Self::name`] says. The other fields are facts about it that an update or a restart changes
 /// (the container's id, the package's version); they do not count in comparisons.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Client {
-    /// What runs: the script, not only its interpreter. At most 256 bytes.
+    /// The script, not only its interpreter. At most 256 bytes.
     pub program: String,
-    /// What it runs as.
+    /// The unit, session, cron job, container or pod that it belongs to.
     pub workload: Workload,
     /// The user's name, or its number; empty if unknown. In a container always the number but for
     /// root: the host's names are not the container's.
@@ -35,10 +35,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// Program of callers that could not be found out.
+    /// Program of callers that could not be identified.
     pub const UNKNOWN: &str = "(unknown)";
 
-    /// Whoever calls, if nothing could be found out.
+    /// The client of callers that could not be identified.
     pub fn unknown() -> Self {
         Self {
             program: Self::UNKNOWN.into(),
@@ -50,7 +50,7 @@ impl Client {
     pub fn of(process: &Process) -> Self {
         let in_container = process.workload.container.is_some();
         let user = match &process.user {
-            // Nothing was found out about it, so its uid of 0 means nothing.
+            // Nothing is known about it, so its uid of 0 means nothing.
             _ if process.name.is_empty() => String::new(),
             _ if in_container && process.uid == 0 => "root".into(),
             Some(user) if !in_container => clip(user),
@@ -85,13 +85,13 @@ impl Client {
         format!("{before}{name}: {} ({})", self.program, self.user)
     }
 
-    /// Whether nothing could be found out about who calls. A program may call itself
-    /// [`Self::UNKNOWN`], but then it has a user.
+    /// Whether the caller could not be identified. A program may call itself [`Self::UNKNOWN`],
+    /// but then it has a user.
     pub fn is_unknown(&self) -> bool {
         self.program == Self::UNKNOWN && self.user.is_empty()
     }
 
-    /// What makes it this client.
+    /// What comparisons use.
     fn key(&self) -> (WorkloadKind, &str, &str, &str) {
         let Self {
             program,
@@ -143,6 +143,7 @@ mod tests {
         Task,
         facts::{ContainerFacts, ProcFacts},
     };
+    use crate::identity::classify;
 
     fn task(cgroup: &str) -> Task {
         Task {
@@ -156,7 +157,7 @@ mod tests {
     }
 
     fn client(task: &Task) -> Client {
-        Client::of(&Process::new(task))
+        Client::of(&classify(task))
     }
 
     #[test]

@@ -8,18 +8,18 @@ use crate::identity::{
     program::{script_of, shell_code},
 };
 
-/// Names of daemons that start jobs, and of their children, which say so in capitals.
+/// Names of daemons that start jobs, and of their children (in capitals).
 const DAEMONS: [&[u8]; 6] = [b"cron", b"crond", b"CRON", b"CROND", b"anacron", b"fcron"];
 
-/// The job: its script, or the command that its shell was given. `None` if no ancestor is cron;
-/// empty if no more than that is known.
-pub fn job(process: &Process) -> Option<String> {
+/// The job: its script, or the command passed to its shell. `None` if no ancestor is cron; empty if
+/// the job is not known.
+pub(super) fn cron_job(process: &Process) -> Option<String> {
     let cron = process
         .ancestors
         .iter()
         .position(|(_, name)| DAEMONS.contains(&&name[..]))?;
     let known = &process.ancestor_args[..cron.min(process.ancestor_args.len())];
-    // From the job's first process on; what runs them all (`run-parts`) is no job.
+    // From the job's first process on. `run-parts` runs all jobs of a directory.
     let mut lines: Vec<_> = known.iter().rev().map(Vec::as_slice).collect();
     lines.push(&process.args);
     let script = lines
@@ -120,7 +120,7 @@ mod tests {
             ("curl|x", vec![], None),
         ] {
             assert_eq!(
-                super::job(&below(args, &ancestors)).as_deref(),
+                cron_job(&below(args, &ancestors)).as_deref(),
                 job,
                 "{args} {ancestors:?}"
             );

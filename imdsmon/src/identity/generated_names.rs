@@ -1,8 +1,6 @@
-//! Names that a machine made up: they change with each container, so that something else must
-//! stand for it.
+//! Generated names of pods and containers, which change with each restart.
 
-/// Letters and numerals of the suffixes that Kubernetes makes up: no vowels, nothing that looks
-/// like something else (`k8s.io/apimachinery/pkg/util/rand`).
+/// Characters of the suffixes that Kubernetes generates: no vowels, no look-alikes (`k8s.io/apimachinery/pkg/util/rand`).
 const SUFFIX: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// First words of the names that docker and podman give to containers without one
@@ -21,7 +19,7 @@ const ADJECTIVES: &str = " admiring adoring affectionate agitated amazing angry 
 
 /// What all pods of one owner have in common: `web-64df67bd8b-xmzhv` of a Deployment is `web-*`,
 /// so are `web-x7k2p` of a `DaemonSet` or Job, `web-28412345-x7k2p` of a `CronJob` and `web-0` of
-/// a `StatefulSet`. A name that nobody made up stays.
+/// a `StatefulSet`. A name that was not generated stays.
 pub fn pod_owner(name: &str) -> String {
     let Some((base, last)) = name.rsplit_once('-').filter(|(base, _)| !base.is_empty()) else {
         return name.into();
@@ -51,7 +49,7 @@ fn is_suffix(word: &str) -> bool {
     word.bytes().all(|b| SUFFIX.contains(&b))
 }
 
-/// Whether docker or podman made this name up.
+/// Whether docker or podman generated this name.
 pub fn is_container_name(name: &str) -> bool {
     let Some((adjective, surname)) = name.split_once('_') else {
         return false;
@@ -93,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn made_up_container_names_are_told_from_given_ones() {
+    fn generated_container_names_are_recognised() {
         for name in ["nifty_hopper", "funny_brown", "zen_wu7"] {
             assert!(is_container_name(name), "{name}");
         }

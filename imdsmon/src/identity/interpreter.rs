@@ -1,7 +1,7 @@
 //! Which script an interpreter runs: what its owner calls the program.
 //!
 //! An interpreter's own options are skipped as it reads them itself; each table row cites where
-//! they are documented. What cannot be told is left out rather than guessed.
+//! they are documented. A command line that is ambiguous gives no script rather than a guess.
 
 use crate::event::bytes::ByteString;
 
@@ -52,56 +52,43 @@ const PLAIN: Rules = Rules {
     operand_is_name: false,
 };
 
-// https://docs.oracle.com/en/java/javase/21/docs/specs/man/java.html
-const JAVA: Rules = Rules {
-    named_words: &["-jar", "-m", "--module"],
-    valued_words: &[
-        "-cp",
-        "-classpath",
-        "--class-path",
-        "-p",
-        "--module-path",
-        "--upgrade-module-path",
-        "--add-modules",
-        "--add-reads",
-        "--add-exports",
-        "--add-opens",
-        "--limit-modules",
-        "--patch-module",
-        "--enable-native-access",
-        "--source",
-    ],
-    operand_is_name: true,
-    ..PLAIN
-};
-
-/// The rules of an interpreter, by its name without version.
-fn rules(interpreter: &str) -> Option<Rules> {
-    Some(match interpreter {
-        // https://docs.python.org/3/using/cmdline.html
-        "python" | "python2" | "python3" | "pypy" | "pypy3" => Rules {
+/// How interpreters read their command lines, by their names without version.
+const INTERPRETERS: &[(&[&str], Rules)] = &[
+    // https://docs.python.org/3/using/cmdline.html
+    (
+        &["python", "python2", "python3", "pypy", "pypy3"],
+        Rules {
             code: "c",
             named: "m",
             valued: "WXQ",
             valued_words: &["--check-hash-based-pycs"],
             ..PLAIN
         },
-        // perlrun(1)
-        "perl" => Rules {
+    ),
+    // perlrun(1)
+    (
+        &["perl"],
+        Rules {
             code: "eE",
             valued: "I",
             attached: "MmCDFVixd",
             ..PLAIN
         },
-        // ruby(1)
-        "ruby" | "jruby" => Rules {
+    ),
+    // ruby(1)
+    (
+        &["ruby", "jruby"],
+        Rules {
             code: "e",
             valued: "IrCEX",
             attached: "KWxFi",
             ..PLAIN
         },
-        // https://nodejs.org/api/cli.html
-        "node" | "nodejs" => Rules {
+    ),
+    // https://nodejs.org/api/cli.html
+    (
+        &["node", "nodejs"],
+        Rules {
             code_words: &["-e", "--eval", "-p", "--print", "-pe"],
             valued_words: &[
                 "-r",
@@ -119,37 +106,76 @@ fn rules(interpreter: &str) -> Option<Rules> {
             ],
             ..PLAIN
         },
-        // https://docs.deno.com/runtime/reference/cli/, https://bun.sh/docs/cli/run
-        "deno" | "bun" => Rules {
+    ),
+    // https://docs.deno.com/runtime/reference/cli/, https://bun.sh/docs/cli/run
+    (
+        &["deno", "bun"],
+        Rules {
             code: "e",
             valued: "c",
             valued_words: &["--config", "--import-map", "--preload", "--cwd"],
             commands: &["run", "serve"],
             ..PLAIN
         },
-        // https://www.php.net/manual/en/features.commandline.options.php
-        "php" | "php-cgi" => Rules {
+    ),
+    // https://www.php.net/manual/en/features.commandline.options.php
+    (
+        &["php", "php-cgi"],
+        Rules {
             code: "rBRE",
             file: "fF",
             valued: "dczStg",
             ..PLAIN
         },
-        // bash(1), dash(1), ksh(1), zsh(1): `-c` is a flag, the code an operand.
-        "sh" | "bash" | "dash" | "ash" | "ksh" | "mksh" | "zsh" => Rules {
+    ),
+    // bash(1), dash(1), ksh(1), zsh(1): `-c` is a flag, the code an operand.
+    (
+        &["sh", "bash", "dash", "ash", "ksh", "mksh", "zsh"],
+        Rules {
             code: "c",
             valued: "oO",
             valued_words: &["--rcfile", "--init-file"],
             code_is_operand: true,
             ..PLAIN
         },
-        "java" => JAVA,
-        "lua" => Rules {
+    ),
+    // https://docs.oracle.com/en/java/javase/21/docs/specs/man/java.html
+    (
+        &["java"],
+        Rules {
+            named_words: &["-jar", "-m", "--module"],
+            valued_words: &[
+                "-cp",
+                "-classpath",
+                "--class-path",
+                "-p",
+                "--module-path",
+                "--upgrade-module-path",
+                "--add-modules",
+                "--add-reads",
+                "--add-exports",
+                "--add-opens",
+                "--limit-modules",
+                "--patch-module",
+                "--enable-native-access",
+                "--source",
+            ],
+            operand_is_name: true,
+            ..PLAIN
+        },
+    ),
+    (
+        &["lua"],
+        Rules {
             code: "e",
             valued: "l",
             ..PLAIN
         },
-        // https://learn.microsoft.com/dotnet/core/tools/dotnet
-        "dotnet" => Rules {
+    ),
+    // https://learn.microsoft.com/dotnet/core/tools/dotnet
+    (
+        &["dotnet"],
+        Rules {
             valued_words: &[
                 "--depsfile",
                 "--runtimeconfig",
@@ -159,14 +185,22 @@ fn rules(interpreter: &str) -> Option<Rules> {
             commands: &["exec", "run"],
             ..PLAIN
         },
-        "pwsh" => Rules {
+    ),
+    (
+        &["pwsh"],
+        Rules {
             code_words: &["-c", "-Command", "-command"],
             named_words: &["-f", "-File", "-file"],
             ..PLAIN
         },
-        "tclsh" | "expect" | "mono" | "Rscript" | "groovy" => PLAIN,
-        _ => return None,
-    })
+    ),
+    (&["tclsh", "expect", "mono", "Rscript", "groovy"], PLAIN),
+];
+
+fn rules(interpreter: &str) -> Option<&'static Rules> {
+    let mut all = INTERPRETERS.iter();
+    let found = all.find(|(names, _)| names.contains(&interpreter));
+    found.map(|(_, rules)| rules)
 }
 
 /// The name without the version that distributions put into it (`python3.11`, `ruby3.1`), if it
@@ -195,13 +229,13 @@ pub fn script(interpreter: &str, args: &[ByteString]) -> Option<Script> {
             return None; // standard input, or a title that the process gave itself
         }
         if word == "--" {
-            return operand(&rules, code_follows, next()?);
+            return operand(rules, code_follows, next()?);
         }
         if rules.commands.contains(&&*word) {
             continue;
         }
         if !word.starts_with(['-', '+']) {
-            return operand(&rules, code_follows, word);
+            return operand(rules, code_follows, word);
         }
         if let Some(option) = one_of(rules.code_words, &word) {
             return Some(Script::Code(option, next()?));
@@ -217,7 +251,7 @@ pub fn script(interpreter: &str, args: &[ByteString]) -> Option<Script> {
         if word.starts_with("--") {
             continue;
         }
-        match short_options(&rules, &word[1..]) {
+        match short_options(rules, &word[1..]) {
             Short::Flags => {}
             Short::Value => drop(next()?),
             Short::CodeFollows(option) => code_follows = Some(option),

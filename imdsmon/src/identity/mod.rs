@@ -1,11 +1,10 @@
-//! From pids to processes that a person recognises.
+//! From tasks to processes that a person recognises. Pure: no I/O, so a recording gives the same
+//! result on every host.
 //!
-//! [`witness`] looks at `/proc` and at the files of container runtimes and of the package manager
-//! the moment an event arrives and adds what it finds to the event; all else is derived from the
-//! event, so that a recording says the same everywhere: [`process`] weighs what was found against
-//! the kernel's snapshot, [`workload`] says what it runs as, [`client`] gives it a name that
-//! stays. [`CallerTable`] remembers who uses which connection, so that a call can be attributed when
-//! it is complete. Knows nothing of HTTP.
+//! [`process`] merges the kernel's snapshot with what `enrich` found in `/proc` and elsewhere;
+//! [`classify`] adds the workload; [`client`] gives it a name that survives restarts. A
+//! [`CallerTable`] remembers which processes use which connection, so that a call can be attributed
+//! when it is complete. Does not depend on HTTP.
 
 pub mod cgroup_path;
 pub mod client;
@@ -21,67 +20,68 @@ use std::{collections::HashMap, num::NonZeroUsize, rc::Rc};
 
 use lru::LruCache;
 
-use crate::event::{ConnectionId, Event, Role, TaskId};
+use crate::event::{ConnectionId, Event, Role, Task, TaskId};
 pub use process::Process;
+use workload::{Workload, WorkloadInputs};
 
-/// Connections whose users are remembered; as many as capture itself remembers.
-const CONNECTIONS: NonZeroUsize = NonZeroUsize::new(8192).unwrap();
-/// Tasks of one connection that are remembered: who connected, and the latest who sent.
-const TASKS: usize = 8;
+/// Connections that are remembered, as many as capture remembers.
+const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(8192).unwrap();
+/// Tasks that are remembered of one connection: the connector and the latest senders.
+const MAX_TASKS: usize = 8;
 
-/// Who used which connection.
+/// The processes that used each connection.
 pub struct CallerTable {
     connections: LruCache<ConnectionId, Vec<(TaskId, Rc<Process>)>>,
     /// One `Process` for all connections of a process: a client may open thousands.
     known: HashMap<u32, Rc<Process>>,
 }
 
-/// Who made a call.
+/// The processes behind a call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Caller {
-    /// Who sent the request; `None` if that could not be found out.
+    /// The sender of the request; `None` if it is not known.
     pub process: Option<Rc<Process>>,
-    /// Who opened the connection, if that is known and was somebody else: another process, or
-    /// another program in the same process before an `execve`.
+    /// The process that opened the connection, if it is another one, or was another program before
+    /// an `execve`.
     pub connector: Option<Rc<Process>>,
 }
 
 impl Default for CallerTable {
     fn default() -> Self {
         Self {
-            connections: LruCache::new(CONNECTIONS),
+            connections: LruCache::new(MAX_CONNECTIONS),
             known: HashMap::new(),
         }
     }
 }
 
 impl CallerTable {
-    /// Takes note of a task. All other events say nothing about people; a closed connection is
-    /// forgotten by [`Self::forget`], once its calls are out.
+    /// Remembers the process of a task event. A closed connection is dropped by [`Self::forget`],
+    /// once its calls are complete.
     pub fn feed(&mut self, event: &Event) {
         let task = match event {
             Event::Task(task) => task,
             Event::Sent(sent) => {
-                // Whoever still sends is not forgotten before those who are silent.
+                // A connection that still sends is evicted after the silent ones.
                 self.connections.promote(&sent.connection);
                 return;
             }
             _ => return,
         };
-        let process = self.share(Process::new(task));
+        let process = self.share(classify(task));
         let users = self
             .connections
             .get_or_insert_mut(task.connection, Vec::new);
         if task.role == Role::Connector {
             users.clear();
         }
-        if users.len() == TASKS {
+        if users.len() == MAX_TASKS {
             users.remove(1); // the first is the connector
         }
         users.push((task.task, process));
     }
 
-    /// Who made a call that `task` sent on `connection`.
+    /// The processes behind a call that `task` sent on `connection`.
     pub fn caller(&mut self, connection: ConnectionId, task: TaskId) -> Caller {
         let Some(users) = self.connections.get(&connection) else {
             return Caller::default();
@@ -101,10 +101,10 @@ impl CallerTable {
         }
     }
 
-    /// The connection is closed, and its calls are out.
+    /// Drops a connection that is closed and whose calls are complete.
     pub fn forget(&mut self, connection: ConnectionId) {
         self.connections.pop(&connection);
-        if self.known.len() > CONNECTIONS.get() / 8 {
+        if self.known.len() > MAX_CONNECTIONS.get() / 8 {
             self.known
                 .retain(|_, process| Rc::strong_count(process) > 1);
         }
@@ -120,6 +120,18 @@ impl CallerTable {
             }
         }
     }
+}
+
+/// The process of a task, with the workload that it belongs to.
+pub fn classify(task: &Task) -> Process {
+    let mut process = Process::new(task);
+    process.workload = Workload::of(&WorkloadInputs {
+        cgroup: process.cgroup.as_deref(),
+        container: task.container.as_ref(),
+        slice_user: task.slice_user.as_deref(),
+        cron_job: cron_job::cron_job(&process).as_deref(),
+    });
+    process
 }
 
 #[cfg(test)]
@@ -140,52 +152,52 @@ mod tests {
     }
 
     #[test]
-    fn the_sender_is_named_with_the_connector_beside_it() {
-        let mut people = CallerTable::default();
-        people.feed(&task(1, 1, 100, Role::Connector));
-        people.feed(&task(1, 2, 200, Role::Sender));
-        let caller = people.caller(1, 2);
+    fn a_caller_has_its_sender_and_connector() {
+        let mut table = CallerTable::default();
+        table.feed(&task(1, 1, 100, Role::Connector));
+        table.feed(&task(1, 2, 200, Role::Sender));
+        let caller = table.caller(1, 2);
         assert_eq!(caller.process.unwrap().pid, 200);
         assert_eq!(caller.connector.unwrap().pid, 100);
-        let caller = people.caller(1, 1);
+        let caller = table.caller(1, 1);
         assert_eq!((caller.process.unwrap().pid, caller.connector), (100, None));
     }
 
     #[test]
-    fn an_unknown_task_is_the_connectors_and_an_unknown_connection_is_nobodys() {
-        let mut people = CallerTable::default();
-        people.feed(&task(1, 1, 100, Role::Connector));
-        assert_eq!(people.caller(1, 0).process.unwrap().pid, 100);
-        assert_eq!(people.caller(2, 1), Caller::default());
+    fn an_unknown_task_falls_back_to_the_connector() {
+        let mut table = CallerTable::default();
+        table.feed(&task(1, 1, 100, Role::Connector));
+        assert_eq!(table.caller(1, 0).process.unwrap().pid, 100);
+        assert_eq!(table.caller(2, 1), Caller::default());
     }
 
     #[test]
-    fn many_senders_on_one_connection_stay_bounded_and_keep_the_connector() {
-        let mut people = CallerTable::default();
-        people.feed(&task(1, 1, 100, Role::Connector));
+    fn many_senders_stay_bounded_and_keep_the_connector() {
+        let mut table = CallerTable::default();
+        table.feed(&task(1, 1, 100, Role::Connector));
         for id in 2..100 {
-            people.feed(&task(1, id, 100 + u32::try_from(id).unwrap(), Role::Sender));
+            table.feed(&task(1, id, 100 + u32::try_from(id).unwrap(), Role::Sender));
         }
-        assert_eq!(people.caller(1, 99).connector.unwrap().pid, 100);
-        assert!(people.connections.get(&1).unwrap().len() <= TASKS);
+        assert_eq!(table.caller(1, 99).connector.unwrap().pid, 100);
+        assert!(table.connections.get(&1).unwrap().len() <= MAX_TASKS);
     }
 
     #[test]
     fn forgotten_connections_leave_nothing_behind() {
-        let mut people = CallerTable::default();
+        let mut table = CallerTable::default();
         for connection in 1..=10_000 {
-            people.feed(&task(
+            table.feed(&task(
                 connection,
                 connection,
                 u32::try_from(connection).unwrap(),
                 Role::Connector,
             ));
-            people.forget(connection);
+            table.forget(connection);
         }
         assert!(
-            people.known.len() <= CONNECTIONS.get() / 8 + 1,
+            table.known.len() <= MAX_CONNECTIONS.get() / 8 + 1,
             "{}",
-            people.known.len()
+            table.known.len()
         );
     }
 }

@@ -1,15 +1,15 @@
-//! Parts of names that vary from run to run: they must not make a new client each time.
+//! Parts of names that vary from run to run, which must not make a new client each time.
 //!
 //! What is taken for varying: UUIDs; 12 hexadecimal digits or more, some of them numerals; 6
 //! decimal digits or more, such as dates and long pids; and what mktemp(1) and Python's
 //! `tempfile` put behind `tmp`. Each becomes one `*`.
 
-/// Decimal digits in a row that no name has.
-const DECIMALS: usize = 6;
-/// Hexadecimal digits in a row that no name has.
-const HEX: usize = 12;
-/// Characters that mktemp(1) and `tempfile` make up.
-const RANDOM: std::ops::RangeInclusive<usize> = 6..=12;
+/// Decimal digits in a row that mark a varying part.
+const MIN_DECIMAL_DIGITS: usize = 6;
+/// Hexadecimal digits in a row that mark a varying part.
+const MIN_HEX_DIGITS: usize = 12;
+/// Length of the suffixes that mktemp(1) and `tempfile` generate.
+const RANDOM_SUFFIX_LEN: std::ops::RangeInclusive<usize> = 6..=12;
 
 /// The text with a `*` for each part that varies.
 pub fn normalize(text: &str) -> String {
@@ -37,12 +37,12 @@ fn stable_word(word: &str, before: &str) -> String {
     let after_star = before.ends_with("*-");
     let random = word
         .strip_prefix("tmp")
-        .filter(|rest| RANDOM.contains(&rest.len()))
+        .filter(|rest| RANDOM_SUFFIX_LEN.contains(&rest.len()))
         .filter(|rest| rest.bytes().any(|b| !b.is_ascii_lowercase()));
     if random.is_some() {
         return "tmp*".into();
     }
-    if before.ends_with("tmp.") && RANDOM.contains(&word.len()) {
+    if before.ends_with("tmp.") && RANDOM_SUFFIX_LEN.contains(&word.len()) {
         return "*".into();
     }
     if is_descriptor(before) && word.bytes().all(|b| b.is_ascii_digit()) {
@@ -53,7 +53,9 @@ fn stable_word(word: &str, before: &str) -> String {
     // The four groups that follow the first of a UUID.
     let in_uuid = after_star && is_hex && word.len() >= 4;
     // The first group of a UUID has 8 digits.
-    if is_hex && has_numeral && (word.len() >= HEX || word.len() == 8 || in_uuid) || in_uuid {
+    if is_hex && has_numeral && (word.len() >= MIN_HEX_DIGITS || word.len() == 8 || in_uuid)
+        || in_uuid
+    {
         return "*".into();
     }
     replace_decimals(word)
@@ -70,7 +72,7 @@ fn replace_decimals(word: &str) -> String {
         match c {
             Some(c) if c.is_ascii_digit() => digits.push(c),
             _ => {
-                let varies = digits.len() >= DECIMALS;
+                let varies = digits.len() >= MIN_DECIMAL_DIGITS;
                 out.push_str(if varies { "*" } else { &digits });
                 digits.clear();
                 out.extend(c);

@@ -1,14 +1,13 @@
-//! A process, as far as it could be found out.
+//! A process, merged from what the kernel and `/proc` say about it.
 
 use imdsmon_common::ARGV_LEN;
 
-use super::workload::{Workload, WorkloadInputs};
+use super::{cgroup_path::CgroupPath, workload::Workload};
 use crate::event::{
     Task,
     bytes::ByteString,
     facts::{Ancestor, FileId, ProcFacts},
 };
-use crate::identity::{cgroup_path::CgroupPath, cron_job};
 
 /// The kernel's clock ticks, in which `/proc` counts a start, in nanoseconds.
 const TICK: u64 = 10_000_000;
@@ -45,7 +44,7 @@ pub struct Process {
     /// Start of the process in nanoseconds since boot, a multiple of 10 ms: tells it from another
     /// that gets the same pid later.
     pub started: Option<u64>,
-    /// What it runs as.
+    /// The unit, session, cron job, container or pod that it belongs to.
     pub workload: Workload,
     /// The package that owns the executable, and its version.
     pub package: Option<String>,
@@ -53,7 +52,8 @@ pub struct Process {
 
 impl Process {
     /// Weighs the kernel's snapshot against what `/proc` said a moment later: in between, the
-    /// process may have replaced itself by another program, or be gone.
+    /// process may have replaced itself by another program, or be gone. Leaves `workload` empty;
+    /// [`super::classify`] fills it in.
     pub fn new(task: &Task) -> Self {
         let none = ProcFacts::default();
         let proc = task.proc.as_ref().unwrap_or(&none);
@@ -75,7 +75,7 @@ impl Process {
         } else {
             &proc.ancestors
         };
-        let mut process = Self {
+        Self {
             pid: task.pid,
             parent: task
                 .ancestors
@@ -99,14 +99,7 @@ impl Process {
                 .or(proc.started),
             workload: Workload::default(),
             package: task.package.clone(),
-        };
-        process.workload = Workload::of(&WorkloadInputs {
-            cgroup: process.cgroup.as_deref(),
-            container: task.container.as_ref(),
-            slice_user: task.slice_user.as_deref(),
-            cron_job: cron_job::job(&process).as_deref(),
-        });
-        process
+        }
     }
 
     /// Whether this is the same process running the same program.
@@ -186,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_was_replaced_before_we_looked_is_not_mistaken() {
+    fn a_program_replaced_by_execve_is_not_mistaken() {
         let mut task = task();
         task.proc = Some(ProcFacts {
             exe: Some(b"/bin/sleep".as_slice().into()),

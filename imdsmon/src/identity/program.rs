@@ -1,5 +1,5 @@
-//! What its owner calls a program: the script, not only its interpreter; for a bare tool also
-//! who started it; nothing that varies from run to run.
+//! The name of a program as its owner knows it: the script, not only its interpreter; for a bare
+//! tool also the script that runs it; nothing that varies from run to run.
 
 use super::{
     interpreter::{Script, interpreter, script},
@@ -11,19 +11,18 @@ use crate::{
     text::clip::{clip, clip_to},
 };
 
-/// Characters of code on a command line that are kept: enough to recognise it.
-const CODE: usize = 48;
-/// Bytes of a word of `aws` at most: services and operations are shorter.
-const AWS_WORD: usize = 64;
+/// Characters kept of code on a command line: enough to recognise it.
+const MAX_CODE_CHARS: usize = 48;
+/// Bytes of an `aws` service or operation, or of a title's first token.
+const MAX_TOKEN: usize = 64;
 
-/// Tools that do what others tell them: who did is part of what they are.
+/// Tools that are named together with the script that runs them.
 const TOOLS: [&str; 18] = [
     "curl", "wget", "aws", "http", "https", "xh", "aria2c", "lynx", "links", "w3m", "nc", "ncat",
     "netcat", "socat", "telnet", "openssl", "busybox", "GET",
 ];
 
-/// Names of processes that begin something new: what is above them did not run the tool. The
-/// kernel cuts a name to 15 bytes.
+/// Ancestors above which no script ran the tool. The kernel truncates names to 15 bytes.
 const BOUNDARIES: [&[u8]; 9] = [
     b"containerd-shim",
     b"conmon",
@@ -37,7 +36,7 @@ const BOUNDARIES: [&[u8]; 9] = [
 ];
 
 /// Options of `aws` before the service that take no value (`aws help`).
-const AWS_FLAGS: [&str; 11] = [
+const AWS_FLAGS: [&str; 10] = [
     "--debug",
     "--no-verify-ssl",
     "--no-paginate",
@@ -46,7 +45,6 @@ const AWS_FLAGS: [&str; 11] = [
     "--cli-auto-prompt",
     "--no-cli-auto-prompt",
     "--no-color",
-    "--no-cli-pager",
     "--version",
     "--v2-debug",
 ];
@@ -77,7 +75,7 @@ pub fn script_of(args: &[ByteString]) -> Option<String> {
     }
 }
 
-/// The code that a command line gives to a shell, cut.
+/// The code that a command line passes to a shell, truncated.
 pub fn shell_code(args: &[ByteString]) -> Option<String> {
     let name = String::from_utf8_lossy(file_name(args.first()?)).into_owned();
     match script(
@@ -89,7 +87,7 @@ pub fn shell_code(args: &[ByteString]) -> Option<String> {
     }
 }
 
-/// What runs, and whether it only does what another tells it.
+/// The name, and whether it is a bare tool.
 fn what(name: &str, args: &[ByteString]) -> (String, bool) {
     let Some(interpreter) = interpreter(name) else {
         return bare(name, args);
@@ -116,7 +114,10 @@ fn bare(name: &str, args: &[ByteString]) -> (String, bool) {
                 Some(b"busybox") => args.get(1).map(|arg| &arg[..]),
                 first => first,
             };
-            applet.map_or_else(|| name.into(), |applet| format!("busybox {}", word(applet)))
+            applet.map_or_else(
+                || name.into(),
+                |applet| format!("busybox {}", first_token(applet)),
+            )
         }
         "aws" => return (aws(args, 0), true),
         _ => name.into(),
@@ -140,7 +141,7 @@ fn aws(args: &[ByteString], at: usize) -> String {
         let is_name = word
             .bytes()
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        if !is_name || word.len() > AWS_WORD {
+        if !is_name || word.len() > MAX_TOKEN {
             break;
         }
         program = format!("{program} {word}");
@@ -153,7 +154,7 @@ fn aws(args: &[ByteString], at: usize) -> String {
 }
 
 /// An interpreter without a script may have given itself a title, such as
-/// `gunicorn: worker [app]` or `puma 5.6.5 (tcp://0.0.0.0:9292)`: its first word stays the same.
+/// `gunicorn: worker [app]` or `puma 5.6.5 (tcp://0.0.0.0:9292)`: its first token stays the same.
 fn title(interpreter: &str, args: &[ByteString]) -> String {
     let Some(title) = args
         .first()
@@ -161,7 +162,7 @@ fn title(interpreter: &str, args: &[ByteString]) -> String {
     else {
         return interpreter.into();
     };
-    let title = word(title);
+    let title = first_token(title);
     let plain = title.trim_start_matches('-');
     // Its own path, or a shell's at login, says nothing new.
     let is_itself = super::interpreter::interpreter(plain).is_some() || title.starts_with('-');
@@ -175,12 +176,12 @@ fn title(interpreter: &str, args: &[ByteString]) -> String {
     format!("{interpreter} {title}")
 }
 
-/// The first word, as far as it is one.
-fn word(text: &[u8]) -> String {
+/// The text up to the first character that no name has.
+fn first_token(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
     let end =
         text.find(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '[' | '/')));
-    clip_to(&text[..end.unwrap_or(text.len())], AWS_WORD)
+    clip_to(&text[..end.unwrap_or(text.len())], MAX_TOKEN)
 }
 
 /// The nearest script above a process, within its container, session or job.
@@ -193,10 +194,10 @@ fn origin(process: &Process) -> Option<String> {
 
 fn cut(code: &str) -> String {
     let code = normalize(&clip(code));
-    if code.chars().count() <= CODE {
+    if code.chars().count() <= MAX_CODE_CHARS {
         return code;
     }
-    let short: String = code.chars().take(CODE - 1).collect();
+    let short: String = code.chars().take(MAX_CODE_CHARS - 1).collect();
     format!("{short}…")
 }
 

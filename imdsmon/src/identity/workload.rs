@@ -1,7 +1,5 @@
-//! What a process runs as: the thing that an owner recognises and can change.
-//!
-//! From the cgroup's path and what was found of it on disk; without any I/O, so that a recording
-//! says the same everywhere.
+//! The workload of a process: the unit, session, cron job, container or pod that its owner
+//! recognises and can change, from the cgroup's path and the container runtime's files.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,10 +9,10 @@ use crate::{
     text::clip::clip,
 };
 
-/// Hexadecimal digits of a container's id that people use.
-const SHORT_ID: usize = 12;
-/// Units whose processes are other people's jobs: cron of Debian and Red Hat, and others.
-const CRON: [&str; 5] = [
+/// Hexadecimal digits of a short container ID.
+const SHORT_ID_LEN: usize = 12;
+/// Units that run cron jobs, on Debian, Red Hat and others.
+const CRON_UNITS: [&str; 5] = [
     "cron.service",
     "crond.service",
     "cronie.service",
@@ -22,10 +20,10 @@ const CRON: [&str; 5] = [
     "fcron.service",
 ];
 
-/// What a process belongs to. Untrusted where a container's own state is its source.
+/// The workload that a process belongs to. Untrusted where a container's own state is its source.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Workload {
-    /// Of which kind it is.
+    /// The kind of workload.
     pub kind: WorkloadKind,
     /// Its name within the kind, without what changes from run to run; at most 256 bytes, empty if
     /// it has none: `nginx.service`, the user of a session, the script or command of a cron job, a
@@ -90,12 +88,12 @@ pub struct Pod {
     pub container: Option<String>,
 }
 
-/// What a workload is told by.
+/// What a workload is derived from.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WorkloadInputs<'s> {
     /// Path of the cgroup.
     pub cgroup: Option<&'s [u8]>,
-    /// What the runtime's state says of the container.
+    /// The container, from its runtime's state.
     pub container: Option<&'s ContainerFacts>,
     /// The user in whose slice the cgroup is.
     pub slice_user: Option<&'s str>,
@@ -104,16 +102,16 @@ pub struct WorkloadInputs<'s> {
 }
 
 impl Workload {
-    /// What a process with these signs runs as.
-    pub fn of(signs: &WorkloadInputs<'_>) -> Self {
-        let placement = signs.cgroup.map(CgroupPath::of).unwrap_or_default();
-        if let Some(container) = container(signs.container, &placement) {
-            return Self::of_container(container, signs.container, &placement);
+    /// The workload with these inputs.
+    pub fn of(inputs: &WorkloadInputs<'_>) -> Self {
+        let placement = inputs.cgroup.map(CgroupPath::of).unwrap_or_default();
+        if let Some(container) = container(inputs.container, &placement) {
+            return Self::of_container(container, inputs.container, &placement);
         }
-        let path = signs.cgroup.map(String::from_utf8_lossy);
-        let is_cron = |unit: &&str| CRON.contains(unit);
-        let (kind, name) = if let Some(job) = signs.cron_job {
-            // Where all who could tell are gone, it is some job.
+        let path = inputs.cgroup.map(String::from_utf8_lossy);
+        let is_cron = |unit: &&str| CRON_UNITS.contains(unit);
+        let (kind, name) = if let Some(job) = inputs.cron_job {
+            // If all processes that name the job are gone, its unit stands for it.
             let job = Some(job).filter(|job| !job.is_empty());
             let unit = placement.unit.as_deref().filter(is_cron);
             (WorkloadKind::Cron, job.or(unit).unwrap_or("unknown").into())
@@ -121,7 +119,7 @@ impl Workload {
             (WorkloadKind::UserUnit, stable_unit(unit))
         } else if placement.is_session {
             let uid = || placement.slice_uid.map(|uid| uid.to_string());
-            let user = signs.slice_user.map(String::from).or_else(uid);
+            let user = inputs.slice_user.map(String::from).or_else(uid);
             (WorkloadKind::Session, user.unwrap_or_default())
         } else if let Some(unit) = placement.unit.as_deref().filter(is_cron) {
             (WorkloadKind::Cron, unit.into())
@@ -150,7 +148,7 @@ impl Workload {
             name: pod.name.clone(),
             container: pod.container.clone(),
         });
-        let short: String = container.id.chars().take(SHORT_ID).collect();
+        let short: String = container.id.chars().take(SHORT_ID_LEN).collect();
         let (kind, name) = if let Some(pod) = &pod {
             let owner = generated_names::pod_owner(&pod.name);
             let name = [Some(&pod.namespace), Some(&owner), pod.container.as_ref()];
@@ -181,7 +179,7 @@ impl Workload {
     }
 }
 
-/// The facts are of one of the containers that the path names; they say more.
+/// The facts, if known, are of one of the containers that the path names, and more complete.
 fn container(facts: Option<&ContainerFacts>, placement: &CgroupPath) -> Option<Container> {
     let named = placement.container();
     let of_path = |id: &str| {
@@ -209,7 +207,7 @@ fn container(facts: Option<&ContainerFacts>, placement: &CgroupPath) -> Option<C
     }
 }
 
-/// A name that was made up is another one after a restart: then the image says what it is.
+/// A generated name changes with each restart: the image stands for it.
 fn container_name(container: &Container, short: String) -> String {
     let Container { name, image, .. } = container;
     match (name, image) {

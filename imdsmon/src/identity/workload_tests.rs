@@ -129,11 +129,11 @@ fn a_session_is_its_users_and_a_job_is_crons_wherever_it_runs() {
         ..session
     };
     let some_job = |path| {
-        let signs = WorkloadInputs {
+        let inputs = WorkloadInputs {
             cron_job: Some(""),
             ..at(path)
         };
-        Workload::of(&signs).name
+        Workload::of(&inputs).name
     };
     assert_eq!(some_job("/system.slice/crond.service"), "crond.service");
     assert_eq!(
