@@ -76,10 +76,10 @@ pub fn report_sent(ctx: &SkBuffContext, network: Network) {
     let sender = if tcp.len == 0 {
         0
     } else {
-        task::report_sender(ctx, network.family, cookie)
+        task::report_sender(ctx, network.family(), cookie)
     };
     let mut segment = Segment {
-        header: ring::header(RecordType::Sent, network.family, cookie),
+        header: ring::header(RecordType::Sent, network.family(), cookie),
         seq: tcp.seq,
         len: tcp.len,
         captured: 0,
@@ -125,7 +125,7 @@ pub fn report_received(ctx: &SkBuffContext, network: Network) {
         return;
     }
     let segment = Segment {
-        header: ring::header(RecordType::Received, network.family, cookie(ctx)),
+        header: ring::header(RecordType::Received, network.family(), cookie(ctx)),
         seq: tcp.seq,
         len: tcp.len,
         captured: 0,
