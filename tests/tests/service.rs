@@ -119,6 +119,24 @@ fn a_stop_writes_everything_down_and_nothing_is_counted_twice() {
 }
 
 #[test]
+fn wrong_usage_and_wrong_configuration_exit_with_78() {
+    let status = |args: &[&str]| {
+        let output = Command::new(tests::program("imdsmon")).args(args).output();
+        output.unwrap().status.code()
+    };
+    // EX_CONFIG: RestartPreventExitStatus= of the unit has the same number.
+    for args in [
+        &["run", "--bogus"][..],
+        &["run", "--canary", "banana"],
+        &["run", "--config", "/nonexistent"],
+    ] {
+        assert_eq!(status(args), Some(78), "{args:?}");
+    }
+    assert_eq!(status(&["watch", "--bogus"]), Some(1));
+    assert_eq!(status(&["run", "--help"]), Some(0));
+}
+
+#[test]
 fn two_services_cannot_share_a_store() {
     let Some(stage) = Stage::new("twin") else {
         return;

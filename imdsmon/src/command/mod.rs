@@ -28,6 +28,8 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
+use crate::{config::ConfigError, knowledge::KnowledgeError};
+
 /// Find the programs on this EC2 instance that still use IMDSv1
 ///
 /// An instance can require IMDSv2 (HttpTokens=required) once none of its programs depends on
@@ -47,6 +49,7 @@ Exit status:
   1  an error, described on standard error, or wrong usage
   2  `report`: NOT READY
   3  `report`: INCONCLUSIVE
+  78 `run`: wrong usage or invalid configuration
 
 Environment:
   IMDSMON_LOG  what to log to standard error: levels and targets such as `debug`,
@@ -82,7 +85,10 @@ pub fn main() -> ExitCode {
         Err(error) => return explain(&error),
     };
     let is_service = matches!(cli.command, Command::Run(_));
-    let result = init_log(is_service).and_then(|()| match cli.command {
+    if let Err(error) = init_log(is_service) {
+        return fail(&error, usage_status(is_service));
+    }
+    let result = match cli.command {
         Command::Watch(args) => watch::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Report(args) => report::run(&args),
@@ -94,24 +100,46 @@ pub fn main() -> ExitCode {
         Command::Config(args) => config::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::SandboxClient(args) => client::run(&args),
-    });
+    };
     match result {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Without a standard error, the exit status alone reports the failure.
-            let _ = writeln!(anstream::stderr(), "imdsmon: {}", sentence(&error));
-            ExitCode::FAILURE
-        }
+        Err(error) => fail(&error, usage_status(is_service && is_configuration(&error))),
     }
 }
 
-/// Prints the requested help or version, or a usage error. Usage errors exit with 1 like any other
-/// error, because clap's own status, 2, means NOT READY for `report`.
+fn fail(error: &anyhow::Error, status: ExitCode) -> ExitCode {
+    // Without a standard error, the exit status alone reports the failure.
+    let _ = writeln!(anstream::stderr(), "imdsmon: {}", sentence(error));
+    status
+}
+
+/// `EX_CONFIG` of sysexits.h for the service: its unit does not restart it then. Everywhere else 1
+/// like any other error, because clap's own status, 2, means NOT READY for `report`.
+fn usage_status(is_service: bool) -> ExitCode {
+    if is_service {
+        ExitCode::from(78)
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Whether the configuration, or a file of the knowledge base that it names, is invalid.
+fn is_configuration(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .any(|cause| cause.is::<ConfigError>() || cause.is::<KnowledgeError>())
+}
+
+/// Prints the requested help or version, or a usage error.
 fn explain(error: &clap::Error) -> ExitCode {
     let printed = error.print();
     if error.use_stderr() || printed.is_err_and(|e| e.kind() != io::ErrorKind::BrokenPipe) {
-        ExitCode::FAILURE
+        usage_status(
+            std::env::args_os()
+                .nth(1)
+                .is_some_and(|command| command == "run"),
+        )
     } else {
         ExitCode::SUCCESS
     }

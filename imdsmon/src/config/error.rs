@@ -1,13 +1,13 @@
-//! What is wrong with a configuration, in sentences that name the place.
+//! Configuration errors, each with its file and line, variable or flag.
 
 use std::{fmt, path::Path};
 
 use super::{KEYS, Origin, value::Raw};
 
-/// Everything that is wrong.
+/// All problems of a configuration.
 #[derive(Debug, thiserror::Error)]
 pub struct ConfigError {
-    /// One for each mistake; at least one.
+    /// At least one.
     pub problems: Vec<Problem>,
 }
 
@@ -23,31 +23,30 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// One mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    place: String,
+    origin: String,
     text: String,
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.text)
+        write!(f, "{}: {}", self.origin, self.text)
     }
 }
 
 impl Problem {
     pub(super) fn new(origin: &Origin, text: impl Into<String>) -> Self {
         Self {
-            place: origin.to_string(),
+            origin: origin.to_string(),
             text: text.into(),
         }
     }
 
-    /// About a file as a whole.
+    /// A problem of the whole file.
     pub(super) fn file(path: &Path, text: impl fmt::Display) -> Self {
         Self {
-            place: path.display().to_string(),
+            origin: path.display().to_string(),
             text: text.to_string(),
         }
     }
@@ -56,27 +55,27 @@ impl Problem {
         Self::new(origin, format!("{key} must be {allowed}, not {raw}"))
     }
 
-    /// A key that is none, and the one that was probably meant.
+    /// An unknown key, and the one that was probably meant.
     pub(super) fn unknown(origin: &Origin, key: &str) -> Self {
         let text = match nearest(key) {
-            Some(known) => format!("there is no key {key:?}; did you mean {known}?"),
-            None => format!("there is no key {key:?}; the keys are {}", KEYS.join(", ")),
+            Some(known) => format!("unknown key {key:?}; did you mean {known}?"),
+            None => format!("unknown key {key:?}; the keys are {}", KEYS.join(", ")),
         };
         Self::new(origin, text)
     }
 }
 
-/// The key that is most like `key`, if one is: as a whole, or without its table.
+/// The most similar key, if any is similar: as a whole, or without its table.
 fn nearest(key: &str) -> Option<&'static str> {
     let last = |key: &'_ str| key.rsplit('.').next().map(str::to_owned);
     let distance = |known: &str| {
         let whole = strsim::osa_distance(known, key);
         let parts = last(known).zip(last(key));
-        // The same name elsewhere is nearer than any other name, but less near than a letter off.
+        // The same name in another table is nearer than another name, but a typing error is nearest.
         let part = parts.map_or(usize::MAX, |(a, b)| strsim::osa_distance(&a, &b) * 2 + 1);
         whole.min(part)
     };
-    // Keys that are no keys at all may be long, and the distance takes time with each letter.
+    // The distance takes quadratic time, and a file may have keys of any length.
     if key.len() > 64 {
         return None;
     }

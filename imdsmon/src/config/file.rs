@@ -1,4 +1,4 @@
-//! The file: TOML, with the line of each value.
+//! The configuration file: TOML, with the line of each value.
 
 use std::{
     fs::File,
@@ -11,10 +11,10 @@ use toml::de::{DeTable, DeValue};
 
 use super::{Config, KEYS, Origin, Problem, value::Raw};
 
-/// More is no configuration.
+/// A larger file is not a configuration; it must not fill the memory.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// The text of the file; `None` if there is none and none is needed.
+/// The path and text of the file; `None` if it does not exist and need not.
 pub fn read(path: &Path, must_exist: bool) -> Result<Option<(PathBuf, String)>, Problem> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && !must_exist => return Ok(None),
@@ -25,7 +25,7 @@ pub fn read(path: &Path, must_exist: bool) -> Result<Option<(PathBuf, String)>, 
         .read_to_end(&mut bytes)
         .map_err(|error| Problem::file(path, error))?;
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(Problem::file(path, "it is larger than 1 MiB"));
+        return Err(Problem::file(path, "larger than 1 MiB"));
     }
     match String::from_utf8(bytes) {
         Ok(text) => Ok(Some((path.to_owned(), text))),
@@ -33,9 +33,9 @@ pub fn read(path: &Path, must_exist: bool) -> Result<Option<(PathBuf, String)>, 
     }
 }
 
-/// Sets what the file says.
+/// Sets the values of the file in `config`.
 pub fn apply(config: &mut Config, path: &Path, text: &str, problems: &mut Vec<Problem>) {
-    let mut file = Reading {
+    let mut file = FileReader {
         path,
         text,
         config,
@@ -50,20 +50,20 @@ pub fn apply(config: &mut Config, path: &Path, text: &str, problems: &mut Vec<Pr
     }
 }
 
-struct Reading<'a> {
+struct FileReader<'a> {
     path: &'a Path,
     text: &'a str,
     config: &'a mut Config,
     problems: &'a mut Vec<Problem>,
 }
 
-impl Reading<'_> {
+impl FileReader<'_> {
     fn table(&mut self, prefix: &str, table: &DeTable<'_>) {
         for (name, value) in table {
             let key = format!("{prefix}{}", name.get_ref());
             let origin = self.origin(name.span());
             match value.get_ref() {
-                // Also one that nobody knows: its keys tell what was meant.
+                // Also an unknown table: the errors about its keys name what was meant.
                 DeValue::Table(inner) if !KEYS.contains(&key.as_str()) => {
                     self.table(&format!("{key}."), inner);
                 }

@@ -1,9 +1,9 @@
-//! How the service is set up: a file, over it the environment, over it flags.
+//! Settings of the service, from a file, the environment and flags, in increasing precedence.
 //!
-//! Each key stands once, in the list below, with its type, its default and what it is for. A type
-//! accepts only what can be used, so nothing is checked again later. Each value remembers where
-//! it comes from, for `imdsmon config show`. A key that nobody knows is an error, with the
-//! nearest one that somebody does: a typing error must not silently mean the default.
+//! Each key is listed once below, with its type, default and description. Parsing accepts only
+//! valid values, so nothing is checked again later. Each value keeps its origin for
+//! `imdsmon config show`. An unknown key is an error that names the most similar one: a typing
+//! error must not silently select the default.
 
 mod error;
 mod file;
@@ -28,26 +28,23 @@ use crate::{
     store::Limits,
 };
 
-/// Where the configuration is if nobody says otherwise; it need not exist.
+/// Read unless another file is named; need not exist.
 pub const FILE: &str = "/etc/imdsmon/imdsmon.toml";
-/// What begins the name of each variable: `store.dir` is `IMDSMON_STORE_DIR`.
+/// Prefix of the environment variables: `store.dir` is `IMDSMON_STORE_DIR`.
 const PREFIX: &str = "IMDSMON_";
 
-/// Where a value comes from.
+/// The source of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Nobody said anything.
     Default,
-    /// A line of the file, counted from 1.
     File {
-        /// The file.
         path: PathBuf,
-        /// The line.
+        /// Counted from 1.
         line: usize,
     },
-    /// A variable, by its name.
+    /// The name of a variable.
     Environment(String),
-    /// A flag, as it is typed.
+    /// A flag, with its dashes.
     Flag(&'static str),
 }
 
@@ -62,36 +59,28 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A value, and where it comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sourced<T> {
-    /// The value.
     pub value: T,
-    /// Where it comes from.
     pub origin: Origin,
 }
 
-/// What a flag says about a key.
+/// A setting given as a flag.
 #[derive(Clone, Debug)]
 pub struct Flag {
-    /// As it is typed: `--store`.
+    /// With its dashes: `--store`.
     pub name: &'static str,
-    /// The key that it is for.
     pub key: &'static str,
-    /// What was given with it.
     pub value: String,
 }
 
 /// One line of `imdsmon config show`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shown<'a> {
-    /// The key.
     pub key: &'static str,
-    /// What it is for.
+    /// The description.
     pub about: &'static str,
-    /// The value as in JSON.
     pub value: serde_json::Value,
-    /// Where it comes from.
     pub origin: &'a Origin,
 }
 
@@ -101,7 +90,7 @@ macro_rules! settings {
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct Config {
             $($(#[doc = $about])+ pub $field: Sourced<$type>,)+
-            /// What is no error, and yet hardly meant: each a sentence.
+            /// Likely mistakes that are not errors, each a clause for the log.
             pub notes: Vec<String>,
         }
 
@@ -132,7 +121,7 @@ macro_rules! settings {
                 }
             }
 
-            /// All values, and where they come from.
+            /// All values and their sources.
             pub fn show(&self) -> Vec<Shown<'_>> {
                 vec![$(Shown {
                     key: $key,
@@ -146,33 +135,33 @@ macro_rules! settings {
 }
 
 settings! {
-    /// Directory of the store.
+    /// Store directory.
     store_dir: PathBuf = "store.dir", PathBuf::from("/var/lib/imdsmon");
-    /// Days that are kept in the store.
+    /// Retention of the store, in days.
     store_retention_days: Bounded<1, 3650> = "store.retention_days", Bounded(90);
-    /// MiB that the store may take on disk.
+    /// Maximum size of the store on disk, in MiB.
     store_max_mib: Bounded<{ Limits::MIN_MIB }, 1_048_576> = "store.max_mib", Bounded(256);
-    /// Time between two proofs that calls are heard.
+    /// Interval between canary checks, which verify end-to-end capture.
     canary_interval: Option<Duration> = "canary.interval", Some(Duration::from_secs(3600));
-    /// Where Prometheus may ask; whoever reaches it may read it.
+    /// Listen address of the Prometheus endpoint (unauthenticated).
     metrics_listen: Option<Listen> = "metrics.listen", None;
-    /// File for the textfile collector of `node_exporter`, ending in `.prom`.
+    /// Metrics file for the textfile collector of `node_exporter`, ending in `.prom`.
     metrics_textfile: Option<PathBuf> = "metrics.textfile", None;
-    /// Where lines in CloudWatch's embedded metric format go.
+    /// File for CloudWatch embedded metric format lines.
     emf_path: Option<Destination> = "emf.path", None;
-    /// Namespace of the metrics in CloudWatch.
+    /// Namespace of the CloudWatch metrics.
     emf_namespace: Namespace = "emf.namespace", Namespace::default();
-    /// Where each call is written as a line of JSON.
+    /// File for one JSON line per call.
     log_path: Option<Destination> = "log.path", None;
-    /// MiB of such a file before the next begins.
+    /// Size at which `log.path` and `emf.path` are rotated, in MiB.
     log_max_mib: Bounded<1, 1_048_576> = "log.max_mib", Bounded(64);
-    /// Files that are kept beside the one that is written.
+    /// Rotated files to keep.
     log_keep: Bounded<0, 99> = "log.keep", Bounded(4);
-    /// Size of the kernel's buffer for events that were not read yet.
+    /// Size of the ring buffer between the kernel and imdsmon.
     capture_buffer: BufferSize = "capture.buffer", BufferSize::default();
-    /// Whether the kernel programs read who calls.
+    /// Whether the BPF programs read the calling process.
     capture_snapshot: bool = "capture.snapshot", true;
-    /// Time that must be watched for an answer.
+    /// Observation period that a verdict requires.
     report_min_window: Duration = "report.min_window", Duration::from_secs(24 * 3600);
     /// Files that extend the knowledge base.
     knowledge: Vec<PathBuf> = "knowledge", Vec::new();
@@ -182,7 +171,7 @@ impl Config {
     /// Reads everything. Without `file` it is [`FILE`], if there is one; a file that is named
     /// must exist. `environment` is that of the process.
     ///
-    /// All that is wrong is told at once.
+    /// The error has all problems at once.
     pub fn load(
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
@@ -257,28 +246,28 @@ impl Config {
             return;
         };
         let Some(key) = KEYS.iter().copied().find(|key| variable(key) == name) else {
-            // Others use the prefix, too: Kubernetes names services so. Only what looks like a
-            // typing error is worth a word.
+            // Kubernetes uses the prefix for a service called `imdsmon`, so an unknown variable is
+            // not an error. One that looks like a typing error is noted.
             let meant = KEYS
                 .iter()
                 .map(|key| variable(key))
                 .find(|known| strsim::osa_distance(known, name) <= 2.min(rest.len() / 3));
             if let Some(meant) = meant {
                 self.notes
-                    .push(format!("{name} means nothing; did you mean {meant}?"));
+                    .push(format!("unknown variable {name}; did you mean {meant}?"));
             }
             return;
         };
         let origin = Origin::Environment(name.to_owned());
         let set = match value.into_string() {
             Ok(text) => self.set(key, &Raw::Text(text), origin),
-            Err(_) => Err(Problem::new(&origin, "it is not UTF-8")),
+            Err(_) => Err(Problem::new(&origin, "not UTF-8")),
         };
         problems.extend(set.err());
     }
 }
 
-/// The variable for a key.
+/// The environment variable of a key.
 pub fn variable(key: &str) -> String {
     format!("{PREFIX}{}", key.replace('.', "_").to_uppercase())
 }

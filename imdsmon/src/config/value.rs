@@ -1,4 +1,4 @@
-//! The types of values: what each accepts, and how it is told.
+//! The types of values: what each accepts, and how it is shown.
 
 use std::{
     fmt,
@@ -13,27 +13,24 @@ use crate::{
     export::{Destination, Listen, emf::Namespace},
 };
 
-/// A value as it stands in a file, a variable or a flag.
+/// A value of a file, a variable or a flag, before it is parsed.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Raw {
-    /// A text. A variable or a flag is always one.
+    /// Variables and flags are always text.
     Text(String),
-    /// A whole number.
     Integer(i64),
-    /// `true` or `false`.
     Boolean(bool),
-    /// A list.
     List(Vec<Raw>),
-    /// What no key takes, in words.
+    /// A type that no key takes, for the message.
     Other(&'static str),
 }
 
 impl fmt::Display for Raw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // Escaped: it must not change the terminal that it is shown on.
+            // `{:?}` escapes what a terminal would obey.
             Self::Text(text) if text.chars().count() <= 80 => write!(f, "{text:?}"),
-            Self::Text(_) => f.write_str("a text that long"),
+            Self::Text(_) => f.write_str("a text of that length"),
             Self::Integer(number) => write!(f, "{number}"),
             Self::Boolean(is) => write!(f, "{is}"),
             Self::List(_) => f.write_str("this list"),
@@ -51,15 +48,15 @@ impl Raw {
     }
 }
 
-/// What can be configured.
+/// A type of value.
 pub trait Setting: Sized {
-    /// The value, if it is one.
+    /// `None` unless the value is valid.
     fn parse(raw: &Raw) -> Option<Self>;
 
-    /// What is accepted: ends "must be ...".
+    /// The accepted values; completes "must be ...".
     fn allowed() -> String;
 
-    /// The value as JSON, in a form that is accepted again.
+    /// The value as JSON, which [`Self::parse`] accepts again.
     fn show(&self) -> Value;
 }
 
@@ -122,7 +119,7 @@ impl<const MIN: u32, const MAX: u32> Setting for Bounded<MIN, MAX> {
     }
 }
 
-/// An absolute path: the service has no directory that anybody expects.
+/// An absolute path: the working directory of a service is not obvious.
 impl Setting for PathBuf {
     fn parse(raw: &Raw) -> Option<Self> {
         let path = Path::new(raw.text()?);
@@ -161,7 +158,7 @@ impl Setting for Vec<PathBuf> {
     }
 }
 
-/// A time, from a second to ten years.
+/// From a second to ten years.
 impl Setting for Duration {
     fn parse(raw: &Raw) -> Option<Self> {
         let bounds = Duration::from_secs(1)..=Duration::from_secs(10 * 366 * 24 * 3600);
@@ -171,7 +168,7 @@ impl Setting for Duration {
     }
 
     fn allowed() -> String {
-        "a time of at least a second such as \"90s\", \"10m\" or \"1h30m\"".into()
+        "a duration of at least a second such as \"90s\", \"10m\" or \"1h30m\"".into()
     }
 
     fn show(&self) -> Value {
@@ -239,7 +236,7 @@ impl Setting for Namespace {
     }
 }
 
-/// Bytes of the kernel's ring buffer.
+/// Size of the ring buffer, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BufferSize(pub u32);
 
@@ -272,10 +269,10 @@ impl Setting for BufferSize {
     }
 }
 
-/// A positive time with a unit; days stand first.
+/// A positive duration with units; days come first.
 pub fn duration(text: &str) -> Result<Duration, String> {
     const DAY: u64 = 24 * 3600;
-    let wrong = || format!("`{text}` is not a time; write for example 30s, 10m, 1h30m or 14d");
+    let wrong = || format!("`{text}` is not a duration; use for example 30s, 10m, 1h30m or 14d");
     let (days, rest) = text.split_once('d').unwrap_or(("0", text));
     let days: u64 = days.trim().parse().ok().ok_or_else(wrong)?;
     let rest = if rest.is_empty() && days > 0 {
@@ -293,7 +290,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(wrong)
 }
 
-/// A power of two within bounds, in bytes or with K or M behind it.
+/// A power of two from 64 KiB to 256 MiB, in bytes or with the suffix K or M.
 pub fn buffer(text: &str) -> Result<u32, String> {
     let (number, unit) = match text.strip_suffix(['K', 'k']) {
         Some(number) => (number, 1 << 10),
@@ -312,7 +309,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buffers_are_powers_of_two_within_bounds() {
+    fn buffer_sizes_are_powers_of_two_within_bounds() {
         assert_eq!(buffer("2M"), Ok(Options::default().ring_bytes));
         assert_eq!(buffer("65536"), Ok(MIN_RING_BYTES));
         for wrong in ["", "3M", "32K", "512M", "-1", "5000M", "M"] {
@@ -321,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn times_have_units_and_are_positive() {
+    fn durations_have_units_and_are_positive() {
         assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
         assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
         assert_eq!(duration("14d"), Ok(Duration::from_secs(14 * 86_400)));

@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_not_followed_and_a_pipe_that_nobody_reads_does_not_stop_the_service() {
+    fn a_link_is_rejected_and_a_full_pipe_does_not_block() {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("target");
         fs::write(&target, "precious").unwrap();

@@ -258,65 +258,69 @@ impl Metrics {
         let build = Family::<BuildLabels, Gauge>::default();
         let version = env!("CARGO_PKG_VERSION");
         build.get_or_create(&BuildLabels { version }).set(1);
-        r.register("build_info", "Which version runs; always 1", build);
+        r.register(
+            "build_info",
+            "Version of imdsmon as a label; always 1",
+            build,
+        );
         r.register(
             "calls",
-            "Requests to the metadata service: without a token (v1), with one (v2), for one (token)",
+            "Requests to IMDS: IMDSv1 calls (v1), IMDSv2 calls (v2) and token requests (token)",
             self.calls.clone(),
         );
         r.register(
             "unparsed_bytes",
-            "Bytes to the metadata service that are no request",
+            "Bytes sent to IMDS that are not an HTTP request",
             self.unparsed_bytes.clone(),
         );
         r.register(
             "clients",
-            "Clients, by what HttpTokens=required means for them",
+            "Clients by verdict: the effect of HttpTokens=required on them",
             self.clients.clone(),
         );
         r.register(
             "client_verdict",
-            "1 for what HttpTokens=required means for each client that does not always use tokens",
+            "Always 1, with the verdict of a client as a label; clients that are ready are left out",
             self.client_verdict.clone(),
         );
         r.register(
             "verdict",
-            "1 for the answer that holds for this instance, 0 for the others",
+            "1 for the verdict on this instance, 0 for the others",
             self.verdict.clone(),
         );
         r.register(
             "ready",
-            "1 if this instance may be set to HttpTokens=required, 0 if not or not known",
+            "Whether this instance can require IMDSv2; 0 if not, or not known",
             self.ready.clone(),
         );
         r.register(
             "segments",
-            "TCP segments with payload to or from the metadata service",
+            "TCP segments with payload to or from IMDS",
             self.segments.clone(),
         );
         r.register(
             "lost_records",
-            "Records that the kernel had no room for: calls may be missing",
+            "Records dropped because the ring buffer was full; calls may be missing",
             self.lost_records.clone(),
         );
         r.register(
             "watched_seconds",
-            "How long this instance was watched, in all that is stored",
+            "Observation period of this instance, over all runs in the store",
             self.watched.clone(),
         );
         r.register(
             "canary_success",
-            "1 if the last calls that imdsmon made itself, in a network of its own, were heard",
+            "Whether the last canary check succeeded",
             self.canary.clone(),
         );
         r.register(
             "canary_last_run_timestamp_seconds",
-            "When that was, in seconds since 1970",
+            "Unix time of the last canary check",
             self.canary_time.clone(),
         );
         r.register(
             "store_success",
-            "1 if what is counted was stored, 0 if it waits in memory",
+            "Whether the last commit to the store succeeded; counts wait in memory if not",
             self.stored.clone(),
         );
     }

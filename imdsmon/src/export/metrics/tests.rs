@@ -130,7 +130,7 @@ fn what_is_not_known_yet_is_not_there() {
 }
 
 #[test]
-fn a_call_in_another_light_is_no_new_call_and_counters_never_fall() {
+fn a_corrected_call_is_counted_once_and_counters_never_fall() {
     let mut metrics = full();
     let again = [(Cause::Plain, -3), (Cause::AfterNoAnswer, 3)];
     metrics.count(&[entry("curl", Version::V1, &again)]);
@@ -144,7 +144,7 @@ fn a_call_in_another_light_is_no_new_call_and_counters_never_fall() {
 }
 
 #[test]
-fn each_client_has_one_verdict_the_one_that_holds_and_the_worst_have_room() {
+fn each_client_has_its_current_verdict_worst_first() {
     let mut metrics = full();
     let client = |name: &str| entry(name, Version::V1, &[]).client;
     let curl = client("curl");
@@ -166,7 +166,7 @@ fn each_client_has_one_verdict_the_one_that_holds_and_the_worst_have_room() {
 }
 
 #[test]
-fn very_many_clients_are_counted_together_and_those_with_tokens_push_nobody_out() {
+fn clients_beyond_the_limit_are_counted_together() {
     let mut metrics = Metrics::new();
     for number in 0..1000 {
         let name = format!("good-{number}");
