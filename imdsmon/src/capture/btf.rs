@@ -1,7 +1,7 @@
 //! Offsets of kernel struct members, from the kernel's own description of its types (BTF).
 //!
-//! An own reader of the little that is needed: aya-obj keeps the members of a struct private, and
-//! btf-rs is LGPL, which a static binary under MIT or Apache-2.0 cannot link. The format:
+//! This reads only the little that is needed. aya-obj keeps the members of a struct private, and
+//! btf-rs is LGPL, which puts conditions on a statically linked binary. The format:
 //! <https://elixir.bootlin.com/linux/v6.12.43/source/include/uapi/linux/btf.h>
 
 use std::{collections::HashMap, path::Path};

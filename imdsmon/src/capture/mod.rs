@@ -1,8 +1,8 @@
-//! From the kernel, or from a recording of it, to typed events.
+//! Captures IMDS traffic in the kernel, or replays a recording of it, as a stream of typed events.
 //!
-//! [`live`] loads and attaches the programs and turns the ring buffer into [`event::Event`]s;
-//! [`recording`] writes them down and reads them back. Token values are blanked here, before
-//! anything else sees the bytes. What the bytes mean is the business of [`crate::http`].
+//! [`source`] loads and attaches the programs and turns the records of the ring buffer into
+//! [`Event`](crate::event::Event)s; [`recording`] writes events to a file and reads them back. Token
+//! values are blanked here, before any other module gets the bytes. [`crate::http`] parses them.
 
 mod attach;
 mod btf;
@@ -10,12 +10,12 @@ pub mod cgroup;
 mod connections;
 mod error;
 mod record;
-pub mod recording;
-pub mod redact;
-pub mod socket_owners;
-pub mod source;
+pub(crate) mod recording;
+pub(crate) mod redact;
+pub(crate) mod socket_owners;
+pub(crate) mod source;
 
-pub use attach::{MAX_RING_BYTES, MIN_RING_BYTES, Options, Snapshot, check_kernel};
+pub(crate) use attach::{MAX_RING_BYTES, MIN_RING_BYTES, Options, Snapshot, check_kernel};
 pub(crate) use btf::offsets;
-pub use connections::split_arguments;
-pub use error::AttachError;
+pub(crate) use connections::split_arguments;
+pub(crate) use error::AttachError;
