@@ -235,7 +235,7 @@ struct Score {
 }
 
 #[test]
-fn the_verdict_predicts_what_every_client_gets_once_tokens_are_required() {
+fn verdicts_predict_what_clients_get_under_required() {
     let mut scores = MODES.map(|_| Score::default());
     let mut table = String::from(
         "| client | from `optional` | from `hoplimit` | from `put403` | gets data under `required` |\n\
@@ -294,7 +294,7 @@ fn the_verdict_predicts_what_every_client_gets_once_tokens_are_required() {
 
 /// What a client does in `required` itself is judged by the same rules.
 #[test]
-fn what_is_seen_under_required_is_judged_by_what_it_got() {
+fn calls_under_required_are_judged_by_their_result() {
     let mut judged = 0;
     for (client, modes) in corpus() {
         let Some(run) = modes.get("required").filter(|run| !run.requests.is_empty()) else {
@@ -314,7 +314,7 @@ fn what_is_seen_under_required_is_judged_by_what_it_got() {
 
 /// The remedy is the one that works: a client that falls back is not told to update.
 #[test]
-fn who_falls_back_is_told_what_is_in_the_way() {
+fn a_client_that_falls_back_gets_the_cause() {
     let mut seen = BTreeSet::new();
     for (client, modes) in corpus() {
         for mode in ["hoplimit", "put403"] {

@@ -90,7 +90,7 @@ impl Output {
         if to > 0 {
             let totals = pipeline.totals();
             let mut span = Span::new(from, to, totals.as_ref(), &pipeline.counters());
-            span.overflowed(self.ledger.overflow());
+            span.add_overflow(self.ledger.overflow());
             coverage.add(span);
         }
         let policy = Policy {

@@ -16,7 +16,7 @@ fn read(path: &str) -> CgroupPath {
 }
 
 #[test]
-fn containers_are_found_in_the_shape_of_every_runtime_driver_and_version() {
+fn containers_of_every_runtime_and_driver_are_found() {
     for (path, runtime) in [
         ("/docker/{A}", Some("docker")),
         ("/system.slice/docker-{A}.scope", Some("docker")),
@@ -102,7 +102,7 @@ fn containers_are_found_in_the_shape_of_every_runtime_driver_and_version() {
 }
 
 #[test]
-fn what_only_looks_like_a_container_is_none() {
+fn names_that_resemble_a_container_are_not_one() {
     for path in [
         "/machine.slice/libpod-conmon-{A}.scope",
         "/kubepods.slice/crio-conmon-{A}.scope",

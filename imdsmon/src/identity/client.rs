@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restart_does_not_change_who_it_is() {
+    fn a_restart_does_not_change_the_client() {
         let before = Task {
             pid: 7,
             start: Some(70_000_000),

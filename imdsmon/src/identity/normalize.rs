@@ -87,7 +87,7 @@ mod tests {
     use crate::identity::normalize::*;
 
     #[test]
-    fn what_varies_is_a_star_and_what_names_something_stays() {
+    fn varying_parts_become_stars_and_names_stay() {
         for (text, expected) in [
             ("/opt/app/worker.py", "/opt/app/worker.py"),
             ("/usr/lib/python3.11/site.py", "/usr/lib/python3.11/site.py"),

@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_is_gone_is_known_by_its_snapshot() {
+    fn an_ended_process_is_known_by_its_snapshot() {
         let process = Process::new(&task());
         assert_eq!(process.name, b"curl".as_slice().into());
         assert_eq!(process.args, bytes(&["curl", "http://h/"]));
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_longer_than_the_snapshot_come_from_proc_if_they_are_the_same() {
+    fn truncated_arguments_are_completed_from_proc() {
         let long = "x".repeat(600);
         let mut cut = bytes(&["java", &long]);
         cut[1].0.truncate(507);

@@ -21,7 +21,7 @@ fn process(name: &str, args: &str, above: &[&str]) -> Process {
 }
 
 #[test]
-fn a_descriptor_is_no_script_that_anybody_knows() {
+fn a_descriptor_is_no_script() {
     let curl = process("curl", "curl|http://h/", &["bash|/dev/fd/63"]);
     assert_eq!(program(&curl), "curl");
 }
@@ -97,7 +97,7 @@ fn a_program_is_what_its_owner_calls_it() {
 }
 
 #[test]
-fn a_bare_tool_is_told_by_the_script_that_runs_it() {
+fn a_bare_tool_is_named_with_its_script() {
     for (name, args, above, expected) in [
         (
             "curl",
@@ -164,7 +164,7 @@ fn a_bare_tool_is_told_by_the_script_that_runs_it() {
 }
 
 #[test]
-fn what_varies_from_run_to_run_makes_no_new_program() {
+fn varying_parts_make_no_new_program() {
     let same = |one: (&str, &str), other: (&str, &str)| {
         let program =
             |(name, args)| program(&process(name, args, &["bash|/tmp/tmp.Ab12Cd34Ef/x.sh"]));

@@ -118,7 +118,7 @@ fn units_keep_their_name_and_lose_what_changes() {
 }
 
 #[test]
-fn a_session_is_its_users_and_a_job_is_crons_wherever_it_runs() {
+fn sessions_and_cron_jobs_are_told_apart() {
     let session = WorkloadInputs {
         slice_user: Some("alice"),
         ..at("/user.slice/user-1000.slice/session-c12.scope")

@@ -1,17 +1,17 @@
-//! The form of a knowledge file, read so strictly that what comes out needs no more checks.
+//! The form of a knowledge file, parsed strictly: no value needs another check.
 //!
-//! The build script reads the files of `imdsmon/data` with this very module, so that wrong data
-//! fail the build.
+//! The build script parses the files of `imdsmon/data` with this module, so invalid data fails the
+//! build.
 
 use serde::{Deserialize, Serialize};
 use toml::de::{DeTable, DeValue};
 
 use super::version::Version;
 
-/// Bytes of a file.
-const MAX: usize = 1 << 20;
-/// How much a key must resemble another to be taken for it, from 0 to 1.
-const ALIKE: f64 = 0.6;
+/// Size of a file.
+const MAX_FILE_BYTES: usize = 1 << 20;
+/// Jaro-Winkler similarity from which a known key is suggested, 0 to 1.
+const MIN_SIMILARITY: f64 = 0.6;
 /// Every kind of entry with its keys.
 const KEYS: [(&str, &[&str]); 4] = [
     (
@@ -37,17 +37,17 @@ const KEYS: [(&str, &[&str]); 4] = [
     ("path", &["path", "class", "source"]),
 ];
 
-/// What is wrong with a knowledge file.
+/// An error in a knowledge file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {what}")]
 pub struct KnowledgeError {
     /// Counted from 1.
     pub line: usize,
-    /// In a sentence.
+    /// What is wrong.
     pub what: String,
 }
 
-/// Everything that a file holds.
+/// The entries of a file.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
@@ -65,60 +65,60 @@ pub struct Data {
     pub path: Vec<PathFacts>,
 }
 
-/// An SDK, and since when it speaks `IMDSv2`.
+/// An SDK, and since when it supports `IMDSv2`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SdkFacts {
-    /// How imdsmon calls it.
-    pub name: Word,
-    /// How people call it.
-    pub title: Word,
+    /// Value of `imds.sdk.name`.
+    pub name: NonEmptyString,
+    /// Name in reports.
+    pub title: NonEmptyString,
     /// Products of its User-Agent.
-    pub products: Vec<Word>,
+    pub products: Vec<NonEmptyString>,
     /// Only versions with this first number.
     pub major: Option<u64>,
-    /// The first version that speaks `IMDSv2`; every version does if there is none.
+    /// The first version that supports `IMDSv2`; `None`: every version does.
     pub minimum: Option<Version>,
-    /// Why a version that speaks `IMDSv2` may still call without a token.
-    pub note: Option<Word>,
-    /// Where this comes from.
-    pub source: Word,
+    /// Why a version that supports `IMDSv2` may still make `IMDSv1` calls.
+    pub note: Option<NonEmptyString>,
+    /// URL or file that shows it.
+    pub source: NonEmptyString,
 }
 
-/// A program, and how it calls.
+/// A program, and how it calls IMDS.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ProgramFacts {
-    /// How people call it.
-    pub name: Word,
+    /// Name in reports.
+    pub name: NonEmptyString,
     /// Products of its User-Agent.
     #[serde(default)]
-    pub agents: Vec<Word>,
+    pub agents: Vec<NonEmptyString>,
     /// File names, or ends of paths, of its executable or script.
     #[serde(default)]
-    pub executables: Vec<Word>,
-    /// From this version on it calls without a token first, and with one when refused.
+    pub executables: Vec<NonEmptyString>,
+    /// First version that retries with a token when an `IMDSv1` call is rejected.
     pub retries_since: Option<Version>,
-    /// From this version on it asks for a token first.
+    /// First version that requests a token first.
     pub tokens_since: Option<Version>,
-    /// An argument that makes it call without tokens.
-    pub option: Option<Word>,
-    /// What to do, if it is more than an update.
-    pub advice: Option<Word>,
-    /// Where this comes from.
-    pub source: Word,
+    /// An argument that disables `IMDSv2`.
+    pub option: Option<NonEmptyString>,
+    /// What to do, if an update is not enough.
+    pub advice: Option<NonEmptyString>,
+    /// URL or file that shows it.
+    pub source: NonEmptyString,
 }
 
 /// Paths of another cloud's metadata service.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CloudFacts {
-    /// Which.
-    pub name: Word,
+    /// Name of the cloud.
+    pub name: NonEmptyString,
     /// Paths, each with all below it.
     pub paths: Vec<Segments>,
-    /// Where this comes from.
-    pub source: Word,
+    /// URL or file that shows it.
+    pub source: NonEmptyString,
 }
 
 /// What a path holds.
@@ -129,11 +129,11 @@ pub struct PathFacts {
     pub path: Segments,
     /// What it holds.
     pub class: PathClass,
-    /// Where this comes from.
-    pub source: Word,
+    /// URL or file that shows it.
+    pub source: NonEmptyString,
 }
 
-/// What a request asks for, from harmless to what an attacker wants most.
+/// What a request reads, from harmless to most sensitive.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -148,18 +148,18 @@ pub enum PathClass {
     Description,
     /// The instance's identity document, its signatures, public keys.
     Identity,
-    /// User data: often holds secrets.
+    /// User data, which often holds secrets.
     UserData,
     /// Credentials of a role.
     Credentials,
 }
 
-/// Text that is not empty.
+/// Text with more than white space.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub struct Word(String);
+pub struct NonEmptyString(String);
 
-impl TryFrom<String> for Word {
+impl TryFrom<String> for NonEmptyString {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
@@ -170,7 +170,7 @@ impl TryFrom<String> for Word {
     }
 }
 
-impl std::ops::Deref for Word {
+impl std::ops::Deref for NonEmptyString {
     type Target = str;
 
     fn deref(&self) -> &str {
@@ -193,7 +193,7 @@ impl TryFrom<String> for Segments {
             .map(str::to_owned)
             .collect();
         if parts.iter().any(String::is_empty) {
-            return Err("must be a path without empty parts");
+            return Err("must be a path without empty components");
         }
         Ok(Self(parts))
     }
@@ -208,13 +208,13 @@ impl std::ops::Deref for Segments {
 }
 
 impl Data {
-    /// Reads a file.
+    /// Parses a file.
     ///
     /// # Errors
-    /// If it is no TOML, holds a key that is not known, or a value that cannot be.
+    /// If it is not TOML, or has an unknown key or an invalid value.
     pub fn parse(text: &str) -> Result<Self, KnowledgeError> {
-        if text.len() > MAX {
-            let what = format!("the file is longer than {MAX} bytes");
+        if text.len() > MAX_FILE_BYTES {
+            let what = format!("the file exceeds {MAX_FILE_BYTES} bytes");
             return Err(KnowledgeError { line: 1, what });
         }
         let document = DeTable::parse(text).map_err(|error| from_toml(text, &error))?;
@@ -222,7 +222,10 @@ impl Data {
         let data: Self = toml::from_str(text).map_err(|error| from_toml(text, &error))?;
         for program in &data.program {
             if program.agents.is_empty() && program.executables.is_empty() {
-                let what = format!("`{}` needs `agents` or `executables`", &*program.name);
+                let what = format!(
+                    "`{}` has no key `agents` or `executables`; add one",
+                    &*program.name
+                );
                 let at = text.find(&*program.name).unwrap_or(0);
                 return Err(KnowledgeError {
                     line: line(text, at),
@@ -234,7 +237,7 @@ impl Data {
     }
 }
 
-/// Serde knows the key it does not know, but not the one that was meant.
+/// Serde reports an unknown key without suggesting a similar one.
 fn known_keys(text: &str, document: &DeTable<'_>) -> Result<(), KnowledgeError> {
     let kinds: Vec<_> = KEYS.iter().map(|(kind, _)| *kind).collect();
     for (kind, entries) in document {
@@ -243,14 +246,14 @@ fn known_keys(text: &str, document: &DeTable<'_>) -> Result<(), KnowledgeError> 
             return Err(unknown(text, kind.span().start, kind.get_ref(), &kinds));
         };
         let DeValue::Array(entries) = entries.get_ref() else {
-            continue; // serde says what is wrong
+            continue; // serde reports it
         };
         for entry in entries {
             let DeValue::Table(entry) = entry.get_ref() else {
                 continue;
             };
-            let stranger = entry.keys().find(|key| !keys.contains(&&**key.get_ref()));
-            if let Some(key) = stranger {
+            let unknown_key = entry.keys().find(|key| !keys.contains(&&**key.get_ref()));
+            if let Some(key) = unknown_key {
                 return Err(unknown(text, key.span().start, key.get_ref(), keys));
             }
         }
@@ -263,11 +266,11 @@ fn unknown(text: &str, at: usize, key: &str, known: &[&str]) -> KnowledgeError {
     let nearest = known
         .iter()
         .max_by(|a, b| alike(a).total_cmp(&alike(b)))
-        .filter(|nearest| alike(nearest) >= ALIKE);
+        .filter(|nearest| alike(nearest) >= MIN_SIMILARITY);
     let key: String = key.chars().take(80).flat_map(char::escape_debug).collect();
     let what = match nearest {
-        Some(nearest) => format!("unknown key `{key}`; `{nearest}` is one"),
-        None => format!("unknown key `{key}`; known are {}", known.join(", ")),
+        Some(nearest) => format!("unknown key `{key}`; did you mean `{nearest}`?"),
+        None => format!("unknown key `{key}`; use one of {}", known.join(", ")),
     };
     KnowledgeError {
         line: line(text, at),

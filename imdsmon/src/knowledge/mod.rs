@@ -1,5 +1,5 @@
-//! What is known of the world outside: which paths matter, which SDK speaks IMDSv2 since when,
-//! which programs behave how. It is data (`imdsmon/data/*.toml`), each entry with its source.
+//! The knowledge base: the first version of each SDK with IMDSv2 support, programs with known
+//! behaviour, and what paths hold. It is data (`imdsmon/data/*.toml`), each entry with its source.
 
 pub mod data;
 mod path;
@@ -12,7 +12,7 @@ use data::Data;
 pub use data::{KnowledgeError, PathClass, ProgramFacts, SdkFacts};
 use version::Version;
 
-/// The files that are part of the program; the build script has read them too.
+/// The files that are part of the program; the build script parses them too.
 const BUILTIN: [&str; 4] = [
     include_str!("../../data/sdks.toml"),
     include_str!("../../data/programs.toml"),
@@ -20,29 +20,29 @@ const BUILTIN: [&str; 4] = [
     include_str!("../../data/paths.toml"),
 ];
 
-/// An SDK or tool, as its User-Agent says.
+/// An SDK or tool, as named by a User-Agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Sdk {
     /// Name in the knowledge base (`botocore`, `aws-sdk-go-v2`), or the User-Agent's first product.
     pub name: String,
-    /// Version as said; `None` if none is said.
+    /// Version as written; `None` if there is none.
     pub version: Option<String>,
 }
 
-/// All that is known.
+/// The built-in entries and those of the user's files.
 #[derive(Clone, Debug)]
 pub struct Knowledge {
     data: Data,
 }
 
 impl Knowledge {
-    /// What comes with the program.
+    /// The entries that are part of the program.
     pub fn builtin() -> Self {
         let mut knowledge = Self {
             data: Data::default(),
         };
         for text in BUILTIN {
-            // The build script has read the same text: it cannot fail here.
+            // Cannot fail: the build script has parsed the same text.
             if let Ok(data) = Data::parse(text) {
                 knowledge.add(data);
             }
@@ -50,16 +50,16 @@ impl Knowledge {
         knowledge
     }
 
-    /// Adds a user's file, whose entries count before those that are there.
+    /// Adds a user's file, whose entries take precedence.
     ///
     /// # Errors
-    /// If the text is no knowledge file. Nothing is added then.
+    /// If the text is not a knowledge file. Adds nothing then.
     pub fn extend(&mut self, text: &str) -> Result<(), KnowledgeError> {
         self.add(Data::parse(text)?);
         Ok(())
     }
 
-    /// Which SDK or tool a User-Agent names; `None` if it names nothing.
+    /// The SDK or tool that a User-Agent names, if any.
     pub fn sdk(&self, user_agent: &str) -> Option<Sdk> {
         let products: Vec<_> = product::products(user_agent).collect();
         let known = self.data.sdk.iter().find_map(|facts| {
@@ -76,20 +76,20 @@ impl Knowledge {
         })
     }
 
-    /// What is known of an AWS SDK; `None` if `sdk` is none of them.
+    /// The entry of an AWS SDK; `None` if `sdk` is not one.
     pub fn sdk_facts(&self, sdk: &Sdk) -> Option<&SdkFacts> {
         self.data.sdk.iter().find(|facts| *facts.name == *sdk.name)
     }
 
-    /// What is known of a program, by one of its User-Agents or by its executable or script.
-    /// `program` may have arguments behind it.
+    /// The entry of a program, by one of its User-Agents or by its executable or script.
+    /// `program` may include arguments.
     pub fn program(&self, user_agents: &[&str], program: &str) -> Option<&ProgramFacts> {
         let is_said = |facts: &ProgramFacts| user_agents.iter().any(|a| facts.is_said_by(a));
         let mut all = self.data.program.iter();
         all.find(|facts| is_said(facts) || facts.is_run_by(program))
     }
 
-    /// The version that a User-Agent gives for a program's product.
+    /// The version of a program's product in a User-Agent.
     pub fn program_version(facts: &ProgramFacts, user_agents: &[&str]) -> Option<Version> {
         let mut products = user_agents.iter().flat_map(|a| product::products(a));
         products
@@ -97,7 +97,7 @@ impl Knowledge {
             .and_then(|product| Version::parse(product.version?))
     }
 
-    /// What a request asks for.
+    /// The class of a request.
     pub fn path_class(&self, method: &str, path: &str) -> PathClass {
         path::class(&self.data, method, path)
     }
@@ -123,7 +123,7 @@ impl ProgramFacts {
         products.any(|p| self.agents.iter().any(|a| a.eq_ignore_ascii_case(p.name)))
     }
 
-    /// Whether a program, perhaps with arguments behind it, is it.
+    /// Whether it is this program, which may include arguments.
     pub fn is_run_by(&self, program: &str) -> bool {
         let mut words = program.split_whitespace().take(64);
         words.any(|word| self.executables.iter().any(|name| is_file(word, name)))

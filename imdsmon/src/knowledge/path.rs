@@ -1,11 +1,11 @@
-//! What a path asks for, however it is written.
+//! The class of a path, in any spelling that IMDS resolves to it.
 
 use super::data::{Data, PathClass, Segments};
 
-/// Parts of a path that are looked at.
-const PARTS: usize = 64;
+/// Components of a path that are compared.
+const MAX_PARTS: usize = 64;
 
-/// What a request asks for.
+/// The class of a request.
 pub(super) fn class(data: &Data, method: &str, path: &str) -> PathClass {
     let path = decoded(path);
     let parts = parts(&path);
@@ -24,7 +24,7 @@ pub(super) fn class(data: &Data, method: &str, path: &str) -> PathClass {
     let class = fitting
         .max_by_key(|facts| facts.path.len())
         .map_or(PathClass::Description, |facts| facts.class);
-    // A GET of the token's path asks for no token: IMDS answers 405.
+    // A GET of the token path is no token request: IMDS responds with 405.
     let can_fetch = ["PUT", "POST"]
         .iter()
         .any(|m| m.eq_ignore_ascii_case(method));
@@ -52,14 +52,14 @@ fn parts(path: &str) -> Vec<&str> {
             ".." => {
                 parts.pop();
             }
-            part if parts.len() < PARTS => parts.push(part),
+            part if parts.len() < MAX_PARTS => parts.push(part),
             _ => break,
         }
     }
     parts
 }
 
-/// Percent signs resolved; what is not UTF-8 then becomes U+FFFD.
+/// The percent-decoded path, with U+FFFD for invalid UTF-8.
 fn decoded(path: &str) -> String {
     let mut bytes = Vec::with_capacity(path.len());
     let mut rest = path.as_bytes();

@@ -1,9 +1,9 @@
 //! The products of a User-Agent (RFC 9110, 10.1.5): `name/version`, comments left out.
 
-/// Products that are looked at.
-const PRODUCTS: usize = 32;
-/// Bytes of a name or a version; what is longer is none.
-const MAX: usize = 64;
+/// Products of one User-Agent that are compared.
+const MAX_PRODUCTS: usize = 32;
+/// Bytes of a name or a version; longer ones are ignored.
+const MAX_NAME_BYTES: usize = 64;
 
 /// One product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,9 +21,9 @@ pub(super) fn products(user_agent: &str) -> impl Iterator<Item = Product<'_>> {
         depth = (depth + count(b'(')).saturating_sub(count(b')'));
         !is_comment
     });
-    words.take(PRODUCTS).filter_map(|word| {
+    words.take(MAX_PRODUCTS).filter_map(|word| {
         let (name, version) = word.split_once('/').unwrap_or((word, ""));
-        let is_short = |text: &str| (1..=MAX).contains(&text.len());
+        let is_short = |text: &str| (1..=MAX_NAME_BYTES).contains(&text.len());
         is_short(name).then_some(Product {
             name,
             version: Some(version).filter(|version| is_short(version)),

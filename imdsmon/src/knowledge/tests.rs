@@ -6,7 +6,7 @@ fn sdk(user_agent: &str) -> Option<(String, Option<String>)> {
 }
 
 #[test]
-fn every_builtin_file_is_read_whole() {
+fn every_builtin_file_is_parsed_completely() {
     let data = Knowledge::builtin().data;
     let [sdks, programs, clouds, paths] = BUILTIN.map(|text| text.matches("\n[[").count());
     assert_eq!(data.sdk.len(), sdks);
@@ -70,7 +70,7 @@ fn real_user_agents_name_their_sdk() {
 }
 
 #[test]
-fn a_path_is_what_it_is_however_it_is_written() {
+fn a_path_has_one_class_in_every_spelling() {
     use PathClass::{Credentials, Description, Identity, OtherCloud, Token, UserData};
     let knowledge = Knowledge::builtin();
     for (path, class) in [
@@ -115,7 +115,7 @@ fn a_path_is_what_it_is_however_it_is_written() {
 }
 
 #[test]
-fn a_users_file_adds_and_comes_first() {
+fn a_user_file_takes_precedence() {
     let mut knowledge = Knowledge::builtin();
     let before = knowledge.path_class("GET", "/acme/instance");
     let text = r#"
@@ -140,24 +140,24 @@ fn a_users_file_adds_and_comes_first() {
 }
 
 #[test]
-fn what_is_wrong_is_said_with_its_line_and_adds_nothing() {
+fn an_invalid_file_names_its_line_and_adds_nothing() {
     let mut knowledge = Knowledge::builtin();
     for (text, line, what) in [
-        ("\n[[sdkk]]\n", 2, "unknown key `sdkk`; `sdk` is one"),
+        ("\n[[sdkk]]\n", 2, "unknown key `sdkk`; did you mean `sdk`?"),
         (
             "[[program]]\nname = \"x\"\nexecutable = [\"x\"]\nsource = \"y\"\n",
             3,
-            "unknown key `executable`; `executables` is one",
+            "unknown key `executable`; did you mean `executables`?",
         ),
         (
             "[[path]]\nzzz = 1\n",
             2,
-            "unknown key `zzz`; known are path, class, source",
+            "unknown key `zzz`; use one of path, class, source",
         ),
         (
             "[[path]]\npath = \"a//b\"\nclass = \"token\"\nsource = \"s\"\n",
             2,
-            "must be a path without empty parts",
+            "must be a path without empty components",
         ),
         (
             "[[path]]\npath = \"a\"\nclass = \"token\"\nsource = \" \"\n",
@@ -167,12 +167,12 @@ fn what_is_wrong_is_said_with_its_line_and_adds_nothing() {
         (
             "[[program]]\nname = \"lonely\"\nsource = \"s\"\n",
             2,
-            "`lonely` needs `agents` or `executables`",
+            "`lonely` has no key `agents` or `executables`; add one",
         ),
         (
             "[[program]]\nname = \"x\"\nagents = [\"x\"]\nsource = \"s\"\ntokens-since = \"soon\"\n",
             5,
-            "`soon` is no version",
+            "`soon` is not a version; begin with a number",
         ),
     ] {
         let error = knowledge.extend(text).unwrap_err();
@@ -187,7 +187,7 @@ fn what_is_wrong_is_said_with_its_line_and_adds_nothing() {
 }
 
 #[test]
-fn a_program_is_known_by_what_it_runs_or_says() {
+fn a_program_is_known_by_executable_or_user_agent() {
     let knowledge = Knowledge::builtin();
     let name = |agents: &[&str], program| {
         let facts = knowledge.program(agents, program)?;
@@ -207,7 +207,7 @@ fn a_program_is_known_by_what_it_runs_or_says() {
 }
 
 #[test]
-fn the_example_in_the_documentation_is_knowledge() {
+fn the_documented_example_is_valid() {
     let text = include_str!("../../../docs/reference/knowledge.md");
     let (_, text) = text.split_once("```toml\n").unwrap();
     let (example, _) = text.split_once("```").unwrap();

@@ -1,13 +1,13 @@
-//! Versions as they occur: in User-Agents, in package databases, in release notes.
+//! Versions as written in User-Agents, package databases and release notes.
 
 use std::{cmp::Ordering, fmt};
 
 use serde::{Deserialize, Serialize};
 
 /// Numbers of a version that are compared.
-const NUMBERS: usize = 8;
-/// What marks a version that comes before the one it is named after.
-const EARLY: [&str; 6] = ["alpha", "beta", "rc", "pre", "dev", "snapshot"];
+const MAX_NUMBERS: usize = 8;
+/// Labels of a pre-release.
+const PRE_RELEASE_LABELS: [&str; 6] = ["alpha", "beta", "rc", "pre", "dev", "snapshot"];
 
 /// A version that can be compared: `1.13.25`, `v2.10.21`, `3.0.0-rc1`, `1:1.35.0-4+deb12u1`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -19,8 +19,8 @@ pub struct Version {
 }
 
 impl Version {
-    /// Reads a version; `None` if it does not begin with a number. An epoch and a leading `v` are
-    /// left out, and so is a distribution's revision.
+    /// Parses a version; `None` if it does not begin with a number. Ignores an epoch, a leading
+    /// `v` and a distribution's revision.
     pub fn parse(text: &str) -> Option<Self> {
         let text: String = text.trim().chars().take(64).collect();
         let rest = match text.split_once(':') {
@@ -35,7 +35,7 @@ impl Version {
         let numbers: Vec<u64> = numbers
             .split('.')
             .filter(|number| !number.is_empty())
-            .take(NUMBERS)
+            .take(MAX_NUMBERS)
             .map(|number| number.parse().unwrap_or(u64::MAX))
             .collect();
         if numbers.is_empty() || !rest.starts_with(|c: char| c.is_ascii_digit()) {
@@ -55,7 +55,7 @@ impl Version {
     }
 }
 
-/// Whether what follows the numbers says "before that version": `-rc1`, `b2`, `~git2019`.
+/// Whether what follows the numbers marks a pre-release: `-rc1`, `b2`, `~git2019`.
 fn is_early(behind: &str) -> bool {
     if behind.starts_with('~') {
         return true;
@@ -67,7 +67,7 @@ fn is_early(behind: &str) -> bool {
     let (letters, rest) = word.split_at(letters.unwrap_or(word.len()));
     let is_short =
         matches!(letters, "a" | "b" | "c") && rest.starts_with(|c: char| c.is_ascii_digit());
-    is_short || EARLY.contains(&letters)
+    is_short || PRE_RELEASE_LABELS.contains(&letters)
 }
 
 impl Ord for Version {
@@ -105,7 +105,7 @@ impl TryFrom<String> for Version {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        Self::parse(&text).ok_or_else(|| format!("`{text}` is no version"))
+        Self::parse(&text).ok_or_else(|| format!("`{text}` is not a version; begin with a number"))
     }
 }
 
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_of_the_wild_are_ordered() {
+    fn real_versions_are_ordered() {
         let ordered = [
             "0.19.0",
             "1.12.253",
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_means_the_same_is_equal() {
+    fn equivalent_versions_are_equal() {
         for (a, b) in [
             ("1.13", "1.13.0"),
             ("v1.2", "1.2"),
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_version_is_none() {
+    fn text_without_a_leading_number_is_no_version() {
         for text in ["", "newest", ".1", "v", "-1", ":", "git-1234", "１.２"] {
             assert_eq!(Version::parse(text), None, "{text}");
         }

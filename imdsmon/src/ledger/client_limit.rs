@@ -1,41 +1,40 @@
-//! Who gets an entry of their own: every client, as long as there are not absurdly many.
+//! The limit on the number of clients: beyond it, clients are counted together.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::identity::client::Client;
 
-/// Clients that are told apart.
-const CLIENTS: usize = 1000;
-/// Clients of one user that are told apart, so that one who makes up programs pushes out nobody
-/// else.
-const OF_ONE_USER: usize = 250;
-/// Users that have an entry for their remaining clients.
-const USERS: usize = 64;
-/// Program of the entry for all who have none of their own.
+/// Clients that are counted separately.
+const MAX_CLIENTS: usize = 1000;
+/// Clients of one user, so that a user who invents programs cannot displace other clients.
+const MAX_CLIENTS_PER_USER: usize = 250;
+/// Users with an `(others)` client of their own.
+const MAX_USERS: usize = 64;
+/// Program of the client that counts all clients beyond the limit.
 pub const OTHERS: &str = "(others)";
 
-/// The clients that have an entry.
+/// The clients that are counted separately.
 #[derive(Debug, Default)]
 pub(super) struct ClientLimiter {
     clients: BTreeSet<Client>,
     by_user: BTreeMap<String, usize>,
-    crowded_out: u64,
+    merged: u64,
 }
 
 impl ClientLimiter {
-    /// The client as whom this one is counted.
+    /// The client that this one is counted for.
     pub(super) fn resolve(&mut self, client: Client) -> Client {
         if self.clients.contains(&client) {
             return client;
         }
         let of_user = self.by_user.get(&client.user).copied().unwrap_or(0);
-        if self.clients.len() < CLIENTS && of_user < OF_ONE_USER {
+        if self.clients.len() < MAX_CLIENTS && of_user < MAX_CLIENTS_PER_USER {
             self.by_user.insert(client.user.clone(), of_user + 1);
             self.clients.insert(client.clone());
             return client;
         }
-        self.crowded_out = self.crowded_out.saturating_add(1);
-        let has_others = of_user > 0 && self.by_user.len() <= USERS;
+        self.merged = self.merged.saturating_add(1);
+        let has_others = of_user > 0 && self.by_user.len() <= MAX_USERS;
         Client {
             program: OTHERS.into(),
             user: if has_others {
@@ -47,9 +46,9 @@ impl ClientLimiter {
         }
     }
 
-    /// Only these clients have an entry from now on.
+    /// Replaces the clients that are counted separately.
     pub(super) fn reset<'a>(&mut self, clients: impl IntoIterator<Item = &'a Client>) {
-        let crowded_out = self.crowded_out;
+        let merged = self.merged;
         *self = Self::default();
         for client in clients
             .into_iter()
@@ -57,11 +56,11 @@ impl ClientLimiter {
         {
             self.resolve(client.clone());
         }
-        self.crowded_out = crowded_out;
+        self.merged = merged;
     }
 
-    /// How often a process was counted with others.
-    pub(super) fn crowded_out(&self) -> u64 {
-        self.crowded_out
+    /// How often a process was counted as `(others)`.
+    pub(super) fn merged(&self) -> u64 {
+        self.merged
     }
 }

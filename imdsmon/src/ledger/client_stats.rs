@@ -1,4 +1,4 @@
-//! What is kept of one client.
+//! Counts and evidence of one client.
 
 use std::collections::BTreeMap;
 
@@ -14,21 +14,21 @@ use crate::{
 /// Counts and evidence of one client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientStats {
-    /// Who.
+    /// The client.
     pub client: Client,
     /// Time of its first call.
     pub first: UnixNanos,
     /// Time of its last call.
     pub last: UnixNanos,
-    /// Calls by what they have in common. A count may be negative in what is merged into another
-    /// entry: it takes back what later evidence showed in another light.
+    /// Calls by bucket. A count to be merged into earlier ones may be negative: it corrects calls
+    /// that later evidence gave another cause.
     pub cells: BTreeMap<BucketKey, i64>,
-    /// Examples and names.
+    /// Samples and names.
     pub evidence: Evidence,
 }
 
-/// Cells of one entry. A year of hours with ten kinds of call each is less than a tenth of it.
-const CELLS: usize = 1 << 16;
+/// Buckets of one client. A year with ten kinds of call in each hour takes 88,000.
+const MAX_CELLS: usize = 1 << 16;
 
 impl ClientStats {
     /// Nothing counted yet, at the time of the first call.
@@ -46,7 +46,7 @@ impl ClientStats {
         self.cells.values().sum()
     }
 
-    /// Adds what was counted of the same client at another time.
+    /// Adds counts of the same client from another time.
     pub fn merge(&mut self, other: Self) {
         let Self {
             client: _,
@@ -63,7 +63,7 @@ impl ClientStats {
         self.evidence.merge(evidence);
     }
 
-    /// Something happened at this time.
+    /// Extends the time of the first or last call.
     pub(super) fn touch(&mut self, time: UnixNanos) {
         self.first = self.first.min(time);
         self.last = self.last.max(time);
@@ -76,13 +76,12 @@ impl ClientStats {
         if *sum == 0 {
             self.cells.remove(&cell);
         }
-        if self.cells.len() > CELLS {
+        if self.cells.len() > MAX_CELLS {
             self.fold();
         }
     }
 
-    /// Counts the oldest hour's calls with those of the hour that follows: the sums stay, only the
-    /// oldest times get coarser.
+    /// Merges the oldest hour into the next one: the sums stay, the oldest times get coarser.
     fn fold(&mut self) {
         let Some(oldest) = self.cells.keys().next().map(|cell| cell.hour) else {
             return;
@@ -105,20 +104,20 @@ impl ClientStats {
     }
 }
 
-/// What calls have in common that are counted together.
+/// What calls of one bucket have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BucketKey {
     /// Hours since 1970-01-01 UTC.
     pub hour: i64,
-    /// Which way of speaking.
+    /// `IMDSv1`, `IMDSv2` or token request.
     pub version: Version,
     /// The token header's value.
     pub token: Option<TokenValue>,
-    /// What came back.
+    /// Class of the response.
     pub answer: Answer,
-    /// What was asked for.
+    /// Class of the path.
     pub path: PathClass,
-    /// What the process had tried before.
+    /// Why it has no token, or that it is a retry.
     pub how: Cause,
 }
 
@@ -176,49 +175,49 @@ pub fn is_ec2(server: &str) -> bool {
     server.trim().eq_ignore_ascii_case("EC2ws")
 }
 
-/// What led to a call, as far as it was seen: the order of calls in one process settles it.
+/// What led to a call, from the order of calls in one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
-    /// Nothing before it explains it.
+    /// No earlier call explains it.
     Plain,
-    /// Tokenless after a token request that was not answered.
+    /// `IMDSv1` after a token request without a response.
     AfterNoAnswer,
-    /// Tokenless after a token request that was refused (4xx).
+    /// `IMDSv1` after a rejected token request (4xx).
     AfterRefusal,
-    /// Tokenless after a token request that was answered 5xx.
+    /// `IMDSv1` after a token request with a 5xx response.
     AfterServerError,
-    /// Tokenless, though an argument of the program names the token header.
+    /// `IMDSv1`, although an argument of the program sets the token header.
     HeaderInArguments,
-    /// Tokenless, though the process had got a token.
+    /// `IMDSv1`, although the process had got a token.
     DespiteToken,
-    /// A token request after a tokenless call of the same process was answered 401, or a
-    /// successful call with a token for the path that was refused without.
+    /// A token request after a rejected `IMDSv1` call (401) of the same process, or a successful
+    /// `IMDSv2` call for a path that was rejected before.
     RetryAfterUnauthorized,
 }
 
-/// Examples and names, each list bounded.
+/// Samples and names, each list bounded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Evidence {
-    /// SDKs and tools that it said it uses.
+    /// SDKs and tools that its User-Agents name.
     pub sdks: Vec<Sdk>,
     /// User-Agents.
     pub user_agents: Vec<String>,
-    /// Paths with what they are and how often each was asked for without and with a token.
+    /// Paths with their class and number of `IMDSv1` and `IMDSv2` calls.
     pub paths: BTreeMap<String, PathSeen>,
     /// Calls of paths that did not fit.
     pub more_paths: u64,
-    /// User-Agents and SDKs that did not fit, each as often as it was seen.
+    /// Calls with User-Agents and SDKs that did not fit.
     #[serde(default)]
     pub more_agents: u64,
-    /// Calls to look at, at most a few of each [`Cause`], token values blanked.
+    /// Sample calls, a few of each [`Cause`], token values blanked.
     pub samples: Vec<Sample>,
-    /// Bytes that are no request.
+    /// Bytes that are not part of a request.
     pub unparsed_bytes: u64,
 }
 
-/// How often a path was asked for.
+/// Calls of a path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PathSeen {
     /// What it is.
@@ -229,7 +228,7 @@ pub struct PathSeen {
     pub with_token: u64,
 }
 
-/// One call to look at.
+/// A sample call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
     /// When it was made.
@@ -239,7 +238,7 @@ pub struct Sample {
     pub version: String,
     /// What led to it.
     pub how: Cause,
-    /// What came back.
+    /// Class of the response.
     pub answer: Answer,
     /// Status code, if known.
     pub status: Option<u16>,
@@ -262,7 +261,7 @@ pub struct Sample {
     /// Parent, its parent, and so on: process id and name.
     #[serde(with = "as_ancestors")]
     pub ancestors: Vec<(u32, String)>,
-    /// Arguments of who opened the connection, if that was somebody else.
+    /// Arguments of the process that opened the connection, if it is another one.
     pub connector: Option<Vec<String>>,
 }
 
@@ -299,7 +298,7 @@ mod tests {
     use crate::ledger::client_stats::*;
 
     #[test]
-    fn a_sample_comes_back_as_it_was_written_and_names_what_it_holds() {
+    fn a_sample_survives_its_json_form() {
         let sample = Sample {
             time: 7000,
             version: "v1".into(),

@@ -1,4 +1,4 @@
-//! When somebody watched, and how well.
+//! The times of monitoring, and what limits their data.
 
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
@@ -8,16 +8,16 @@ use crate::{
     http::Counters,
 };
 
-/// Everything that limits what silence means.
+/// The times of monitoring and the latest self-test.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Coverage {
-    /// Times of watching, in order and without overlap; between them nobody watched.
+    /// In order and without overlap; between them are gaps.
     pub spans: Vec<Span>,
-    /// The latest proof that calls are heard, if any was made.
+    /// The latest self-test, if any.
     pub self_test: Option<SelfTest>,
 }
 
-/// A time of uninterrupted watching.
+/// A time of uninterrupted monitoring.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Span {
     /// From.
@@ -26,28 +26,27 @@ pub struct Span {
     /// To; grows while it lasts.
     #[serde(with = "crate::time::as_rfc3339")]
     pub to: UnixNanos,
-    /// Whether it ended as it should, or still lasts; otherwise what came after `to` is unknown.
+    /// Whether it ended in an orderly way or still lasts; otherwise calls after `to` may be missing.
     pub is_complete: bool,
     /// TCP segments with payload, to or from IMDS, on the whole host.
     pub segments: u64,
-    /// Records that the kernel had no room for.
+    /// Records dropped from the ring buffer.
     pub lost_records: u64,
-    /// What else may hide calls, or who made them: bytes cut, gaps in connections, answers not
-    /// seen, connections given up, too many clients or processes. Each with its count, none of them 0.
+    /// What else may hide calls or the processes behind them.
     pub doubts: Vec<Doubt>,
 }
 
-/// Processes that the ledger could not tell apart, or whose past it forgot: there were too many.
+/// Processes beyond the limits of the ledger.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Overflow {
-    /// How often a process was counted with others.
+    /// How often a process was counted as `(others)`.
     pub merged: u64,
-    /// How often a process was forgotten that had called less than an hour before.
+    /// How often the token history of an active process was dropped.
     pub forgotten: u64,
 }
 
 impl Overflow {
-    /// What came since `base`, an earlier reading.
+    /// The increase since `base`.
     pub fn since(&self, base: &Self) -> Self {
         let Self { merged, forgotten } = self;
         Self {
@@ -57,14 +56,14 @@ impl Overflow {
     }
 }
 
-/// Whether calls that the monitor made itself, in a network of its own, came out as made.
+/// The result of calls made in a separate network namespace to check the capture.
 ///
 /// Its JSON is flat: `time`, `passed`, and `reason`, which is `null` if it passed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SelfTest {
     /// When.
     pub time: UnixNanos,
-    /// `Ok`, or the reason why not.
+    /// `Ok`, or why it failed.
     pub result: Result<(), String>,
 }
 
@@ -105,8 +104,8 @@ impl Coverage {
         }
     }
 
-    /// A self-test was made; only the latest counts.
-    pub fn tested(&mut self, test: SelfTest) {
+    /// Adds a self-test; only the latest counts.
+    pub fn add_self_test(&mut self, test: SelfTest) {
         if self
             .self_test
             .as_ref()
@@ -116,7 +115,7 @@ impl Coverage {
         }
     }
 
-    /// Adds a time of watching. Those that overlap become one, with the doubts of both.
+    /// Adds a span. Spans that overlap become one, with the doubts of both.
     pub fn add(&mut self, span: Span) {
         let at = self.spans.partition_point(|other| other.from <= span.from);
         self.spans.insert(at, span);
@@ -130,12 +129,12 @@ impl Coverage {
         self.spans = merged;
     }
 
-    /// Begin of the first and end of the last time of watching.
+    /// Begin of the first and end of the last span.
     pub fn window(&self) -> Option<(UnixNanos, UnixNanos)> {
         Some((self.spans.first()?.from, self.spans.last()?.to))
     }
 
-    /// Nanoseconds of watching.
+    /// Nanoseconds of monitoring.
     pub fn observed(&self) -> UnixNanos {
         let lengths = self
             .spans
@@ -146,8 +145,7 @@ impl Coverage {
 }
 
 impl Span {
-    /// A time of watching, and what the kernel and the HTTP side counted in it. Without `totals`
-    /// it broke off.
+    /// A span with the counters of the kernel and of HTTP. Without `totals` it is incomplete.
     pub fn new(
         from: UnixNanos,
         to: UnixNanos,
@@ -176,15 +174,15 @@ impl Span {
         span
     }
 
-    /// Adds what the ledger could not keep apart in this time.
-    pub fn overflowed(&mut self, overflow: Overflow) {
+    /// Adds processes beyond the limits of the ledger.
+    pub fn add_overflow(&mut self, overflow: Overflow) {
         let Overflow { merged, forgotten } = overflow;
         self.doubt(DoubtKind::MergedProcesses, merged);
         self.doubt(DoubtKind::ForgottenProcesses, forgotten);
     }
 
-    /// Adds self-tests that failed in this time.
-    pub fn unheard(&mut self, count: u64) {
+    /// Adds failed self-tests.
+    pub fn add_failed_self_tests(&mut self, count: u64) {
         self.doubt(DoubtKind::FailedSelfTests, count);
     }
 

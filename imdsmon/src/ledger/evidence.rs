@@ -1,5 +1,5 @@
-//! Examples and names of one client, bounded so that a client can neither fill the memory nor
-//! push out what speaks most against it.
+//! Samples and names of one client, bounded: a client can neither fill the memory nor displace the
+//! most severe evidence.
 
 use std::fmt::Write as _;
 
@@ -11,26 +11,26 @@ use crate::{
     knowledge::{PathClass, Sdk},
 };
 
-/// User-Agents, and SDKs.
-const AGENTS: usize = 16;
-/// Paths.
-const PATHS: usize = 64;
-/// Characters of a User-Agent, of a path, of a name.
-const TEXT: usize = 256;
+/// User-Agents of one client, and SDKs.
+const MAX_AGENTS: usize = 16;
+/// Paths of one client.
+const MAX_PATHS: usize = 64;
+/// Characters of a User-Agent, a path or a name.
+const MAX_TEXT_CHARS: usize = 256;
 /// Characters of a sample's path with its query.
-const TARGET: usize = 512;
-/// Bytes of a sample's arguments, all together.
-const ARGS: usize = 1024;
-/// How much newer than the latest sample a call must be to take its place.
-const FRESH: UnixNanos = 1_000_000_000;
+const MAX_TARGET_CHARS: usize = 512;
+/// Bytes of a sample's arguments in total.
+const MAX_ARGS_BYTES: usize = 1024;
+/// Time between two samples of one kind.
+const MIN_SAMPLE_INTERVAL: UnixNanos = 1_000_000_000;
 /// Ancestors of a sample.
-const ANCESTORS: usize = 8;
+const MAX_ANCESTORS: usize = 8;
 
 impl Evidence {
-    /// Takes note of a call's names and of its path.
+    /// Adds the names and the path of a call.
     pub(super) fn note(&mut self, call: &Call, sdk: Option<&Sdk>, class: PathClass) {
         if let Some(agent) = &call.user_agent {
-            let agent = cut(agent, TEXT);
+            let agent = cut(agent, MAX_TEXT_CHARS);
             self.more_agents += u64::from(!include(&mut self.user_agents, agent));
         }
         if let Some(sdk) = sdk {
@@ -42,11 +42,11 @@ impl Evidence {
             with_token: u64::from(call.version == Version::V2),
         };
         if call.version != Version::Token {
-            self.note_path(cut(&call.path, TEXT), seen);
+            self.note_path(cut(&call.path, MAX_TEXT_CHARS), seen);
         }
     }
 
-    /// Whether a call of this kind is worth to be kept: a busy client shows nothing new by most.
+    /// Whether to keep a call of this kind as a sample: few kinds, the most severe, and the latest.
     pub(super) fn wants_sample(&self, kind: &BucketKey, time: UnixNanos) -> bool {
         let version = version_name(kind.version);
         let same = |s: &&Sample| s.version == version && s.how == kind.how;
@@ -56,10 +56,10 @@ impl Evidence {
             || kept.clone().all(|sample| self.weight(sample) < weight)
             || kept
                 .clone()
-                .all(|sample| time.saturating_sub(sample.time) >= FRESH)
+                .all(|sample| time.saturating_sub(sample.time) >= MIN_SAMPLE_INTERVAL)
     }
 
-    /// Keeps a call to look at: of each kind the one that says most, and the latest.
+    /// Adds a sample; of each kind the most severe and the latest stay.
     pub(super) fn note_sample(&mut self, sample: Sample) {
         let is_same = |other: &Sample| {
             (other.time, other.pid, &other.target) == (sample.time, sample.pid, &sample.target)
@@ -122,7 +122,7 @@ impl Evidence {
 
     fn note_path(&mut self, path: String, seen: PathSeen) {
         let calls = |seen: &PathSeen| seen.tokenless.saturating_add(seen.with_token);
-        if !self.paths.contains_key(&path) && self.paths.len() >= PATHS {
+        if !self.paths.contains_key(&path) && self.paths.len() >= MAX_PATHS {
             // Harmless paths, of which anyone can ask for any number, make room for others.
             let least = self
                 .paths
@@ -144,17 +144,20 @@ impl Evidence {
 
     fn weight(&self, sample: &Sample) -> (bool, PathClass) {
         let path = sample.target.split('?').next().unwrap_or_default();
-        let class = self.paths.get(&cut(path, TEXT)).map(|seen| seen.class);
+        let class = self
+            .paths
+            .get(&cut(path, MAX_TEXT_CHARS))
+            .map(|seen| seen.class);
         (sample.answer == Answer::Ok, class.unwrap_or_default())
     }
 }
 
 impl Sample {
-    /// A call to look at.
+    /// The sample of a call.
     pub(super) fn of(call: &Call, caller: &Caller, how: Cause, answer: Answer) -> Self {
-        let mut target = cut(&call.path, TARGET);
+        let mut target = cut(&call.path, MAX_TARGET_CHARS);
         if let Some(query) = &call.query {
-            let room = TARGET.saturating_sub(target.chars().count());
+            let room = MAX_TARGET_CHARS.saturating_sub(target.chars().count());
             let _ = write!(target, "?{}", cut(query, room)); // to a string: cannot fail
         }
         let process = caller.process.as_deref();
@@ -165,15 +168,21 @@ impl Sample {
             how,
             answer,
             status: call.status,
-            server: call.imds_server.as_deref().map(|server| cut(server, TEXT)),
-            method: cut(&call.method, TEXT),
+            server: call
+                .imds_server
+                .as_deref()
+                .map(|server| cut(server, MAX_TEXT_CHARS)),
+            method: cut(&call.method, MAX_TEXT_CHARS),
             target,
-            user_agent: call.user_agent.as_deref().map(|agent| cut(agent, TEXT)),
+            user_agent: call
+                .user_agent
+                .as_deref()
+                .map(|agent| cut(agent, MAX_TEXT_CHARS)),
             address: call.server.address().to_string(),
             pid: process.map(|process| process.pid),
             executable: process.map(|p| {
                 let name = p.exe.as_ref().unwrap_or(&p.name);
-                cut(&name.to_text(), TEXT)
+                cut(&name.to_text(), MAX_TEXT_CHARS)
             }),
             args: process.map(arguments).unwrap_or_default(),
             ancestors: process.map(ancestors).unwrap_or_default(),
@@ -192,7 +201,7 @@ fn version_name(version: Version) -> &'static str {
 }
 
 fn arguments(process: &Process) -> Vec<String> {
-    let mut room = ARGS;
+    let mut room = MAX_ARGS_BYTES;
     let mut args = Vec::new();
     for arg in &process.args {
         if room == 0 {
@@ -206,9 +215,9 @@ fn arguments(process: &Process) -> Vec<String> {
 }
 
 fn ancestors(process: &Process) -> Vec<(u32, String)> {
-    let ancestors = process.ancestors.iter().take(ANCESTORS);
+    let ancestors = process.ancestors.iter().take(MAX_ANCESTORS);
     ancestors
-        .map(|(pid, name)| (*pid, cut(&name.to_text(), TEXT)))
+        .map(|(pid, name)| (*pid, cut(&name.to_text(), MAX_TEXT_CHARS)))
         .collect()
 }
 
@@ -217,12 +226,12 @@ fn cut(text: &str, max: usize) -> String {
     text.chars().take(max).collect()
 }
 
-/// Adds what is not there yet; `false` if there is no room for it.
+/// Adds an item unless it is there; `false` if there is no room for it.
 fn include<T: PartialEq>(list: &mut Vec<T>, item: T) -> bool {
     if list.contains(&item) {
         return true;
     }
-    let has_room = list.len() < AGENTS;
+    let has_room = list.len() < MAX_AGENTS;
     if has_room {
         list.push(item);
     }

@@ -1,6 +1,6 @@
-//! Counts and evidence by client: what a verdict is built on, and what a store keeps.
+//! Counts and evidence by client, on which verdicts are based and which the store keeps.
 //!
-//! Bounded in every direction, and additive: what was counted in two runs can be merged.
+//! Bounded in every dimension, and additive: the counts of two runs can be merged.
 
 mod client_limit;
 pub mod client_stats;
@@ -27,20 +27,20 @@ use crate::{
     pipeline::AttributedEvent,
 };
 
-/// Processes whose client is remembered.
-const PROCESSES: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+/// Processes whose client is cached.
+const MAX_CACHED_PROCESSES: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 /// Nanoseconds of an hour.
 const HOUR: i64 = 3600 * 1_000_000_000;
 
-/// What every client did, as far as it was not taken out yet.
+/// Counts and evidence of every client since the last [`Ledger::take`].
 pub struct Ledger {
     knowledge: Rc<Knowledge>,
     entries: BTreeMap<Rc<Client>, ClientStats>,
-    roster: ClientLimiter,
-    /// Who a process is counted as: it calls more than once.
+    limiter: ClientLimiter,
+    /// The client of each process, by pid.
     known: LruCache<u32, (Rc<Process>, Rc<Client>)>,
-    episodes: TokenHistory,
-    /// When somebody watched, and how well.
+    token_history: TokenHistory,
+    /// The times of monitoring and their doubts.
     pub coverage: Coverage,
 }
 
@@ -50,14 +50,14 @@ impl Ledger {
         Self {
             knowledge,
             entries: BTreeMap::new(),
-            roster: ClientLimiter::default(),
-            known: LruCache::new(PROCESSES),
-            episodes: TokenHistory::default(),
+            limiter: ClientLimiter::default(),
+            known: LruCache::new(MAX_CACHED_PROCESSES),
+            token_history: TokenHistory::default(),
             coverage: Coverage::default(),
         }
     }
 
-    /// Counts a finding, and gives the client as whom it is counted.
+    /// Counts an event and returns the client that it is counted for.
     pub fn add(&mut self, found: &AttributedEvent) -> Rc<Client> {
         let AttributedEvent {
             finding,
@@ -81,24 +81,23 @@ impl Ledger {
         self.entries.values()
     }
 
-    /// Takes the entries out, to be merged into those that were taken before. What is counted
-    /// from now on may take back a part of them: then a count is negative.
+    /// Takes the counts out, to be merged into those taken before. Later counts may be negative:
+    /// they correct earlier ones.
     pub fn take(&mut self) -> Vec<ClientStats> {
         std::mem::take(&mut self.entries).into_values().collect()
     }
 
-    /// The clients that are told apart are these from now on, and those that come as long as there
-    /// is room: who has not called for long takes nobody's place for ever.
+    /// Replaces the clients that count toward the limit, so that inactive ones make room.
     pub fn reset<'a>(&mut self, clients: impl IntoIterator<Item = &'a Client>) {
         self.known.clear();
-        self.roster.reset(clients);
+        self.limiter.reset(clients);
     }
 
-    /// What could not be kept apart so far.
+    /// Processes that were merged or forgotten so far.
     pub fn overflow(&self) -> Overflow {
         Overflow {
-            merged: self.roster.crowded_out(),
-            forgotten: self.episodes.forgotten(),
+            merged: self.limiter.merged(),
+            forgotten: self.token_history.forgotten(),
         }
     }
 
@@ -115,13 +114,15 @@ impl Ledger {
         };
         let mut corrections = Vec::new();
         if let Some(process) = &caller.process {
-            let maker = sdk.map(|sdk| UserAgentOrigin {
+            let origin = sdk.map(|sdk| UserAgentOrigin {
                 name: sdk.name.clone(),
                 is_aws_sdk: self.knowledge.sdk_facts(sdk).is_some(),
             });
-            let told = self.episodes.classify(process, call, kind, maker.as_ref());
-            kind.how = told.how;
-            corrections = told.corrections;
+            let classified = self
+                .token_history
+                .classify(process, call, kind, origin.as_ref());
+            kind.how = classified.how;
+            corrections = classified.corrections;
         }
         let pid = caller.process.as_ref().map(|process| process.pid);
         let entry = self.entry(client, call.time);
@@ -157,12 +158,12 @@ impl Ledger {
 
     fn client(&mut self, caller: &Caller) -> Rc<Client> {
         let Some(process) = &caller.process else {
-            return Rc::new(self.roster.resolve(Client::unknown()));
+            return Rc::new(self.limiter.resolve(Client::unknown()));
         };
         match self.known.get(&process.pid) {
             Some((known, client)) if Rc::ptr_eq(known, process) => Rc::clone(client),
             _ => {
-                let client = Rc::new(self.roster.resolve(Client::of(process)));
+                let client = Rc::new(self.limiter.resolve(Client::of(process)));
                 let known = (Rc::clone(process), Rc::clone(&client));
                 self.known.put(process.pid, known);
                 client

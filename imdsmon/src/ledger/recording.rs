@@ -98,7 +98,7 @@ fn count_one(
     let overflow = ledger.overflow().since(&before);
     let span = |(from, to)| {
         let mut span = Span::new(from, to, pipeline.totals().as_ref(), &pipeline.counters());
-        span.overflowed(overflow);
+        span.add_overflow(overflow);
         span
     };
     Ok((pipeline.window().map(span), reader.host().clone()))

@@ -21,7 +21,7 @@ fn only(how: Cause, count: i64) -> BTreeMap<Cause, i64> {
 }
 
 #[test]
-fn a_tokenless_call_after_a_token_request_that_hung_is_explained_by_it_minutes_later_too() {
+fn a_hung_token_request_explains_calls_minutes_later() {
     let app = process(7, &["app"]);
     let story = [
         put().by(&app).silent(),
@@ -53,7 +53,7 @@ fn each_failure_has_its_name_and_the_latest_counts() {
 }
 
 #[test]
-fn a_hung_request_that_is_known_late_changes_what_was_counted_before() {
+fn a_token_request_known_late_corrects_earlier_counts() {
     let app = process(7, &["app"]);
     let mut ledger = ledger([
         tokenless("/before").by(&app).at(0),
@@ -84,7 +84,7 @@ fn a_hung_request_that_is_known_late_changes_what_was_counted_before() {
 }
 
 #[test]
-fn samples_follow_when_a_call_is_seen_in_another_light() {
+fn samples_follow_a_corrected_cause() {
     let app = process(7, &["app"]);
     let ledger = ledger([
         tokenless("/a").by(&app).at(3),
@@ -113,7 +113,7 @@ fn another_process_explains_nothing() {
 }
 
 #[test]
-fn a_scripts_curl_for_the_token_explains_its_curl_for_the_data() {
+fn a_sibling_curl_for_the_token_explains_the_data_call() {
     let (one, two) = (process(7, &["curl", "-X"]), process(8, &["curl"]));
     let failed = put().by(&one).silent();
     let read = tokenless("/a").by(&two);
@@ -134,7 +134,7 @@ fn a_scripts_curl_for_the_token_explains_its_curl_for_the_data() {
 }
 
 #[test]
-fn an_argument_that_names_the_header_shows_what_was_meant() {
+fn an_argument_with_the_token_header_is_a_cause() {
     for (arg, how) in [
         ("X-aws-ec2-metadata-token: ", Cause::HeaderInArguments),
         ("x-AWS-ec2-metadata-TOKEN:", Cause::HeaderInArguments),
@@ -168,7 +168,7 @@ fn another_library_in_the_same_process_is_not_explained() {
 }
 
 #[test]
-fn a_retry_asks_for_the_path_that_was_refused() {
+fn a_retry_is_for_the_rejected_path() {
     let app = process(7, &["salt-minion"]);
     let retried = |path: &str| {
         let story = [
@@ -186,7 +186,7 @@ fn a_retry_asks_for_the_path_that_was_refused() {
 }
 
 #[test]
-fn whoever_cannot_be_found_out_is_counted_too() {
+fn unidentified_callers_are_counted() {
     let mut ledger = ledger([tokenless("/a")]);
     let unparsed = Unparsed {
         time: 5,
@@ -210,7 +210,7 @@ fn whoever_cannot_be_found_out_is_counted_too() {
 }
 
 #[test]
-fn made_up_programs_push_out_nobody_else() {
+fn invented_programs_displace_no_other_client() {
     let mut steps = Vec::new();
     for pid in 100..2100 {
         let name = format!("fake{pid}");
@@ -235,14 +235,14 @@ fn made_up_programs_push_out_nobody_else() {
     assert_eq!(others.client.user, "app");
     assert_eq!(ledger.overflow().merged, 1750);
     let mut span = coverage::Span::default();
-    span.overflowed(ledger.overflow());
-    span.overflowed(Overflow::default());
+    span.add_overflow(ledger.overflow());
+    span.add_overflow(Overflow::default());
     assert_eq!(span.doubts.len(), 1, "{:?}", span.doubts);
     assert_eq!(span.doubts[0].count, 1750);
 }
 
 #[test]
-fn clients_that_are_gone_make_room() {
+fn inactive_clients_make_room() {
     let knowledge = Rc::new(Knowledge::builtin());
     let mut ledger = Ledger::new(Rc::clone(&knowledge));
     let program = |ledger: &mut Ledger, pid| {
@@ -264,7 +264,7 @@ fn clients_that_are_gone_make_room() {
 }
 
 #[test]
-fn what_anyone_can_make_up_neither_grows_nor_hides_what_matters() {
+fn hostile_evidence_is_bounded_and_hides_nothing() {
     let app = process(7, &["app"]);
     let role = "/latest/meta-data/iam/security-credentials/role";
     let mut steps = Vec::new();
@@ -310,7 +310,7 @@ fn old_hours_get_coarser_and_no_call_is_lost() {
 }
 
 #[test]
-fn times_of_watching_keep_their_order_and_overlaps_become_one() {
+fn spans_keep_their_order_and_overlaps_merge() {
     let span = |from, to| coverage::Span {
         from,
         to,

@@ -1,8 +1,8 @@
-//! What a process did before: the order of its calls, on whatever connection, tells why a call
-//! has no token.
+//! The token requests of each process, on any connection: their order explains why a call has no
+//! token.
 //!
-//! A token request that hangs is known as such only when its connection ends, which may be after
-//! the tokenless calls that it explains. They are kept until then, and judged anew.
+//! A token request without a response is known as such only when its connection ends, possibly
+//! after the IMDSv1 calls that it explains. These are kept until then and classified again.
 
 use std::{collections::VecDeque, num::NonZeroUsize, rc::Rc};
 
@@ -15,29 +15,29 @@ use crate::{
     identity::Process,
 };
 
-/// Processes that are remembered.
-const PROCESSES: NonZeroUsize = NonZeroUsize::new(2048).unwrap();
-/// Families of short-lived processes that are remembered.
-const FAMILIES: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
-/// Token requests of one process, or one family, that are remembered.
-const ATTEMPTS: usize = 16;
-/// Tokenless calls of one process that may still be judged anew.
-const OPEN: usize = 128;
-/// Paths of one process that were refused without a token.
-const REFUSED: usize = 16;
-/// How long after a token request of one process its sibling's call is explained by it.
-const FAMILY_MEMORY: UnixNanos = 5 * 60 * 1_000_000_000;
-/// A process that called within this time and is forgotten may be judged wrong.
-const RECENT: UnixNanos = 3600 * 1_000_000_000;
+/// Processes with a history.
+const MAX_PROCESSES: NonZeroUsize = NonZeroUsize::new(2048).unwrap();
+/// Families of short-lived processes with a history.
+const MAX_FAMILIES: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
+/// Token requests in the history of one process or family.
+const MAX_ATTEMPTS: usize = 16;
+/// `IMDSv1` calls of one process that may be reclassified.
+const MAX_OPEN_CALLS: usize = 128;
+/// Paths of one process that were rejected without a token.
+const MAX_REJECTED_PATHS: usize = 16;
+/// How long a token request explains the calls of sibling processes.
+const FAMILY_TTL: UnixNanos = 5 * 60 * 1_000_000_000;
+/// A process that called within this time is active: forgetting it may give a wrong cause.
+const ACTIVE_PERIOD: UnixNanos = 3600 * 1_000_000_000;
 
-/// The processes, and what each tried.
+/// The processes and their token requests.
 pub(super) struct TokenHistory {
     processes: LruCache<Key, ProcessHistory>,
     families: LruCache<Family, VecDeque<(Key, Attempt)>>,
     forgotten: u64,
 }
 
-/// A process, once and for all if the start is known.
+/// A pid and the start of the process, if known, which makes it unique.
 type Key = (u32, Option<u64>);
 /// Processes of one parent that run the same program.
 type Family = (u32, ByteString);
@@ -46,42 +46,42 @@ struct ProcessHistory {
     process: Rc<Process>,
     last: UnixNanos,
     attempts: VecDeque<Attempt>,
-    open: VecDeque<Open>,
+    open: VecDeque<OpenCall>,
     refused: VecDeque<(UnixNanos, String)>,
-    /// Whether it did anything but ask for tokens.
+    /// Whether it made calls other than token requests.
     has_read: bool,
 }
 
 #[derive(Clone)]
 struct Attempt {
     time: UnixNanos,
-    /// What a tokenless call after it is.
+    /// The cause that it gives to an `IMDSv1` call after it.
     then: Cause,
-    maker: Option<UserAgentOrigin>,
+    origin: Option<UserAgentOrigin>,
 }
 
-/// What a call is made with, as its User-Agent says.
+/// The library that the User-Agent names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct UserAgentOrigin {
     pub name: String,
     pub is_aws_sdk: bool,
 }
 
-/// A tokenless call that may still be judged anew.
-struct Open {
+/// An `IMDSv1` call that may be reclassified.
+struct OpenCall {
     time: UnixNanos,
     kind: BucketKey,
-    maker: Option<UserAgentOrigin>,
+    origin: Option<UserAgentOrigin>,
 }
 
-/// What the past says about a call.
+/// The cause of a call.
 pub(super) struct Classified {
     pub how: Cause,
-    /// Earlier calls that are now seen in another light.
+    /// Earlier calls with a new cause.
     pub corrections: Vec<Correction>,
 }
 
-/// A call that was counted in one cell and belongs in another.
+/// A call that moves from one bucket to another.
 pub(super) struct Correction {
     pub time: UnixNanos,
     pub from: BucketKey,
@@ -91,21 +91,21 @@ pub(super) struct Correction {
 impl Default for TokenHistory {
     fn default() -> Self {
         Self {
-            processes: LruCache::new(PROCESSES),
-            families: LruCache::new(FAMILIES),
+            processes: LruCache::new(MAX_PROCESSES),
+            families: LruCache::new(MAX_FAMILIES),
             forgotten: 0,
         }
     }
 }
 
 impl TokenHistory {
-    /// Takes note of a call, which would be counted in `kind` if nothing explained it.
+    /// Adds a call to the history and finds its cause; without one it counts in `kind`.
     pub(super) fn classify(
         &mut self,
         process: &Rc<Process>,
         call: &Call,
         kind: BucketKey,
-        maker: Option<&UserAgentOrigin>,
+        origin: Option<&UserAgentOrigin>,
     ) -> Classified {
         let key = (process.pid, process.started);
         let siblings = self.siblings(process, key, call.time);
@@ -115,15 +115,15 @@ impl TokenHistory {
         let mut corrections = Vec::new();
         let how = match call.version {
             Version::Token => {
-                if let Some(then) = then(call) {
+                if let Some(then) = effect(call) {
                     let attempt = Attempt {
                         time: call.time,
                         then,
-                        maker: maker.cloned(),
+                        origin: origin.cloned(),
                     };
                     insert(&mut history.attempts, attempt.clone());
-                    corrections = history.judge_anew(call.time, siblings.as_ref());
-                    self.tell_family(process, key, attempt);
+                    corrections = history.reclassify(call.time, siblings.as_ref());
+                    self.add_to_family(process, key, attempt);
                     let history = self.processes.peek(&key);
                     retry(history.is_some_and(|e| e.was_refused(call.time, None)))
                 } else {
@@ -138,24 +138,24 @@ impl TokenHistory {
                 if kind.answer == Answer::Unauthorized {
                     push(
                         &mut history.refused,
-                        REFUSED,
+                        MAX_REJECTED_PATHS,
                         (call.time, call.path.clone()),
                     );
                 }
-                let how = history.how(call.time, maker, siblings.as_ref());
-                let open = Open {
+                let how = history.how(call.time, origin, siblings.as_ref());
+                let open = OpenCall {
                     time: call.time,
                     kind: BucketKey { how, ..kind },
-                    maker: maker.cloned(),
+                    origin: origin.cloned(),
                 };
-                push(&mut history.open, OPEN, open);
+                push(&mut history.open, MAX_OPEN_CALLS, open);
                 how
             }
         };
         Classified { how, corrections }
     }
 
-    /// Processes that were forgotten though they had called not long before.
+    /// Active processes that were forgotten.
     pub(super) fn forgotten(&self) -> u64 {
         self.forgotten
     }
@@ -168,7 +168,7 @@ impl TokenHistory {
             let new = ProcessHistory::new(Rc::clone(process), time);
             let old = self.processes.push(key, new);
             let is_other = |(other, old): &(Key, ProcessHistory)| {
-                *other != key && time.saturating_sub(old.last) < RECENT
+                *other != key && time.saturating_sub(old.last) < ACTIVE_PERIOD
             };
             self.forgotten += u64::from(old.as_ref().is_some_and(is_other));
         }
@@ -181,7 +181,7 @@ impl TokenHistory {
     fn siblings(&mut self, process: &Process, key: Key, time: UnixNanos) -> Option<Attempt> {
         let family = self.families.get(&family(process)?)?;
         let is_explaining = |(other, attempt): &&(Key, Attempt)| {
-            let is_before = (0..FAMILY_MEMORY).contains(&time.saturating_sub(attempt.time));
+            let is_before = (0..FAMILY_TTL).contains(&time.saturating_sub(attempt.time));
             let history = self.processes.peek(other);
             *other != key && is_before && history.is_some_and(|history| !history.has_read)
         };
@@ -189,12 +189,12 @@ impl TokenHistory {
         latest.map(|(_, attempt)| attempt.clone())
     }
 
-    fn tell_family(&mut self, process: &Process, key: Key, attempt: Attempt) {
+    fn add_to_family(&mut self, process: &Process, key: Key, attempt: Attempt) {
         let Some(family) = family(process) else {
             return;
         };
         let attempts = self.families.get_or_insert_mut(family, VecDeque::new);
-        push(attempts, ATTEMPTS, (key, attempt));
+        push(attempts, MAX_ATTEMPTS, (key, attempt));
     }
 }
 
@@ -210,14 +210,14 @@ impl ProcessHistory {
         }
     }
 
-    /// Why a call at this time has no token.
+    /// Why an `IMDSv1` call at this time has no token.
     fn how(
         &self,
         time: UnixNanos,
-        maker: Option<&UserAgentOrigin>,
+        origin: Option<&UserAgentOrigin>,
         sibling: Option<&Attempt>,
     ) -> Cause {
-        let before = |attempt: &&Attempt| attempt.time <= time && is_akin(attempt, maker);
+        let before = |attempt: &&Attempt| attempt.time <= time && may_share_token(attempt, origin);
         let own = self.attempts.iter().rev().find(before);
         let own = own.map(|attempt| attempt.then);
         let sibling = sibling.map(|attempt| attempt.then);
@@ -225,18 +225,18 @@ impl ProcessHistory {
             (Some(failed), _) if failed != Cause::DespiteToken => failed,
             _ if names_token_header(&self.process.args) => Cause::HeaderInArguments,
             (Some(got), _) => got,
-            // That a sibling got a token does not mean that this one was to use it.
+            // A sibling's token need not be meant for this process.
             (None, Some(failed)) if failed != Cause::DespiteToken => failed,
             (None, _) => Cause::Plain,
         }
     }
 
-    /// A token request at `time` has become known: what came after it is seen in its light.
-    fn judge_anew(&mut self, time: UnixNanos, sibling: Option<&Attempt>) -> Vec<Correction> {
+    /// Reclassifies the calls after a token request at `time` whose result has become known.
+    fn reclassify(&mut self, time: UnixNanos, sibling: Option<&Attempt>) -> Vec<Correction> {
         let mut corrections = Vec::new();
         let mut open = std::mem::take(&mut self.open);
         for call in open.iter_mut().filter(|call| call.time >= time) {
-            let how = self.how(call.time, call.maker.as_ref(), sibling);
+            let how = self.how(call.time, call.origin.as_ref(), sibling);
             if how != call.kind.how {
                 corrections.push(Correction {
                     time: call.time,
@@ -250,15 +250,15 @@ impl ProcessHistory {
         corrections
     }
 
-    /// Whether a call before `time`, if given of this path, was refused for want of a token.
+    /// Whether a call before `time`, for `path` if given, was rejected without a token.
     fn was_refused(&self, time: UnixNanos, path: Option<&str>) -> bool {
         let mut refused = self.refused.iter();
         refused.any(|(at, refused)| *at <= time && path.is_none_or(|path| path == refused))
     }
 }
 
-/// What a tokenless call after this token request is; `None` if its outcome is not known.
-fn then(call: &Call) -> Option<Cause> {
+/// The cause that a token request gives to later `IMDSv1` calls; `None` if its result is unknown.
+fn effect(call: &Call) -> Option<Cause> {
     match (call.outcome, call.status) {
         (Outcome::NoAnswer, _) => Some(Cause::AfterNoAnswer),
         (Outcome::Answered, None) => None,
@@ -268,10 +268,10 @@ fn then(call: &Call) -> Option<Cause> {
     }
 }
 
-/// An AWS SDK and another library in one process do not use each other's tokens. A call that does
-/// not say what made it gets the benefit of the doubt.
-fn is_akin(attempt: &Attempt, maker: Option<&UserAgentOrigin>) -> bool {
-    match (&attempt.maker, maker) {
+/// Whether a call may use the token of an attempt: an AWS SDK and another library in one process
+/// do not share tokens. A call without a User-Agent may.
+fn may_share_token(attempt: &Attempt, origin: Option<&UserAgentOrigin>) -> bool {
+    match (&attempt.origin, origin) {
         (Some(a), Some(b)) => a == b || !(a.is_aws_sdk || b.is_aws_sdk),
         _ => true,
     }
@@ -307,7 +307,7 @@ fn family(process: &Process) -> Option<Family> {
 fn insert(attempts: &mut VecDeque<Attempt>, attempt: Attempt) {
     let at = attempts.partition_point(|other| other.time <= attempt.time);
     attempts.insert(at, attempt);
-    if attempts.len() > ATTEMPTS {
+    if attempts.len() > MAX_ATTEMPTS {
         attempts.pop_front();
     }
 }

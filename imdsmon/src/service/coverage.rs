@@ -72,7 +72,7 @@ impl CoverageTracker {
     /// Notes a canary check. A failure stays a doubt about the open span, whatever comes after.
     pub(crate) fn record_canary(&mut self, time: UnixNanos, result: Result<(), String>) {
         self.latest.failed_canaries += u64::from(result.is_err());
-        self.ended.tested(SelfTest { time, result });
+        self.ended.add_self_test(SelfTest { time, result });
     }
 
     /// All spans of this run.
@@ -101,8 +101,8 @@ impl CoverageTracker {
         let totals = totals.since(&self.base.totals);
         let counters = counters.since(&self.base.counters);
         let mut span = Span::new(from, to, Some(&totals), &counters);
-        span.overflowed(overflow.since(&self.base.overflow));
-        span.unheard(failed_canaries.saturating_sub(self.base.failed_canaries));
+        span.add_overflow(overflow.since(&self.base.overflow));
+        span.add_failed_self_tests(failed_canaries.saturating_sub(self.base.failed_canaries));
         span
     }
 }

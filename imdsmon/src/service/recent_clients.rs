@@ -70,7 +70,7 @@ fn add_coverage(sum: &mut Coverage, Coverage { spans, self_test }: Coverage) {
         sum.add(span);
     }
     if let Some(test) = self_test {
-        sum.tested(test);
+        sum.add_self_test(test);
     }
 }
 

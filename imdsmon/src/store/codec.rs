@@ -10,7 +10,7 @@ use crate::{
     word::{value, word},
 };
 
-/// The five words of a cell, in the order of the table's columns; empty for what is not there.
+/// The five words of a bucket key in the order of the table's columns; empty for no token.
 pub fn words(cell: &BucketKey) -> [String; 5] {
     let BucketKey {
         hour: _,
@@ -29,7 +29,7 @@ pub fn words(cell: &BucketKey) -> [String; 5] {
     ]
 }
 
-/// The cell that has these words in this hour; `None` if a word is not known.
+/// The bucket key with these words; `None` if a word is unknown.
 pub fn cell(hour: i64, [version, token, answer, path, how]: [String; 5]) -> Option<BucketKey> {
     Some(BucketKey {
         hour,

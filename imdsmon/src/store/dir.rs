@@ -1,4 +1,4 @@
-//! The directory of a store: who may use it, and what becomes of a database that cannot be used.
+//! The directory of a store: permissions, the lock, and the quarantine of an unusable database.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -18,21 +18,21 @@ use crate::store::StoreError;
 
 /// The database's name in the store's directory.
 pub const DATABASE: &str = "imdsmon.db";
-/// Held locked as long as a service writes.
+/// Locked while a service writes.
 const LOCK: &str = "imdsmon.lock";
-/// How long a lock may be held that is no service's.
-const MOMENT: Duration = Duration::from_millis(500);
+/// How long a reader may hold the lock.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 /// What `SQLite` keeps beside a database in WAL mode.
 const SIDECARS: [&str; 3] = ["", "-wal", "-shm"];
 
-/// A directory that this process alone writes a store to.
+/// A directory that only this process writes a store to.
 pub struct StoreDir {
     directory: PathBuf,
     /// The lock lasts as long as this is open, however the process ends.
     _lock: File,
 }
 
-/// A database that could not be used, under its new name.
+/// An unusable database, under its new name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quarantined {
     /// Where it is now.
@@ -42,8 +42,7 @@ pub struct Quarantined {
 }
 
 impl StoreDir {
-    /// Makes the directory, for its owner alone, and locks it. A directory that exists is used as
-    /// it is: it may be somebody else's, too.
+    /// Creates the directory with mode 0700 and locks it. The mode of an existing directory stays.
     pub fn claim(directory: &Path) -> Result<Self, StoreError> {
         let failed = |source| StoreError::Directory {
             path: directory.to_owned(),
@@ -70,7 +69,7 @@ impl StoreDir {
             .custom_flags(libc::O_NOFOLLOW)
             .open(directory.join(LOCK))
             .map_err(failed)?;
-        match take(&lock) {
+        match lock_exclusively(&lock) {
             Ok(()) => Ok(Self {
                 directory,
                 _lock: lock,
@@ -85,8 +84,8 @@ impl StoreDir {
         self.directory.join(DATABASE)
     }
 
-    /// Makes the database if there is none, and takes it from all other users. `SQLite` gives the
-    /// files beside it the same mode.
+    /// Creates the database if there is none, and sets its mode to 0600, which `SQLite` copies to
+    /// its other files.
     pub fn prepare_database(&self) -> Result<(), StoreError> {
         let path = self.database();
         let failed = |source| StoreError::Directory {
@@ -110,7 +109,7 @@ impl StoreDir {
         if metadata.len() == 0 && self.log_bytes() > 0 {
             return Err(StoreError::Corrupt {
                 path,
-                what: "the database is empty, and its log is not".into(),
+                what: "the database is empty but its log is not".into(),
             });
         }
         Ok(())
@@ -118,19 +117,19 @@ impl StoreDir {
 
     /// Size of the write-ahead log.
     pub fn log_bytes(&self) -> u64 {
-        fs::metadata(beside(&self.database(), "-wal")).map_or(0, |log| log.len())
+        fs::metadata(sidecar(&self.database(), "-wal")).map_or(0, |log| log.len())
     }
 
-    /// Gives the database and what belongs to it another name.
+    /// Renames the database and its log.
     pub fn quarantine(&self, why: &StoreError) -> Result<Quarantined, StoreError> {
         let from = self.database();
-        let word = if matches!(why, StoreError::Newer { .. }) {
+        let label = if matches!(why, StoreError::Newer { .. }) {
             "newer"
         } else {
             "damaged"
         };
         let time = Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
-        let name = |number| from.with_file_name(format!("{DATABASE}.{word}-{time}{number}"));
+        let name = |number| from.with_file_name(format!("{DATABASE}.{label}-{time}{number}"));
         let numbers = (1..100).map(|number| format!(".{number}"));
         let to = std::iter::once(String::new())
             .chain(numbers)
@@ -138,11 +137,11 @@ impl StoreDir {
             .find(|to| fs::symlink_metadata(to).is_err())
             .ok_or_else(|| StoreError::Directory {
                 path: self.directory.clone(),
-                source: io::Error::other("too many databases were set aside in this second"),
+                source: io::Error::other("too many databases were quarantined in this second"),
             })?;
         // The log first: a database without its log is older, a log without its database is lost.
         for suffix in SIDECARS.iter().rev() {
-            match fs::rename(beside(&from, suffix), beside(&to, suffix)) {
+            match fs::rename(sidecar(&from, suffix), sidecar(&to, suffix)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(StoreError::Directory {
                         path: from,
@@ -159,33 +158,33 @@ impl StoreDir {
     }
 }
 
-/// Device and inode of what a name stands for now.
+/// Device and inode of a path.
 pub fn file_id(path: &Path) -> Option<(u64, u64)> {
     let metadata = fs::metadata(path).ok()?;
     Some((metadata.dev(), metadata.ino()))
 }
 
-/// A file that belongs to the database.
-pub fn beside(database: &Path, suffix: &str) -> PathBuf {
+/// A file of the database.
+pub fn sidecar(database: &Path, suffix: &str) -> PathBuf {
     let mut name = database.as_os_str().to_owned();
     name.push(suffix);
     name.into()
 }
 
-/// A reader that asks whether somebody writes holds the lock for a moment: that is no service.
-fn take(lock: &File) -> rustix::io::Result<()> {
-    let until = Instant::now() + MOMENT;
+/// Waits for readers, which hold the lock briefly to check for a service.
+fn lock_exclusively(lock: &File) -> rustix::io::Result<()> {
+    let until = Instant::now() + LOCK_TIMEOUT;
     loop {
         match flock(lock, FlockOperation::NonBlockingLockExclusive) {
             Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < until => {
-                thread::sleep(MOMENT / 50);
+                thread::sleep(LOCK_TIMEOUT / 50);
             }
             taken => return taken,
         }
     }
 }
 
-/// Whether a service has the database at `path` locked; `None` if this user may not know.
+/// Whether a service has the database at `path` locked; `None` without the permission to check.
 pub fn is_in_use(path: &Path) -> Option<bool> {
     let lock = match File::open(path.with_file_name(LOCK)) {
         Ok(lock) => lock,

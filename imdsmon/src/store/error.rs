@@ -1,4 +1,4 @@
-//! What can go wrong with a store, in sentences for whoever runs the service.
+//! Errors of a store. Each names the file or the directory.
 
 use std::{
     io,
@@ -7,10 +7,10 @@ use std::{
 
 use rusqlite::ErrorCode;
 
-/// Why something could not be done with a store. Each names the file or the directory.
+/// An error of a store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The directory cannot be made or used.
+    /// The directory cannot be created or used.
     #[error("cannot use {} for the store: {source}", path.display())]
     Directory {
         /// The directory, or a file in it.
@@ -18,32 +18,32 @@ pub enum StoreError {
         /// The system's reason.
         source: io::Error,
     },
-    /// Something else has the directory's name.
-    #[error("{} is not a directory; name one for the store", .0.display())]
+    /// The path is not a directory.
+    #[error("cannot use {} for the store: not a directory; choose a directory", .0.display())]
     NotADirectory(PathBuf),
-    /// Others may write to the directory, and so could replace the store.
+    /// The directory is world-writable, so any user could replace the store.
     #[error(
-        "{} is no place for the store: every user may write to it; choose a directory of its own",
+        "cannot use {} for the store: the directory is world-writable; choose a private directory",
         .0.display()
     )]
     Public(PathBuf),
-    /// Another service writes to it.
+    /// Another service holds the lock.
     #[error(
-        "another imdsmon service uses the store in {}; stop it, or give this one a directory of \
-         its own",
+        "cannot use the store in {}: another imdsmon service uses it; stop that service or choose \
+         another directory",
         .0.display()
     )]
     InUse(PathBuf),
-    /// Nothing was ever stored there.
-    #[error("there is no store at {}: the service was never started with it", .0.display())]
+    /// The service has not stored anything there.
+    #[error("cannot open store {}: no such store; start `imdsmon run` first", .0.display())]
     Missing(PathBuf),
-    /// The system says no.
-    #[error("the store {} may not be read by this user; try as root", .0.display())]
+    /// The user may not read it.
+    #[error("cannot open store {}: permission denied; run as root", .0.display())]
     Denied(PathBuf),
-    /// Written by a later version.
+    /// Written by a newer version.
     #[error(
-        "the store {} was written by a newer imdsmon (schema {found}, this one knows up to \
-         {known})",
+        "cannot use store {}: written by a newer imdsmon (schema {found}, supported up to \
+         {known}); update imdsmon",
         path.display()
     )]
     Newer {
@@ -51,28 +51,28 @@ pub enum StoreError {
         path: PathBuf,
         /// Its schema.
         found: i64,
-        /// The latest that this version knows.
+        /// The latest schema that this version supports.
         known: i64,
     },
-    /// It is damaged, or something else.
-    #[error("the store {} is damaged: {what}", path.display())]
+    /// It is damaged, or not a store.
+    #[error("store {} is damaged: {what}", path.display())]
     Corrupt {
         /// The database.
         path: PathBuf,
         /// What is wrong.
         what: String,
     },
-    /// The disk, or the room that the store may take, is full.
-    #[error("no room for the store {}: the disk or its limit is full", .0.display())]
+    /// The disk is full, or the size limit of the store is reached.
+    #[error("cannot write store {}: the disk or the size limit is full; free space or raise the limit", .0.display())]
     Full(PathBuf),
-    /// The file system takes no writes.
-    #[error("the store {} cannot be written: it is on a read-only file system", .0.display())]
+    /// The file system is read-only.
+    #[error("cannot write store {}: read-only file system; choose another directory", .0.display())]
     ReadOnly(PathBuf),
-    /// A reader holds on to it.
-    #[error("the store {} is held by a reader for too long", .0.display())]
+    /// A reader locks it for too long.
+    #[error("cannot write store {}: timed out waiting for a reader; end the reader", .0.display())]
     Busy(PathBuf),
     /// Anything else.
-    #[error("the store {} failed: {source}", path.display())]
+    #[error("store {} failed: {source}", path.display())]
     Other {
         /// The database.
         path: PathBuf,
@@ -82,7 +82,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// What an error of the database means.
+    /// Translates an error of `SQLite`.
     pub(super) fn sql(path: &Path, error: rusqlite::Error) -> Self {
         let path = path.to_owned();
         match error.sqlite_error_code() {
@@ -101,8 +101,8 @@ impl StoreError {
         }
     }
 
-    /// Whether the database itself is at fault: it must be set aside, and then watching goes on
-    /// with a new one. After all other errors the same commit can be tried again later.
+    /// Whether the database itself is unusable: it must be quarantined, and a new one takes its
+    /// place. After all other errors the same commit can be retried.
     pub fn is_damage(&self) -> bool {
         matches!(self, Self::Corrupt { .. } | Self::Newer { .. })
     }

@@ -1,16 +1,14 @@
-//! Counts and evidence on disk, so that weeks of watching survive a restart, a crash and a power
-//! cut.
+//! Counts and evidence on disk, which survive restarts, crashes and power cuts.
 //!
-//! One `SQLite` database in WAL mode, written by one service and read by anybody who may, at any
-//! time. Everything that is added is a *delta*: [`Store::commit`] adds it whole or not at all, so
-//! that whoever calls it keeps the delta until it is told `Ok`, and tries again later. Once that
-//! is said, the delta is on the disk (`synchronous=FULL`: the log is synced by each commit), and
-//! neither `kill -9` nor a power cut takes it away. What is lost is at most what was not
-//! committed yet; committing once a second while there are calls makes that a second.
+//! One `SQLite` database in WAL mode, written by one service and readable at any time by every user
+//! with the permission. [`Store::commit`] adds a *delta* completely or not at all: the caller keeps
+//! the delta until it gets `Ok`, or tries again later. After `Ok` the delta is on disk
+//! (`synchronous=FULL`: each commit syncs the log), safe from `kill -9` and power cuts. A crash
+//! loses only what was not committed; the service commits once a second while there are calls.
 //!
-//! Its size is bounded by [`Limits`]: the oldest hours go first, and coverage never reaches
-//! further back than the counts do. A database that is damaged, or written by a newer version, is
-//! renamed, never deleted, and a new one begins; it is not counted in the size.
+//! [`Limits`] bound its size: the oldest hours go first, and coverage never reaches further back
+//! than the counts. A database that is damaged, or written by a newer version, is renamed, never
+//! deleted, and a new one begins; the old one does not count toward the size.
 
 mod codec;
 mod dir;
@@ -41,22 +39,22 @@ use crate::{
     ledger::{ClientStats, Coverage},
 };
 
-/// Bytes of a database page: `SQLite`'s own default, which is also a page of memory.
-const PAGE: u64 = 4096;
-/// How long a checkpoint waits for readers; the monitor waits with it.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// Bytes of a database page, the default of `SQLite`.
+const PAGE_BYTES: u64 = 4096;
+/// How long a checkpoint waits for readers.
+const CHECKPOINT_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Hours that a clock goes on between two commits. One that jumps, as it may at boot, is no reason
-/// to take everything for old: if it is right, then so it is an hour later.
-const STEP: RangeInclusive<i64> = 1..=2;
+/// Hours between two commits after which retention by age runs. A clock that jumps further, as it
+/// may at boot, must not expire everything: if it is right, it still is an hour later.
+const CLOCK_STEP_HOURS: RangeInclusive<i64> = 1..=2;
 
 /// How much is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Days. What is older goes when an hour begins while the service runs.
+    /// Days. Older data is removed once an hour while the service runs.
     pub days: u32,
-    /// MiB on disk, with the log; at least [`Limits::MIN_MIB`]. Only while a commit is written
-    /// may it be more, by what the commit takes.
+    /// MiB on disk, log included; at least [`Limits::MIN_MIB`]. A commit may exceed it while it is
+    /// written.
     pub mib: u32,
 }
 
@@ -67,7 +65,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The least that is of use.
+    /// The smallest size that is useful.
     pub const MIN_MIB: u32 = 8;
 
     fn bytes(self) -> u64 {
@@ -81,56 +79,56 @@ impl Limits {
 
     /// Pages for the database itself.
     fn pages(self) -> u64 {
-        (self.bytes() - self.log_bytes()) / PAGE
+        (self.bytes() - self.log_bytes()) / PAGE_BYTES
     }
 }
 
 /// The store of the running service.
 pub struct Store {
-    place: StoreDir,
+    dir: StoreDir,
     path: PathBuf,
-    /// Which file it is, whatever its name.
+    /// Device and inode of the database.
     file: (u64, u64),
     connection: Connection,
     limits: Limits,
-    /// This start of the service, once something of it is stored.
+    /// The ID of this run, after its first commit.
     run: Option<i64>,
-    /// The hour of the last commit.
-    tidied: Option<i64>,
+    /// The hour of the last commit with retention.
+    retained_at: Option<i64>,
     quarantine: Option<Quarantined>,
 }
 
 impl Store {
-    /// Opens the store in `directory`, or begins one. Reads the whole database once, to know
-    /// that it is sound.
+    /// Opens or creates the store in `directory`. Reads the whole database once to check it.
     ///
-    /// An error with [`StoreError::is_damage`] never comes out of here: see [`Self::quarantine`].
-    /// After any other the service may count in memory and try again later.
+    /// # Errors
+    /// Never one with [`StoreError::is_damage`]: see [`Self::quarantine`]. After any other the
+    /// service may count in memory and try again.
     pub fn open(directory: &Path, limits: Limits) -> Result<Self, StoreError> {
-        let place = StoreDir::claim(directory)?;
-        let path = place.database();
-        let (connection, quarantine) = match connect(&place, limits) {
+        let dir = StoreDir::claim(directory)?;
+        let path = dir.database();
+        let (connection, quarantine) = match connect(&dir, limits) {
             Ok(connection) => (connection, None),
             Err(error) if error.is_damage() => {
-                let quarantine = place.quarantine(&error)?;
-                (connect(&place, limits)?, Some(quarantine))
+                let quarantine = dir.quarantine(&error)?;
+                (connect(&dir, limits)?, Some(quarantine))
             }
             Err(error) => return Err(error),
         };
         let file = dir::file_id(&path).ok_or_else(|| StoreError::Missing(path.clone()))?;
         Ok(Self {
-            place,
+            dir,
             path,
             file,
             connection,
             limits,
             run: None,
-            tidied: None,
+            retained_at: None,
             quarantine,
         })
     }
 
-    /// The database that could not be used and was renamed, if there was one.
+    /// The unusable database that was renamed on opening, if any.
     pub fn quarantine(&self) -> Option<&Quarantined> {
         self.quarantine.as_ref()
     }
@@ -140,13 +138,14 @@ impl Store {
         &self.path
     }
 
-    /// Adds `delta` to what is stored, all of it or nothing. Waits for the disk.
+    /// Adds `delta` completely or not at all. Waits for the disk.
     ///
-    /// `coverage` is that of this run alone, as it is now: a span that was committed before is
-    /// replaced by its longer self. `now` decides what is too old to keep.
+    /// `coverage` is that of this run: a longer span replaces the one committed before. `now`
+    /// decides what is too old to keep.
     ///
-    /// After an error nothing was added: the same delta, and what came since, can be tried later.
-    /// After [`StoreError::is_damage`] the store must be opened anew for that.
+    /// # Errors
+    /// Nothing was added, and the same delta can be retried; after [`StoreError::is_damage`], once
+    /// the store is opened again.
     pub fn commit(
         &mut self,
         delta: &[ClientStats],
@@ -156,7 +155,7 @@ impl Store {
         self.write(delta, coverage, now, false)
     }
 
-    /// As [`Self::commit`], for the last time in this run: the last span ended as it should.
+    /// The last [`Self::commit`] of this run, which ends its last span.
     pub fn close(
         &mut self,
         delta: &[ClientStats],
@@ -166,16 +165,16 @@ impl Store {
         self.write(delta, coverage, now, true)
     }
 
-    /// What is stored of the time since `since`, rounded down to the hour.
+    /// Counts and coverage since `since`, rounded down to the hour.
     pub fn load(&mut self, since: UnixNanos) -> Result<(Vec<ClientStats>, Coverage), StoreError> {
         let loaded = read::load(&mut self.connection, since, self.run);
         loaded.map_err(|error| StoreError::sql(&self.path, error))
     }
 
-    /// Keeps more or less from now on.
+    /// Applies new limits at the next commit.
     pub fn set_limits(&mut self, limits: Limits) -> Result<(), StoreError> {
         self.limits = limits;
-        self.tidied = None;
+        self.retained_at = None;
         configure(&self.connection, limits).map_err(|error| self.error(error))
     }
 
@@ -187,14 +186,14 @@ impl Store {
         is_last: bool,
     ) -> Result<(), StoreError> {
         self.check_name()?;
-        self.bound_the_log()?;
+        self.bound_log()?;
         let run = self.run;
         let mut written = write::commit(&mut self.connection, run, delta, coverage, is_last);
         if let Err(error) = &written
             && error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
             && retention::is_at_limit(&self.connection, self.limits).unwrap_or(false)
         {
-            // Not the disk is full, but what the store may take of it: half of it is enough.
+            // The size limit is reached, not the end of the disk: keep half.
             retention::evict(
                 &mut self.connection,
                 self.limits,
@@ -205,33 +204,32 @@ impl Store {
             written = write::commit(&mut self.connection, run, delta, coverage, is_last);
         }
         self.run = Some(written.map_err(|error| self.error(error))?);
-        // The delta is safe: what goes wrong from here on must not make anybody add it twice.
+        // The delta is on disk: an error from here on must not make the caller add it twice.
         let hour = write::hour(now);
-        let last = self.tidied.replace(hour);
-        let is_due = last.is_some_and(|last| STEP.contains(&hour.saturating_sub(last)));
+        let last = self.retained_at.replace(hour);
+        let is_due = last.is_some_and(|last| CLOCK_STEP_HOURS.contains(&hour.saturating_sub(last)));
         if let Err(error) = retention::enforce(&mut self.connection, self.limits, now, is_due) {
-            self.tidied = last;
-            tracing::warn!(%error, "old data stays in the store for now");
+            self.retained_at = last;
+            tracing::warn!(%error, "cannot remove old data from the store; retrying at the next commit");
         }
         Ok(())
     }
 
-    /// A database that was removed or replaced takes commits that nobody will ever find.
+    /// A commit to a database that was removed or replaced would be lost.
     fn check_name(&self) -> Result<(), StoreError> {
         if dir::file_id(&self.path) == Some(self.file) {
             return Ok(());
         }
         Err(StoreError::Corrupt {
             path: self.path.clone(),
-            what: "it was removed or replaced while the service runs".into(),
+            what: "the file was removed or replaced while the service runs".into(),
         })
     }
 
-    /// The log shrinks only when nobody reads from it: a reader that never ends must not fill the
-    /// disk.
-    fn bound_the_log(&self) -> Result<(), StoreError> {
+    /// The log shrinks only without readers: a reader that never ends must not fill the disk.
+    fn bound_log(&self) -> Result<(), StoreError> {
         let limit = self.limits.log_bytes();
-        if self.place.log_bytes() <= limit {
+        if self.dir.log_bytes() <= limit {
             return Ok(());
         }
         let truncated = self
@@ -252,15 +250,15 @@ impl Store {
 }
 
 /// Opens the database for writing, checks it, and brings its schema up to date.
-fn connect(place: &StoreDir, limits: Limits) -> Result<Connection, StoreError> {
-    place.prepare_database()?;
-    let path = place.database();
+fn connect(dir: &StoreDir, limits: Limits) -> Result<Connection, StoreError> {
+    dir.prepare_database()?;
+    let path = dir.database();
     let sql = |error| StoreError::sql(&path, error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let mut connection = Connection::open_with_flags(&path, flags).map_err(sql)?;
-    connection.busy_timeout(PATIENCE).map_err(sql)?;
+    connection.busy_timeout(CHECKPOINT_TIMEOUT).map_err(sql)?;
     schema::check_version(&connection, &path, schema::MIGRATIONS)?;
     check(&connection, &path)?;
     configure(&connection, limits).map_err(sql)?;
@@ -285,7 +283,7 @@ fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
 fn configure(connection: &Connection, limits: Limits) -> rusqlite::Result<()> {
     let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let log = limits.log_bytes();
-    // The first counts only before there is a table.
+    // `auto_vacuum` takes effect only before the first table.
     connection.execute_batch(
         "PRAGMA auto_vacuum = INCREMENTAL;
          PRAGMA journal_mode = WAL;
@@ -295,7 +293,11 @@ fn configure(connection: &Connection, limits: Limits) -> rusqlite::Result<()> {
          PRAGMA temp_store = MEMORY;
          PRAGMA cache_size = -1024;",
     )?;
-    schema::set_pragma(connection, "wal_autocheckpoint", signed(log / 2 / PAGE))?;
+    schema::set_pragma(
+        connection,
+        "wal_autocheckpoint",
+        signed(log / 2 / PAGE_BYTES),
+    )?;
     schema::set_pragma(connection, "journal_size_limit", signed(log))?;
     schema::set_pragma(connection, "max_page_count", signed(limits.pages()))
 }

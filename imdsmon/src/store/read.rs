@@ -17,7 +17,7 @@ use super::{
 };
 use crate::store::{
     codec::{self, cell},
-    dir::{beside, is_in_use},
+    dir::{is_in_use, sidecar},
     retention,
 };
 use crate::{
@@ -30,9 +30,9 @@ use crate::{
 };
 
 /// How long a reader waits for a writer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Reads a store and changes nothing: not even write permission is needed.
+/// Reads a store without changing it; needs no write permission.
 pub struct Reader {
     path: PathBuf,
     connection: Connection,
@@ -40,7 +40,7 @@ pub struct Reader {
 
 impl Reader {
     /// Opens the store in the directory `path`, or the database `path` itself, such as one that
-    /// was set aside.
+    /// was quarantined.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let path = if path.is_dir() {
             path.join(DATABASE)
@@ -66,15 +66,15 @@ impl Reader {
     }
 
     /// What is stored of the time since `since`, rounded down to the hour: clients with their
-    /// calls, and when somebody watched, all of one moment.
+    /// calls, and the coverage, in one transaction.
     pub fn load(&mut self, since: UnixNanos) -> Result<(Vec<ClientStats>, Coverage), StoreError> {
         let mut load = || {
-            let lasting = if is_in_use(&self.path) == Some(false) {
+            let open_run = if is_in_use(&self.path) == Some(false) {
                 None
             } else {
                 latest_run(&self.connection)?
             };
-            load(&mut self.connection, since, lasting)
+            load(&mut self.connection, since, open_run)
         };
         load().map_err(|error| StoreError::sql(&self.path, error))
     }
@@ -88,23 +88,23 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let open = || {
         let connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(PATIENCE)?;
+        connection.busy_timeout(LOCK_TIMEOUT)?;
         // Nothing is read before this.
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
         Ok(connection)
     };
     let opened: rusqlite::Result<Connection> = open();
-    let has_log = fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0);
+    let has_log = fs::metadata(sidecar(path, "-wal")).is_ok_and(|log| log.len() > 0);
     if opened.is_ok() || has_log {
         return opened;
     }
-    // Without a service nothing lies beside the database, and who may not write here cannot
-    // make it; then again nothing will change under the reader.
+    // Without a service there is no log, and without write permission none can be created. Nothing
+    // changes the database then.
     let uri = format!("file:{}?immutable=1", uri_path(path));
     Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)
 }
 
-/// A path in a URI: only what has no meaning there stays as it is.
+/// A percent-encoded path.
 fn uri_path(path: &Path) -> String {
     use std::fmt::Write as _;
     let mut uri = String::new();
@@ -119,21 +119,21 @@ fn uri_path(path: &Path) -> String {
     uri
 }
 
-/// Reads everything in one transaction. `lasting` is the run that is not over yet, if there is one.
+/// Reads everything in one transaction. `open_run` is the run that has not ended, if any.
 pub fn load(
     connection: &mut Connection,
     since: UnixNanos,
-    lasting: Option<i64>,
+    open_run: Option<i64>,
 ) -> rusqlite::Result<(Vec<ClientStats>, Coverage)> {
     let transaction = connection.transaction()?;
     let first_hour = hour(since);
     let entries = entries(&transaction, first_hour)?;
     let from =
         begin(first_hour).max(meta(&transaction, retention::KEPT_SINCE)?.unwrap_or(i64::MIN));
-    let mut spans = spans(&transaction, from, lasting)?;
-    // What is asked for may have come long after it.
-    let is_meant = meta(&transaction, retention::DROPPED_AT)?.is_none_or(|time| time >= from);
-    let dropped = meta(&transaction, retention::DROPPED)?.filter(|_| is_meant);
+    let mut spans = spans(&transaction, from, open_run)?;
+    // Clients dropped before the loaded period do not limit it.
+    let is_recent = meta(&transaction, retention::DROPPED_AT)?.is_none_or(|time| time >= from);
+    let dropped = meta(&transaction, retention::DROPPED)?.filter(|_| is_recent);
     let dropped = dropped.unwrap_or(0);
     if let (Some(last), Ok(count)) = (spans.last_mut(), u64::try_from(dropped)) {
         last.doubt(DoubtKind::DroppedClients, count);
@@ -154,7 +154,7 @@ pub fn load(
     Ok((entries, Coverage { spans, self_test }))
 }
 
-/// Clients that were seen or have calls since an hour, in the order in which they came.
+/// Clients with calls since an hour, in order of their first commit.
 fn entries(transaction: &Transaction<'_>, first_hour: i64) -> rusqlite::Result<Vec<ClientStats>> {
     let mut cells = cells(transaction, first_hour)?;
     let mut clients =
@@ -186,7 +186,7 @@ fn entries(transaction: &Transaction<'_>, first_hour: i64) -> rusqlite::Result<V
 
 type Cells = BTreeMap<BucketKey, i64>;
 
-/// Counts by client. One that is not positive took back what is no longer stored.
+/// Counts by client. A count below 1 corrects rows that are no longer stored.
 fn cells(transaction: &Transaction<'_>, first_hour: i64) -> rusqlite::Result<HashMap<i64, Cells>> {
     let kinds = kinds(transaction)?;
     let mut rollups = transaction
@@ -207,7 +207,7 @@ fn cells(transaction: &Transaction<'_>, first_hour: i64) -> rusqlite::Result<Has
     Ok(all)
 }
 
-/// What calls have in common, by number; the hour is that of none.
+/// Bucket keys by row, with hour 0.
 fn kinds(transaction: &Transaction<'_>) -> rusqlite::Result<HashMap<i64, BucketKey>> {
     let mut stored =
         transaction.prepare("SELECT id, version, token, answer, path, how FROM kind")?;
@@ -224,20 +224,20 @@ fn kinds(transaction: &Transaction<'_>) -> rusqlite::Result<HashMap<i64, BucketK
         match cell(0, words) {
             Some(kind) => drop(kinds.insert(row.get(0)?, kind)),
             None => {
-                tracing::warn!("the store has a kind of call that this version does not know");
+                tracing::warn!("the store has a kind of call that this version does not support");
             }
         }
     }
     Ok(kinds)
 }
 
-/// Times of watching since `from`, in order and without overlap.
+/// Spans since `from`, in order and without overlap.
 fn spans(
     transaction: &Transaction<'_>,
     from: UnixNanos,
-    lasting: Option<i64>,
+    open_run: Option<i64>,
 ) -> rusqlite::Result<Vec<Span>> {
-    // The end of a run is known if it said so, or if it is not over yet.
+    // The end of a run is known if the run was closed, or has not ended.
     let mut stored = transaction.prepare(
         "SELECT begin, until, segments, lost_records, doubts,
              is_complete AND (is_over
@@ -245,8 +245,8 @@ fn spans(
                  OR run IS ?2)
          FROM span JOIN run ON run.id = span.run WHERE until >= ?1 ORDER BY begin, until",
     )?;
-    let mut rows = stored.query(rusqlite::params![from, lasting])?;
-    // Only a clock that was set back makes two of them overlap.
+    let mut rows = stored.query(rusqlite::params![from, open_run])?;
+    // Spans overlap only after the clock was set back.
     let mut coverage = Coverage::default();
     while let Some(row) = rows.next()? {
         let doubts: String = row.get(4)?;

@@ -1,8 +1,8 @@
-//! What is too old, and what is too much.
+//! Retention by age and by size.
 //!
-//! The oldest hours go first, and with an hour the clients that were not seen since. If the
-//! newest hour alone is too much, somebody makes up clients by the thousand: then those that came
-//! last go, because the others were there before, and the report says so.
+//! The oldest hours go first, together with the clients that have no later calls. If the newest hour
+//! alone exceeds the size, a process invents clients by the thousand: then the newest clients are
+//! dropped, which the report says.
 
 use rusqlite::{Connection, params};
 
@@ -13,22 +13,21 @@ use crate::store::{
     write::{begin, hour},
 };
 
-/// Hours that go in one transaction: a large one would need as much room in the log.
-const HOURS: i64 = 24;
-/// Clients that go in one transaction.
-const CLIENTS: i64 = 256;
-/// Free pages that are kept for what comes next, when the rest is given back to the disk.
-const SPARE: u64 = 256;
+/// Hours removed in one transaction, which bounds the log.
+const HOURS_PER_TRANSACTION: i64 = 24;
+/// Clients removed in one transaction.
+const CLIENTS_PER_TRANSACTION: i64 = 256;
+/// Free pages that a vacuum keeps for the next commits.
+const SPARE_PAGES: u64 = 256;
 
-/// Name of the time before which nothing is known any more, nanoseconds.
+/// `meta` row: nanoseconds before which all data is removed.
 pub const KEPT_SINCE: &str = "kept_since";
-/// Name of the number of clients that were dropped though they are new.
+/// `meta` row: number of clients dropped because the store was full.
 pub const DROPPED: &str = "dropped_clients";
-
-/// Name of the time at which that happened last, nanoseconds.
+/// `meta` row: when that happened last, nanoseconds.
 pub const DROPPED_AT: &str = "dropped_at";
 
-/// Removes what is too old, if that `is_due`, and what is too much.
+/// Removes data beyond the age limit, if that `is_due`, and beyond the size limit.
 pub fn enforce(
     connection: &mut Connection,
     limits: Limits,
@@ -45,9 +44,9 @@ pub fn enforce(
     vacuum(connection, pages)
 }
 
-/// Whether the store takes about all that it may.
+/// Whether the store is near its size limit.
 pub fn is_at_limit(connection: &Connection, limits: Limits) -> rusqlite::Result<bool> {
-    // A transaction that failed gave its pages back already: it wanted more than was left.
+    // The failed transaction has returned its pages, so half of the limit is near enough.
     Ok(used(connection)? > limits.pages() / 2)
 }
 
@@ -75,7 +74,10 @@ pub fn evict(
 fn forget_old(connection: &mut Connection, limits: Limits, now: UnixNanos) -> rusqlite::Result<()> {
     let cutoff = hour(now).saturating_sub(i64::from(limits.days).saturating_mul(24));
     while let Some(oldest) = oldest(connection)?.filter(|oldest| *oldest < cutoff) {
-        forget_before(connection, cutoff.min(oldest.saturating_add(HOURS)))?;
+        forget_before(
+            connection,
+            cutoff.min(oldest.saturating_add(HOURS_PER_TRANSACTION)),
+        )?;
     }
     let transaction = connection.transaction()?;
     transaction.execute(
@@ -96,7 +98,7 @@ fn forget_old(connection: &mut Connection, limits: Limits, now: UnixNanos) -> ru
     transaction.commit()
 }
 
-/// Removes all that is known of the time before an hour.
+/// Removes all data before an hour.
 fn forget_before(connection: &mut Connection, hour: i64) -> rusqlite::Result<()> {
     let time = begin(hour);
     let transaction = connection.transaction()?;
@@ -114,7 +116,7 @@ fn forget_before(connection: &mut Connection, hour: i64) -> rusqlite::Result<()>
     transaction.commit()
 }
 
-/// Removes the clients that came last, and gives their number.
+/// Removes the newest clients and returns their number.
 fn drop_clients(connection: &mut Connection, now: UnixNanos) -> rusqlite::Result<usize> {
     let transaction = connection.transaction()?;
     let dropped = {
@@ -122,7 +124,7 @@ fn drop_clients(connection: &mut Connection, now: UnixNanos) -> rusqlite::Result
         let mut remove_counts = transaction.prepare("DELETE FROM rollup WHERE client = ?1")?;
         let mut remove = transaction.prepare("DELETE FROM client WHERE id = ?1")?;
         let ids = newest
-            .query_map([CLIENTS], |row| row.get::<_, i64>(0))?
+            .query_map([CLIENTS_PER_TRANSACTION], |row| row.get::<_, i64>(0))?
             .collect::<rusqlite::Result<Vec<_>>>()?;
         for id in &ids {
             remove_counts.execute([id])?;
@@ -154,14 +156,17 @@ fn used(connection: &Connection) -> rusqlite::Result<u64> {
     Ok(u64::try_from(all.saturating_sub(free)).unwrap_or(0))
 }
 
-/// Gives free pages back once they are many.
+/// Returns free pages to the file system once they exceed an eighth of the limit.
 fn vacuum(connection: &Connection, pages: u64) -> rusqlite::Result<()> {
     let free = u64::try_from(pragma(connection, "freelist_count")?).unwrap_or(0);
-    if free <= (pages / 8).max(SPARE) {
+    if free <= (pages / 8).max(SPARE_PAGES) {
         return Ok(());
     }
-    // One row comes for each page: the work is done while they are read.
-    let mut vacuum = connection.prepare(&format!("PRAGMA incremental_vacuum({})", free - SPARE))?;
+    // Each row frees one page.
+    let mut vacuum = connection.prepare(&format!(
+        "PRAGMA incremental_vacuum({})",
+        free - SPARE_PAGES
+    ))?;
     let mut rows = vacuum.query([])?;
     while rows.next()?.is_some() {}
     Ok(())

@@ -1,6 +1,4 @@
-//! The tables, and how an older store becomes a newer one.
-//!
-//! A migration, once released, never changes: a new one is added behind it.
+//! The tables and their migrations. A released migration never changes; a new one is appended.
 
 use std::path::Path;
 
@@ -8,10 +6,10 @@ use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 
 use super::StoreError;
 
-/// `imds` in ASCII: tells the database of imdsmon from any other.
+/// `imds` in ASCII, which marks a database of imdsmon.
 const APPLICATION_ID: i64 = 0x696d_6473;
 
-/// What takes a store from each version to the next; the first makes an empty one.
+/// Each migration takes a store to the next version; the first creates an empty one.
 pub const MIGRATIONS: &[&str] = &[V1, V2];
 
 /// Times are nanoseconds since 1970-01-01 UTC, hours are counted from there.
@@ -96,8 +94,8 @@ const V2: &str = r#"
         '"self-tests were not heard, so calls may be missing"', '"failed-self-tests"');
 "#;
 
-/// Brings the database up to date, or says why it cannot be used. One transaction for each
-/// version: what fails leaves the version before.
+/// Brings the database up to date. One transaction per version: a failure leaves the version
+/// before.
 pub fn migrate(
     connection: &mut Connection,
     path: &Path,
@@ -120,7 +118,7 @@ pub fn migrate(
     Ok(())
 }
 
-/// The schema's version, if it is one of ours and not newer than `migrations`.
+/// The schema version, if this is a store and not newer than `migrations`.
 pub fn check_version(
     connection: &Connection,
     path: &Path,
@@ -137,7 +135,7 @@ pub fn check_version(
     if application != APPLICATION_ID && !(is_empty && application == 0) {
         return Err(StoreError::Corrupt {
             path: path.to_owned(),
-            what: "it is a database, but not of imdsmon".into(),
+            what: "it is a database, but not a store of imdsmon".into(),
         });
     }
     match usize::try_from(version) {
@@ -150,14 +148,14 @@ pub fn check_version(
     }
 }
 
-/// A number that `SQLite` keeps for or about a database.
+/// The value of a numeric pragma.
 pub fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
     connection.pragma_query_value(None, name, |row| row.get(0))
 }
 
-/// Sets such a number.
+/// Sets a numeric pragma.
 pub fn set_pragma(connection: &Connection, name: &str, value: i64) -> rusqlite::Result<()> {
-    // Some pragmas answer with the new value, some with nothing.
+    // Some pragmas return the new value, some no row.
     connection
         .pragma_update_and_check(None, name, value, |_| Ok(()))
         .or_else(|error| match error {

@@ -16,8 +16,8 @@ use crate::{
     },
 };
 
-/// JSON of one client's evidence; what is more loses its samples, the latest first.
-const EVIDENCE_BYTES: usize = 64 << 10;
+/// JSON of one client's evidence; beyond that, samples are dropped, the latest first.
+const MAX_EVIDENCE_BYTES: usize = 64 << 10;
 const NANOS_OF_AN_HOUR: i64 = 3_600_000_000_000;
 
 /// The hour that a time is in.
@@ -30,7 +30,7 @@ pub fn begin(hour: i64) -> UnixNanos {
     hour.saturating_mul(NANOS_OF_AN_HOUR)
 }
 
-/// Adds everything in one transaction, and gives the number of the run.
+/// Adds everything in one transaction and returns the ID of the run.
 pub fn commit(
     connection: &mut Connection,
     run: Option<i64>,
@@ -55,7 +55,7 @@ fn add_run(
         transaction.execute("INSERT INTO run (is_over) VALUES (?1)", [is_over])?;
         return Ok(transaction.last_insert_rowid());
     };
-    // A run without a span may have been tidied away.
+    // Retention may have removed a run without a span.
     transaction.execute(
         "INSERT INTO run (id, is_over) VALUES (?1, ?2)
          ON CONFLICT DO UPDATE SET is_over = excluded.is_over",
@@ -80,7 +80,7 @@ fn add_entries(transaction: &Transaction<'_>, delta: &[ClientStats]) -> rusqlite
     Ok(())
 }
 
-/// Adds a client, or to a client, and gives its number.
+/// Inserts or updates a client and returns its ID.
 fn add_client(transaction: &Transaction<'_>, new: &ClientStats) -> rusqlite::Result<i64> {
     let name = name(&new.client)?;
     let known: Option<(i64, UnixNanos, UnixNanos, String)> = transaction
@@ -101,7 +101,7 @@ fn add_client(transaction: &Transaction<'_>, new: &ClientStats) -> rusqlite::Res
         sum.last = sum.last.max(*last);
         sum.evidence = evidence(*id, text);
     }
-    // The counts are added where they are.
+    // Counts are added in `rollup`.
     sum.merge(ClientStats {
         cells: BTreeMap::new(),
         ..new.clone()
@@ -128,7 +128,7 @@ fn add_client(transaction: &Transaction<'_>, new: &ClientStats) -> rusqlite::Res
     Ok(transaction.last_insert_rowid())
 }
 
-/// What makes a client the same one after an update of its package or a restart of its container.
+/// The key of a client, the same after a package update or a restart of its container.
 fn name(client: &Client) -> rusqlite::Result<String> {
     let Client {
         program,
@@ -139,10 +139,10 @@ fn name(client: &Client) -> rusqlite::Result<String> {
     json(&(kind, name, program, user))
 }
 
-/// Stored evidence. It is an aid to the reader: where it cannot be read, the counts still can.
+/// Stored evidence. Without it, the counts are still valid.
 pub fn evidence(client: i64, text: &str) -> Evidence {
     serde_json::from_str(text).unwrap_or_else(|error| {
-        tracing::warn!(%error, client, "the stored evidence of a client cannot be read");
+        tracing::warn!(%error, client, "cannot read the stored evidence of a client");
         Evidence::default()
     })
 }
@@ -150,7 +150,7 @@ pub fn evidence(client: i64, text: &str) -> Evidence {
 fn bounded(mut evidence: Evidence) -> rusqlite::Result<String> {
     loop {
         let text = json(&evidence)?;
-        if text.len() <= EVIDENCE_BYTES {
+        if text.len() <= MAX_EVIDENCE_BYTES {
             return Ok(text);
         }
         if evidence.samples.pop().is_none() && evidence.paths.pop_last().is_none() {
@@ -161,7 +161,7 @@ fn bounded(mut evidence: Evidence) -> rusqlite::Result<String> {
     }
 }
 
-/// The numbers of combinations of words.
+/// IDs of bucket keys.
 struct Kinds<'a> {
     known: HashMap<[String; 5], i64>,
     find: Statement<'a>,
@@ -206,7 +206,7 @@ fn add_coverage(
     coverage: &Coverage,
 ) -> rusqlite::Result<()> {
     let Coverage { spans, self_test } = coverage;
-    // A clock that was set back does not take back what was watched before.
+    // A clock that is set back does not shorten a span.
     let mut add = transaction.prepare(
         "INSERT INTO span (run, begin, until, is_complete, segments, lost_records, doubts)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)

@@ -64,7 +64,7 @@ fn a_day_of_tokens_is_ready() {
 }
 
 #[test]
-fn silence_counts_only_if_it_was_proven_that_calls_are_heard() {
+fn silence_counts_only_after_a_passed_self_test() {
     let nobody = ledger([]);
     assert_eq!(answer(&nobody, &day()).0, HostVerdict::Ready);
     let untested = Coverage {
@@ -77,7 +77,7 @@ fn silence_counts_only_if_it_was_proven_that_calls_are_heard() {
 }
 
 #[test]
-fn every_limit_of_what_was_seen_is_a_doubt() {
+fn every_limit_of_coverage_is_a_doubt() {
     let doubtful = |change: fn(&mut Coverage)| {
         let mut coverage = day();
         change(&mut coverage);
@@ -132,7 +132,7 @@ fn every_limit_of_what_was_seen_is_a_doubt() {
 }
 
 #[test]
-fn watching_that_is_over_says_nothing_of_now() {
+fn monitoring_that_ended_long_ago_is_a_doubt() {
     let policy = Policy {
         now: Some(40 * HOUR),
         ..Policy::default()
@@ -148,7 +148,7 @@ fn watching_that_is_over_says_nothing_of_now() {
 }
 
 #[test]
-fn who_cannot_be_found_out_makes_it_inconclusive() {
+fn unidentified_processes_make_it_inconclusive() {
     let (verdict, _, doubts) = answer(&ledger([tokenless(ID)]), &day());
     assert_eq!(verdict, HostVerdict::Inconclusive);
     assert!(doubts[0].contains("1 IMDSv1 call came"), "{doubts:?}");
@@ -157,7 +157,7 @@ fn who_cannot_be_found_out_makes_it_inconclusive() {
 }
 
 #[test]
-fn answers_that_nobody_saw_make_it_inconclusive() {
+fn missing_responses_make_it_inconclusive() {
     let app = process(7, &["app"]);
     let silent = tokenless(ID).by(&app).silent();
     let (verdict, _, _) = answer(&ledger([silent.clone()]), &day());
@@ -173,7 +173,7 @@ fn answers_that_nobody_saw_make_it_inconclusive() {
 }
 
 #[test]
-fn the_sentence_says_who_would_lose_what() {
+fn the_sentence_names_clients_and_what_they_lose() {
     let (_, sentence, _) = answer(&ledger([by("a", ROLE)]), &day());
     let expected = "1 client would lose access to credentials: a (app).";
     assert_eq!(sentence, expected);
@@ -206,7 +206,7 @@ fn the_sentence_says_who_would_lose_what() {
 }
 
 #[test]
-fn who_fails_anyway_is_mentioned_and_does_not_stand_in_the_way() {
+fn a_client_that_already_fails_does_not_block() {
     let app = process(7, &["app"]);
     let (verdict, sentence, _) = answer(&ledger([put().by(&app).silent()]), &day());
     assert_eq!(verdict, HostVerdict::Ready);
@@ -214,7 +214,7 @@ fn who_fails_anyway_is_mentioned_and_does_not_stand_in_the_way() {
 }
 
 #[test]
-fn who_calls_itself_unknown_is_known() {
+fn a_program_named_unknown_is_known() {
     let liar = process(7, &["(unknown)"]);
     let (verdict, ..) = answer(&ledger([tokenless(ID).by(&liar)]), &day());
     assert_eq!(verdict, HostVerdict::NotReady);
@@ -243,7 +243,7 @@ proptest! {
         let to = hours * HOUR;
         ledger.coverage.add(Span { from: 0, to, is_complete: true, ..Span::default() });
         let result = if proven { Ok(()) } else { Err("no namespace".into()) };
-        ledger.coverage.tested(SelfTest { time: to, result });
+        ledger.coverage.add_self_test(SelfTest { time: to, result });
         let entries: Vec<&ClientStats> = ledger.entries().collect();
         let assessment = assess(
             entries.iter().copied(),

@@ -48,7 +48,7 @@ fn app() -> Rc<Process> {
 }
 
 #[test]
-fn a_bare_curl_breaks_and_is_told_how_to_ask_for_a_token() {
+fn a_bare_curl_breaks_and_gets_commands() {
     let curl = process(7, &["curl", "http://169.254.169.254"]);
     let judgement = judged([tokenless(ID).by(&curl).agent("curl/7.88.1")]);
     assert_is(&judgement, Rule::Tokenless, true, AccessAfter::Nothing);
@@ -59,7 +59,7 @@ fn a_bare_curl_breaks_and_is_told_how_to_ask_for_a_token() {
 }
 
 #[test]
-fn an_old_sdk_is_told_the_version_to_reach() {
+fn an_old_sdk_gets_the_minimum_version() {
     let judgement = judged([tokenless(ROLE).by(&app()).agent(OLD)]);
     assert_is(&judgement, Rule::OldSdk, true, AccessAfter::Nothing);
     assert_eq!(judgement.confidence, Confidence::Known);
@@ -68,7 +68,7 @@ fn an_old_sdk_is_told_the_version_to_reach() {
 }
 
 #[test]
-fn an_sdk_that_is_new_enough_is_not_told_to_update() {
+fn a_current_sdk_is_not_to_be_updated() {
     let judgement = judged([tokenless(ROLE).by(&app()).agent(NEW)]);
     assert_is(&judgement, Rule::CurrentSdk, true, AccessAfter::Nothing);
     assert_eq!(judgement.confidence, Confidence::Likely);
@@ -84,7 +84,7 @@ fn an_sdk_that_is_new_enough_is_not_told_to_update() {
 }
 
 #[test]
-fn behind_a_hop_limit_the_limit_is_to_blame_and_not_the_software() {
+fn an_unanswered_token_request_blames_the_hop_limit() {
     let story = || [put().by(&app()).silent(), tokenless(ROLE).by(&app()).at(1)];
     let judgement = judged(story());
     assert_is(
@@ -138,7 +138,7 @@ fn each_failure_of_a_token_request_has_its_remedy() {
 }
 
 #[test]
-fn what_a_failed_token_request_does_not_explain_makes_it_mixed() {
+fn unexplained_calls_make_it_mixed() {
     let judgement = judged([
         tokenless(ID).by(&app()),
         put().by(&app()).at(1).silent(),
@@ -161,7 +161,7 @@ fn what_a_failed_token_request_does_not_explain_makes_it_mixed() {
 }
 
 #[test]
-fn what_is_listed_without_a_token_and_read_with_one_breaks() {
+fn a_list_over_v1_read_over_v2_breaks() {
     let read = [with_token(ROLE).by(&app()).at(2), put().by(&app()).at(1)];
     let mut story = vec![tokenless(LIST).by(&app())];
     story.extend(read.clone());
@@ -188,7 +188,7 @@ fn what_is_listed_without_a_token_and_read_with_one_breaks() {
 }
 
 #[test]
-fn an_empty_token_is_the_scripts_fault_unless_its_token_request_failed() {
+fn an_empty_token_blames_the_script_or_its_token_request() {
     let curl = process(7, &["curl", "-H", "X-aws-ec2-metadata-token: "]);
     let judgement = judged([tokenless(ID).by(&curl)]);
     assert_is(
@@ -220,7 +220,7 @@ fn an_empty_token_is_the_scripts_fault_unless_its_token_request_failed() {
 }
 
 #[test]
-fn what_is_refused_with_or_without_the_flip_does_not_stand_in_its_way() {
+fn calls_that_fail_already_need_no_action() {
     let judgement = judged([empty_token(ID).by(&app())]);
     assert_is(&judgement, Rule::EmptyHeader, false, AccessAfter::Nothing);
     let judgement = judged([put().by(&app()).silent(), empty_token(ID).by(&app()).at(1)]);
@@ -243,7 +243,7 @@ fn what_is_refused_with_or_without_the_flip_does_not_stand_in_its_way() {
 }
 
 #[test]
-fn a_proxy_answers_for_itself() {
+fn a_client_behind_a_proxy_needs_no_action() {
     let other = tokenless(ROLE).by(&app()).server(Some("kube2iam"));
     let judgement = judged([put().by(&app()).status(403).server(Some("kube2iam")), other]);
     assert_is(&judgement, Rule::OtherServer, false, AccessAfter::All);
@@ -260,7 +260,7 @@ fn a_proxy_answers_for_itself() {
 }
 
 #[test]
-fn who_was_seen_to_retry_survives() {
+fn a_client_that_retries_survives() {
     let judgement = judged([
         tokenless("/latest/").by(&app()).status(401),
         put().by(&app()).at(1),
@@ -273,7 +273,7 @@ fn who_was_seen_to_retry_survives() {
 }
 
 #[test]
-fn what_is_known_of_a_program_counts_for_its_version_only() {
+fn a_known_program_is_judged_by_its_version() {
     let salt = |version: &str| {
         let agent = format!("Salt/{version} http.query()");
         judged([tokenless("/latest/").by(&app()).agent(&agent)])
@@ -332,7 +332,7 @@ fn an_option_that_turns_tokens_off_is_named() {
 }
 
 #[test]
-fn who_only_looks_around_loses_nothing() {
+fn a_probe_loses_nothing() {
     let gcp = tokenless("/computeMetadata/v1/").by(&app()).status(404);
     assert_is(
         &judged([gcp.clone()]),

@@ -40,7 +40,7 @@ fn a_span_grows_and_a_restart_leaves_a_gap() {
 }
 
 #[test]
-fn a_service_that_was_killed_leaves_a_span_of_which_the_end_is_not_known() {
+fn a_killed_service_leaves_an_incomplete_span() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = open(directory.path());
     store.commit(&[], &watched(at(0), at(1)), at(1)).unwrap();
@@ -55,7 +55,7 @@ fn a_service_that_was_killed_leaves_a_span_of_which_the_end_is_not_known() {
 }
 
 #[test]
-fn a_clock_that_is_set_back_by_a_day_takes_nothing_back() {
+fn a_clock_set_back_by_a_day_removes_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = open(directory.path());
     let first = [entry("app", at(3), 1)];
@@ -110,7 +110,7 @@ fn doubts_of_spans_that_overlap_are_added() {
 }
 
 #[test]
-fn the_latest_self_test_is_told() {
+fn the_latest_self_test_is_loaded() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = open(directory.path());
     for (time, result) in [(at(1), Err("deaf".to_owned())), (at(2), Ok(()))] {

@@ -17,8 +17,8 @@ fn filled(directory: &Path) -> PathBuf {
     store.path().to_owned()
 }
 
-/// Opens it, and expects that it was set aside, whole, and a new one begun.
-fn is_set_aside(directory: &Path, word: &str, reason: &str) -> PathBuf {
+/// Opens it, and expects that it was set quarantined, whole, and a new one begun.
+fn assert_quarantined(directory: &Path, word: &str, reason: &str) -> PathBuf {
     let database = directory.join(DATABASE);
     let before = fs::read(&database).unwrap();
     let mut store = open(directory);
@@ -36,22 +36,22 @@ fn is_set_aside(directory: &Path, word: &str, reason: &str) -> PathBuf {
 }
 
 #[test]
-fn garbage_is_set_aside_each_time_under_another_name() {
+fn garbage_is_quarantined_under_a_new_name_each_time() {
     let directory = tempfile::tempdir().unwrap();
     for _ in 0..3 {
         let path = filled(directory.path());
         fs::write(path, "garbage".repeat(3000)).unwrap();
-        is_set_aside(directory.path(), "damaged", "not a database");
+        assert_quarantined(directory.path(), "damaged", "not a database");
     }
-    let aside = fs::read_dir(directory.path()).unwrap().filter(|file| {
+    let quarantined = fs::read_dir(directory.path()).unwrap().filter(|file| {
         let name = file.as_ref().unwrap().file_name();
         name.to_str().unwrap().contains("damaged")
     });
-    assert_eq!(aside.count(), 3);
+    assert_eq!(quarantined.count(), 3);
 }
 
 #[test]
-fn a_truncated_database_is_set_aside() {
+fn a_truncated_database_is_quarantined() {
     let directory = tempfile::tempdir().unwrap();
     let path = filled(directory.path());
     let length = fs::metadata(&path).unwrap().len();
@@ -63,12 +63,12 @@ fn a_truncated_database_is_set_aside() {
             .unwrap()
             .set_len(keep)
             .unwrap();
-        is_set_aside(directory.path(), "damaged", "");
+        assert_quarantined(directory.path(), "damaged", "");
     }
 }
 
 #[test]
-fn random_bytes_anywhere_are_noticed_or_harmless_and_never_a_panic() {
+fn random_damage_is_detected_or_harmless() {
     let directory = tempfile::tempdir().unwrap();
     let original = fs::read(filled(directory.path())).unwrap();
     let mut random = 0x2545_f491_4f6c_dd1d_u64;
@@ -96,21 +96,21 @@ fn random_bytes_anywhere_are_noticed_or_harmless_and_never_a_panic() {
 }
 
 #[test]
-fn a_log_without_its_database_is_set_aside_with_it() {
+fn a_log_without_its_database_is_quarantined() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join(DATABASE);
-    let log = dir::beside(&path, "-wal");
+    let log = dir::sidecar(&path, "-wal");
     fs::write(&log, "the only copy").unwrap();
     let store = open(directory.path());
-    let aside = store.quarantine().unwrap();
+    let quarantined = store.quarantine().unwrap();
     assert_eq!(
-        fs::read(dir::beside(&aside.path, "-wal")).unwrap(),
+        fs::read(dir::sidecar(&quarantined.path, "-wal")).unwrap(),
         b"the only copy"
     );
 }
 
 #[test]
-fn a_newer_schema_is_set_aside_and_told_to_readers() {
+fn a_newer_schema_is_quarantined_and_an_error_for_readers() {
     let directory = tempfile::tempdir().unwrap();
     let path = filled(directory.path());
     let connection = Connection::open(&path).unwrap();
@@ -121,9 +121,9 @@ fn a_newer_schema_is_set_aside_and_told_to_readers() {
         error.to_string().contains("newer imdsmon (schema 7"),
         "{error}"
     );
-    let aside = is_set_aside(directory.path(), "newer", "newer imdsmon (schema 7");
+    let quarantined = assert_quarantined(directory.path(), "newer", "newer imdsmon (schema 7");
     // The newer imdsmon can have it back.
-    let connection = Connection::open(aside).unwrap();
+    let connection = Connection::open(quarantined).unwrap();
     let clients: i64 = connection
         .query_row("SELECT count(*) FROM client", [], |row| row.get(0))
         .unwrap();
@@ -131,16 +131,16 @@ fn a_newer_schema_is_set_aside_and_told_to_readers() {
 }
 
 #[test]
-fn a_database_of_somebody_else_is_set_aside() {
+fn a_database_of_another_program_is_quarantined() {
     let directory = tempfile::tempdir().unwrap();
     let connection = Connection::open(directory.path().join(DATABASE)).unwrap();
     connection.execute_batch("CREATE TABLE theirs (x)").unwrap();
     drop(connection);
-    is_set_aside(directory.path(), "damaged", "not of imdsmon");
+    assert_quarantined(directory.path(), "damaged", "not a store of imdsmon");
 }
 
 #[test]
-fn each_migration_is_done_once_in_order_and_whole_or_not_at_all() {
+fn migrations_are_ordered_and_atomic() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("any.db");
     let mut connection = Connection::open(&path).unwrap();
@@ -174,7 +174,7 @@ fn each_migration_is_done_once_in_order_and_whole_or_not_at_all() {
 }
 
 #[test]
-fn evidence_that_cannot_be_read_costs_the_evidence_only() {
+fn unreadable_evidence_keeps_the_counts() {
     let directory = tempfile::tempdir().unwrap();
     let path = filled(directory.path());
     let connection = Connection::open(&path).unwrap();
@@ -191,7 +191,7 @@ fn evidence_that_cannot_be_read_costs_the_evidence_only() {
 }
 
 #[test]
-fn damage_under_a_running_service_is_told_and_a_new_store_takes_the_same_delta() {
+fn damage_at_run_time_is_an_error_and_loses_no_delta() {
     let directory = tempfile::tempdir().unwrap();
     let path = filled(directory.path());
     let mut store = open(directory.path());
@@ -229,7 +229,7 @@ fn damage_under_a_running_service_is_told_and_a_new_store_takes_the_same_delta()
 }
 
 #[test]
-fn a_database_that_is_removed_under_a_running_service_is_noticed() {
+fn a_database_removed_at_run_time_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
     let delta = [entry("app", NOW, 1)];
     for remove_all in [false, true] {

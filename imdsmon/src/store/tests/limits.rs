@@ -28,7 +28,7 @@ fn talkative(name: &str, time: UnixNanos) -> ClientStats {
 }
 
 #[test]
-fn a_hostile_number_of_clients_stays_within_the_limit_and_is_told() {
+fn too_many_clients_stay_within_the_limit_and_are_a_doubt() {
     let directory = tempfile::tempdir().unwrap();
     let limits = Limits {
         days: 90,
@@ -107,7 +107,7 @@ fn a_commit_larger_than_what_is_left_makes_room() {
 }
 
 #[test]
-fn what_is_too_old_goes_with_its_client_and_its_coverage() {
+fn expired_data_takes_its_client_and_coverage_along() {
     let directory = tempfile::tempdir().unwrap();
     let limits = Limits { days: 2, mib: 256 };
     let mut store = Store::open(directory.path(), limits).unwrap();
@@ -131,7 +131,7 @@ fn what_is_too_old_goes_with_its_client_and_its_coverage() {
 }
 
 #[test]
-fn a_clock_that_jumps_and_comes_back_makes_nothing_old() {
+fn a_clock_that_jumps_expires_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = open(directory.path());
     let year = 365 * 24 * HOUR;
@@ -143,7 +143,7 @@ fn a_clock_that_jumps_and_comes_back_makes_nothing_old() {
 }
 
 #[test]
-fn a_reader_that_never_ends_does_not_let_the_log_grow_for_ever() {
+fn an_endless_reader_does_not_grow_the_log() {
     let directory = tempfile::tempdir().unwrap();
     let limits = Limits {
         days: 90,
@@ -213,7 +213,7 @@ impl Drop for Disk {
 }
 
 #[test]
-fn a_full_disk_costs_nothing_once_there_is_room_again() {
+fn a_full_disk_loses_nothing_once_there_is_room() {
     let Some(disk) = Disk::new(6) else { return };
     let directory = disk.0.path().join("store");
     let mut store = open(&directory);
@@ -239,7 +239,7 @@ fn a_full_disk_costs_nothing_once_there_is_room_again() {
 }
 
 #[test]
-fn a_store_cannot_begin_on_a_full_disk_and_says_so() {
+fn a_store_on_a_full_disk_is_an_error() {
     let Some(disk) = Disk::new(1) else { return };
     let directory = disk.0.path().join("store");
     let ballast = disk.0.path().join("ballast");
@@ -255,7 +255,7 @@ fn a_store_cannot_begin_on_a_full_disk_and_says_so() {
 }
 
 #[test]
-fn a_read_only_disk_can_be_read_and_is_written_again_when_it_can() {
+fn a_read_only_disk_is_read_and_later_written() {
     let Some(disk) = Disk::new(6) else { return };
     let directory = disk.0.path().join("store");
     let mut store = open(&directory);
@@ -273,7 +273,7 @@ fn a_read_only_disk_can_be_read_and_is_written_again_when_it_can() {
 }
 
 #[test]
-fn a_user_who_may_only_read_can_read_and_one_who_may_not_is_told() {
+fn reading_needs_read_permission_only() {
     if !is_root() {
         println!("SKIPPED: becoming another user needs root");
         return;

@@ -110,7 +110,7 @@ pub fn stored_calls(directory: &Path) -> i64 {
 }
 
 #[test]
-fn what_goes_in_comes_out() {
+fn committed_data_is_loaded_unchanged() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = open(directory.path());
     let mut first = entry("app", NOW, 3);
@@ -153,7 +153,7 @@ fn what_goes_in_comes_out() {
 }
 
 #[test]
-fn a_delta_is_added_to_what_is_there_also_in_the_next_run() {
+fn a_delta_adds_to_earlier_runs() {
     let directory = tempfile::tempdir().unwrap();
     let mut delta = entry("app", NOW, 2);
     delta.evidence.samples.push(sample(Cause::Plain, 1));
@@ -217,7 +217,7 @@ fn evidence_is_bounded_however_often_it_grows() {
 }
 
 #[test]
-fn a_client_stays_the_same_when_its_package_or_its_container_is_new() {
+fn a_package_update_does_not_change_the_client() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = open(directory.path());
     let old = entry("app", NOW, 1);
@@ -253,7 +253,7 @@ fn only_what_is_asked_for_is_loaded() {
 }
 
 #[test]
-fn the_store_is_its_owners_alone() {
+fn the_store_is_private_to_its_owner() {
     let parent = tempfile::tempdir().unwrap();
     let directory = parent.path().join("a/b");
     let mut store = open(&directory);
@@ -272,7 +272,7 @@ fn the_store_is_its_owners_alone() {
 }
 
 #[test]
-fn a_directory_that_everybody_writes_to_is_refused_and_left_as_it_is() {
+fn a_world_writable_directory_is_rejected_unchanged() {
     let directory = tempfile::tempdir().unwrap();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o1777)).unwrap();
     let error = Store::open(directory.path(), Limits::default())
@@ -311,7 +311,7 @@ fn two_services_do_not_write_to_one_store() {
 }
 
 #[test]
-fn a_reader_reads_while_the_service_writes_and_sees_whole_commits() {
+fn a_reader_gets_whole_commits_during_writes() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = open(directory.path());
     let pair = [entry("one", NOW, 1), entry("two", NOW, 1)];
@@ -345,7 +345,7 @@ fn a_reader_reads_while_the_service_writes_and_sees_whole_commits() {
 }
 
 #[test]
-fn readers_are_told_what_is_missing() {
+fn a_missing_store_is_an_error_for_readers() {
     let directory = tempfile::tempdir().unwrap();
     let error = Reader::open(directory.path()).err().unwrap();
     assert!(matches!(error, StoreError::Missing(_)), "{error}");

@@ -50,7 +50,7 @@ proptest! {
 }
 
 #[test]
-fn what_is_taken_back_is_gone() {
+fn corrected_counts_are_not_loaded() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = open(directory.path());
     store
