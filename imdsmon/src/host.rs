@@ -1,26 +1,42 @@
-//! Which instance this is, from what the firmware says. IMDS would know too, and is never asked.
+//! The instance and host name, from DMI and the kernel. imdsmon never requests them from IMDS.
 
 use std::{fs, io::Read as _, path::Path};
 
-use crate::report::model::Instance;
-use crate::{capture::recording::RecordedHost, verdict::INSTANCE_ID};
+use serde::{Deserialize, Serialize};
 
-/// Where Nitro instances have their id (EC2 User Guide, "Identify EC2 instances"). What Xen
-/// instances say in `/sys/hypervisor/uuid` and in DMI's `product_uuid` is another number.
+/// The instance ID on Nitro (EC2 User Guide, "Identify EC2 instances"). On Xen,
+/// `/sys/hypervisor/uuid` and DMI's `product_uuid` have another number.
 const ASSET_TAG: &str = "sys/devices/virtual/dmi/id/board_asset_tag";
-/// The name that the kernel has.
 const HOSTNAME: &str = "proc/sys/kernel/hostname";
 
-/// What stands for an id that is not known.
-pub const PLACEHOLDER: &str = INSTANCE_ID;
+/// Takes the place of an unknown instance ID in commands.
+pub const PLACEHOLDER: &str = "INSTANCE_ID";
+
+/// The instance of a report.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Instance {
+    /// `i-...`; `None` where DMI does not have it.
+    pub id: Option<String>,
+    /// From the kernel; `None` if it is not set.
+    pub hostname: Option<String>,
+}
+
+/// The host of a recording, as it stands in its first line.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedHost {
+    #[serde(default, rename = "instance.id")]
+    pub instance: Option<String>,
+    #[serde(default, rename = "host.name")]
+    pub name: Option<String>,
+}
 
 impl Instance {
-    /// Looks at this host.
+    /// The instance that this process runs on.
     pub fn local() -> Self {
         Self::below(Path::new("/"))
     }
 
-    /// What a recording says of its host: untrusted, so that what is no id is none.
+    /// The host of a recording, which is untrusted: an invalid ID is left out.
     pub fn of(host: &RecordedHost) -> Self {
         let RecordedHost { instance, name } = host.clone();
         Self {
@@ -30,7 +46,7 @@ impl Instance {
     }
 
     /// The same for a recording.
-    pub fn host(&self) -> RecordedHost {
+    pub fn to_recorded(&self) -> RecordedHost {
         let Self { id, hostname } = self.clone();
         RecordedHost {
             instance: id,
@@ -38,7 +54,6 @@ impl Instance {
         }
     }
 
-    /// Looks at the host whose root directory this is.
     fn below(root: &Path) -> Self {
         let id = read(&root.join(ASSET_TAG));
         Self {
@@ -48,7 +63,7 @@ impl Instance {
     }
 }
 
-/// Whether this is an id as EC2 gives them: `i-` and 8 or, since 2016, 17 hexadecimal digits.
+/// `i-` and 8 or, since 2016, 17 hexadecimal digits.
 pub fn is_id(text: &str) -> bool {
     let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     text.strip_prefix("i-").is_some_and(|digits| {
@@ -56,12 +71,12 @@ pub fn is_id(text: &str) -> bool {
     })
 }
 
-/// The id as it goes into a command. What is not an id does not get there.
+/// The ID for a command line. Anything that is not an ID must not get there.
 pub fn id_or_placeholder(id: Option<&str>) -> &str {
     id.filter(|id| is_id(id)).unwrap_or(PLACEHOLDER)
 }
 
-/// The first line of a small file; `None` if there is none, or nothing in it.
+/// The first line of a small file; `None` if the file or the line is missing or empty.
 fn read(path: &Path) -> Option<String> {
     let mut bytes = Vec::new();
     fs::File::open(path)
@@ -94,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn nitro_says_its_id() {
+    fn dmi_of_nitro_has_the_instance_id() {
         let instance = host(Some(b"i-0123456789abcdef0\n"), "ip-10-0-0-10\n");
         assert_eq!(instance.id.as_deref(), Some("i-0123456789abcdef0"));
         assert_eq!(instance.hostname.as_deref(), Some("ip-10-0-0-10"));
@@ -106,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_say_is_no_id() {
+    fn other_asset_tags_are_not_an_id() {
         let tags: [&[u8]; 10] = [
             b"",
             b"\n",
@@ -128,14 +143,14 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_an_end_is_read_in_part() {
+    fn an_endless_file_is_read_in_part() {
         let long = [b"i-0123456789abcdef0\n".repeat(1000), vec![0xff; 10]].concat();
         let id = host(Some(&long), "a").id;
         assert_eq!(id.as_deref(), Some("i-0123456789abcdef0"));
     }
 
     #[test]
-    fn no_command_holds_what_is_not_an_id() {
+    fn only_an_id_reaches_a_command() {
         assert_eq!(id_or_placeholder(Some("i-1a2b3c4d")), "i-1a2b3c4d");
         assert_eq!(id_or_placeholder(Some("$(reboot)")), PLACEHOLDER);
         assert_eq!(id_or_placeholder(None), PLACEHOLDER);

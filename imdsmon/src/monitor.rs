@@ -1,5 +1,5 @@
-//! A live run: the kernel's events through the witness, the recorder and the pipeline, until
-//! somebody says stop.
+//! A live run: events from the kernel pass the enricher, the recorder and the pipeline, until it
+//! is stopped.
 
 use std::{
     fs::File,
@@ -11,28 +11,22 @@ use std::{
 };
 
 use crate::{
-    capture::{
-        AttachError, Options,
-        recording::{RecordedHost, Writer},
-        source,
-        source::EventSource,
-    },
+    capture::{AttachError, Options, recording::Writer, source, source::EventSource},
     enrich::Enricher,
     event::Event,
+    host::RecordedHost,
     knowledge::Knowledge,
     pipeline::{AttributedEvent, Pipeline},
 };
 
-/// Time between two warnings of lost records.
-const WARNING: Duration = Duration::from_secs(10);
+/// Between two warnings of dropped records.
+const WARN_INTERVAL: Duration = Duration::from_secs(10);
 
-/// A recording on its way to disk.
 pub type Recorder = Writer<BufWriter<File>>;
 
-/// A live run.
 pub struct Monitor {
-    live: EventSource,
-    witness: Enricher,
+    source: EventSource,
+    enricher: Enricher,
     pipeline: Pipeline,
     recorder: Option<Recorder>,
     events: Vec<Event>,
@@ -41,38 +35,35 @@ pub struct Monitor {
     pub recording_error: Option<io::Error>,
 }
 
-/// Receives findings. An error ends the run.
+/// Receives attributed events. An error ends the run.
 pub trait Sink {
-    /// Takes one finding.
     fn found(&mut self, found: &AttributedEvent) -> io::Result<()>;
 
-    /// There is nothing more for now: what was written should be seen.
+    /// No event waits: buffered output should be written.
     fn flush(&mut self) -> io::Result<()>;
 
-    /// Events came, with findings or without; `live` and `pipeline` tell how the run goes.
-    fn progress(&mut self, _live: &EventSource, _pipeline: &Pipeline) {}
+    /// Called after each batch of kernel events, also if no call was complete.
+    fn progress(&mut self, _source: &EventSource, _pipeline: &Pipeline) {}
 }
 
 impl Monitor {
-    /// Attaches to the kernel. From here on, calls are seen. Must run inside a tokio runtime.
-    ///
-    /// `host` is where the host's root directory is mounted: there are its files, such as the
-    /// state of container runtimes.
+    /// Attaches to the kernel; calls are captured from here on. Must be called inside a tokio
+    /// runtime. `host` is where the host's root directory is mounted.
     pub fn start(
         options: Options,
         host: &Path,
         knowledge: Rc<Knowledge>,
     ) -> Result<Self, AttachError> {
-        let mut live = EventSource::start(options)?;
-        let mut witness = Enricher::new(Rc::clone(live.root()), host);
+        let mut source = EventSource::start(options)?;
+        let mut enricher = Enricher::new(Rc::clone(source.root()), host);
         let mut events = vec![Event::Start {
             time: source::now(),
         }];
-        // Now, and not when the first event is read: who holds a connection may soon be gone.
-        live.find_holders(&mut |event| events.push(witness.complete(event)));
+        // Before any event is read: the owner of a connection may end soon.
+        source.find_socket_owners(&mut |event| events.push(enricher.complete(event)));
         Ok(Self {
-            live,
-            witness,
+            source,
+            enricher,
             pipeline: Pipeline::new(knowledge),
             recorder: None,
             events,
@@ -81,7 +72,7 @@ impl Monitor {
         })
     }
 
-    /// Writes all events of the run to `file`, as of `host`.
+    /// Records all events to `file`; `host` goes into its first line.
     pub fn record(&mut self, file: File, host: RecordedHost) -> io::Result<()> {
         let mut recorder = Writer::new(BufWriter::new(file), source::now(), host)?;
         recorder.flush()?;
@@ -89,9 +80,9 @@ impl Monitor {
         Ok(())
     }
 
-    /// Hands findings to `sink` until `stop` is done, then what still waits.
+    /// Passes attributed events to `sink` until `stop` completes, then the remaining ones.
     ///
-    /// While there is no traffic to IMDS this sleeps without waking up.
+    /// Without IMDS traffic this sleeps without waking up.
     pub async fn run(
         &mut self,
         stop: impl Future<Output = ()>,
@@ -105,55 +96,53 @@ impl Monitor {
             tokio::select! {
                 biased;
                 () = &mut stop => break,
-                ready = wait(&mut self.live, more) => ready?,
+                ready = wait(&mut self.source, more) => ready?,
                 () = until(deadline) => self.events.push(Event::Tick { time: source::now() }),
             }
             more = self.read();
             self.process(sink)?;
         }
-        // What happened before the stop is in the ring already, and nothing comes after.
-        self.live.detach();
+        // Events from before the stop are in the ring buffer; detached programs add no more.
+        self.source.detach();
         while self.read() {
             self.process(sink)?;
         }
         self.events.push(Event::End {
             time: source::now(),
-            totals: self.live.totals(),
+            totals: self.source.totals(),
         });
         self.process(sink)?;
         self.pipeline.finish();
         self.hand_over(sink)
     }
 
-    /// The source of the events.
-    pub fn live(&self) -> &EventSource {
-        &self.live
+    pub fn source(&self) -> &EventSource {
+        &self.source
     }
 
-    /// What was found, for the summary.
     pub fn pipeline(&self) -> &Pipeline {
         &self.pipeline
     }
 
-    /// Reads a batch of events, each completed at once: its process may soon be gone. Says
-    /// whether there may be more.
+    /// Reads a batch of events and enriches each at once, because its process may end soon.
+    /// Returns whether there may be more.
     fn read(&mut self) -> bool {
         let Self {
-            live,
-            witness,
+            source,
+            enricher,
             events,
             ..
         } = self;
-        live.drain(&mut |event| events.push(witness.complete(event)))
+        source.drain(&mut |event| events.push(enricher.complete(event)))
     }
 
     fn process(&mut self, sink: &mut impl Sink) -> io::Result<()> {
         let mut events = std::mem::take(&mut self.events);
         for event in events.drain(..) {
             if let Event::Lost { .. } = event {
-                self.warn_of_loss();
+                self.warn_of_drops();
             }
-            self.write_down(&event);
+            self.record_event(&event);
             self.pipeline.feed(&event);
         }
         self.events = events;
@@ -161,14 +150,14 @@ impl Monitor {
         self.hand_over(sink)
     }
 
-    /// Says that calls may be missing while it happens, not only at the end; once in a while.
-    fn warn_of_loss(&mut self) {
+    /// Warns while records are dropped, not only at the end of the run.
+    fn warn_of_drops(&mut self) {
         let now = Instant::now();
         if self.next_warning.is_none_or(|next| now >= next) {
-            self.next_warning = Some(now + WARNING);
-            let lost = self.live.totals().lost;
+            self.next_warning = Some(now + WARN_INTERVAL);
+            let lost = self.source.totals().lost;
             tracing::warn!(
-                "{lost} records lost so far: calls may be missing; a larger --buffer helps"
+                "{lost} records dropped so far, calls may be missing; use a larger ring buffer"
             );
         }
     }
@@ -179,40 +168,40 @@ impl Monitor {
             sink.found(&found)?;
             any = true;
         }
-        sink.progress(&self.live, &self.pipeline);
+        sink.progress(&self.source, &self.pipeline);
         if any { sink.flush() } else { Ok(()) }
     }
 
-    fn write_down(&mut self, event: &Event) {
+    fn record_event(&mut self, event: &Event) {
         if let Some(Err(error)) = self.recorder.as_mut().map(|r| r.write(event)) {
-            self.give_up_recording(error);
+            self.stop_recording(error);
         }
     }
 
     fn flush_recording(&mut self) {
         if let Some(Err(error)) = self.recorder.as_mut().map(Recorder::flush) {
-            self.give_up_recording(error);
+            self.stop_recording(error);
         }
     }
 
-    /// Watching goes on without the recording: a full disk must not blind the monitor.
-    fn give_up_recording(&mut self, error: io::Error) {
-        tracing::error!(%error, "the recording stops here; watching goes on");
+    /// Capture continues without the recording: a full disk must not stop it.
+    fn stop_recording(&mut self, error: io::Error) {
+        tracing::error!(%error, "cannot write the recording; capture continues without it");
         self.recorder = None;
         self.recording_error = Some(error);
     }
 }
 
-async fn wait(live: &mut EventSource, more: bool) -> io::Result<()> {
+async fn wait(source: &mut EventSource, more: bool) -> io::Result<()> {
     if more {
-        // Signals and timers get their turn in a flood, too.
+        // Under load, signals and timers must get their turn too.
         tokio::task::yield_now().await;
         return Ok(());
     }
-    live.ready().await
+    source.ready().await
 }
 
-/// Waits until a point in Unix time; for ever if there is none.
+/// Waits until a point in Unix time; forever if there is none.
 async fn until(deadline: Option<i64>) {
     match deadline {
         Some(deadline) => {
@@ -220,7 +209,7 @@ async fn until(deadline: Option<i64>) {
                 .saturating_sub(source::now())
                 .max(0)
                 .cast_unsigned();
-            // A millisecond on top, so that the deadline is over when it is looked at.
+            // One millisecond more: the deadline must have passed when it is compared.
             tokio::time::sleep(Duration::from_nanos(nanos) + Duration::from_millis(1)).await;
         }
         None => std::future::pending().await,

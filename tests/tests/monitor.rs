@@ -255,7 +255,7 @@ fn a_full_disk_ends_the_recording_and_not_the_watch() {
     assert!(
         ended
             .err
-            .contains("the recording stops here; watching goes on"),
+            .contains("cannot write the recording; capture continues without it"),
         "{}",
         ended.err
     );

@@ -16,9 +16,9 @@ use crate::{
 };
 
 /// Connections that are known at a time; the least recently used is forgotten first.
-const OPEN: NonZeroUsize = NonZeroUsize::new(8192).unwrap();
+const MAX_OPEN: NonZeroUsize = NonZeroUsize::new(8192).unwrap();
 /// Closed connections that are remembered: the kernel may still send for them.
-const CLOSED: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
+const MAX_CLOSED: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 
 /// A connection between its first and its last record.
 struct Connection {
@@ -50,8 +50,8 @@ pub struct SocketOwner {
 impl Connections {
     pub fn new() -> Self {
         Self {
-            open: LruCache::new(OPEN),
-            closed: LruCache::new(CLOSED),
+            open: LruCache::new(MAX_OPEN),
+            closed: LruCache::new(MAX_CLOSED),
             last_connection: 0,
             last_task: 0,
             evicted: Vec::new(),
@@ -109,23 +109,28 @@ impl Connections {
     }
 
     /// A process was found to hold a connection that is older than the monitor.
-    pub fn holder(&mut self, holder: &SocketOwner, time: UnixNanos, sink: &mut dyn FnMut(Event)) {
+    pub fn socket_owner(
+        &mut self,
+        owner: &SocketOwner,
+        time: UnixNanos,
+        sink: &mut dyn FnMut(Event),
+    ) {
         if self
             .open
-            .peek(&holder.cookie)
+            .peek(&owner.cookie)
             .is_some_and(|connection| connection.task != 0)
         {
             return; // the kernel has told us better meanwhile
         }
-        let (connection, task) = self.use_by_new_task(holder.cookie, time, sink);
+        let (connection, task) = self.use_by_new_task(owner.cookie, time, sink);
         sink(Event::Task(Box::new(Task {
             time,
             connection,
             task,
             role: Role::Holder,
-            pid: holder.pid,
-            tid: holder.pid,
-            uid: holder.uid,
+            pid: owner.pid,
+            tid: owner.pid,
+            uid: owner.uid,
             ..Task::default()
         })));
     }
@@ -170,12 +175,12 @@ impl Connections {
             self.open(cookie, time, sink);
             self.report_sender(segment, time, sink);
         }
-        let sessions = if closed {
+        let connections = if closed {
             &mut self.closed
         } else {
             &mut self.open
         };
-        let Some(connection) = sessions.get_mut(&cookie) else {
+        let Some(connection) = connections.get_mut(&cookie) else {
             return;
         };
         if syn {
@@ -245,7 +250,7 @@ impl Connections {
         sink: &mut dyn FnMut(Event),
     ) -> &mut Connection {
         if !self.open.contains(&cookie)
-            && self.open.len() == OPEN.get()
+            && self.open.len() == MAX_OPEN.get()
             && let Some((cookie, Connection { id: connection, .. })) = self.open.pop_lru()
         {
             self.evicted.push(cookie);

@@ -8,13 +8,16 @@ use std::io::{self, BufRead, Read, Write};
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Event, UnixNanos};
+use crate::{
+    event::{Event, UnixNanos},
+    host::RecordedHost,
+};
 
 /// The version of the format that is written, and the newest that is read.
 pub const VERSION: u32 = 1;
 /// Bytes of a line that are read at most. The largest event, a 4 KiB segment of bytes that JSON
 /// writes in six characters each, is far below it.
-const LINE: u64 = 1 << 20;
+const MAX_LINE_BYTES: u64 = 1 << 20;
 
 #[derive(Serialize, Deserialize)]
 struct Header {
@@ -25,17 +28,6 @@ struct Header {
     started: UnixNanos,
     #[serde(flatten)]
     host: RecordedHost,
-}
-
-/// The host that a recording is of, as far as it is known.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RecordedHost {
-    /// Id of the EC2 instance.
-    #[serde(default, rename = "instance.id")]
-    pub instance: Option<String>,
-    /// Host name.
-    #[serde(default, rename = "host.name")]
-    pub name: Option<String>,
 }
 
 /// Why a recording cannot be read.
@@ -166,10 +158,10 @@ impl<R: BufRead> Reader<R> {
         self.line += 1;
         self.input
             .by_ref()
-            .take(LINE)
+            .take(MAX_LINE_BYTES)
             .read_until(b'\n', &mut line)?;
-        if line.len() as u64 == LINE {
-            let why = format!("it is longer than {LINE} bytes");
+        if line.len() as u64 == MAX_LINE_BYTES {
+            let why = format!("it is longer than {MAX_LINE_BYTES} bytes");
             return Err(RecordingError::Damaged {
                 line: self.line,
                 why,

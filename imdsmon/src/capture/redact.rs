@@ -1,9 +1,10 @@
 //! Blanks token values before anything else sees the bytes.
 //!
 //! Wherever `X-aws-ec2-metadata-token` stands, in any case, followed by a colon or an equals sign,
-//! what comes after is overwritten, length kept; as a header, or in an argument of a program, to
-//! the end of the line, elsewhere (a query) to the end of the word: a byte that a token can have (RFC 9110 token68) with `*`, any other with `!`, so that a
-//! reader can still tell a token from an error text. White space stays.
+//! the value is overwritten and keeps its length. In a header or a program argument, the value ends
+//! with the line; elsewhere, such as in a query, with the word. A byte that a token can contain
+//! (RFC 9110 token68) becomes `*` and any other `!`, which still distinguishes a token from an error
+//! text. White space stays.
 //!
 //! A header may be cut anywhere between two segments, so [`Redactor`] is a state machine that
 //! goes on where the last segment ended. After a hole in the stream it does not know where it is
@@ -11,9 +12,9 @@
 
 const NAME: &[u8] = b"x-aws-ec2-metadata-token";
 /// How the tokens of IMDS begin, as seen on the wire.
-const TOKEN: &[u8] = b"AQAEA";
+const TOKEN_PREFIX: &[u8] = b"AQAEA";
 /// Bytes of a token at least; real ones have 56.
-const TOKEN_MIN: usize = 40;
+const MIN_TOKEN_BYTES: usize = 40;
 
 /// Where in the stream the next byte stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -122,14 +123,16 @@ pub fn arguments(args: &mut [Vec<u8>]) {
 
 /// Blanks what looks like a token of IMDS wherever it stands: they all begin alike.
 pub fn blank_tokens(bytes: &mut [u8]) {
-    if !bytes.windows(2).any(|pair| pair == &TOKEN[..2]) {
+    if !bytes.windows(2).any(|pair| pair == &TOKEN_PREFIX[..2]) {
         return; // nearly always
     }
     let is_token = |b: &u8| b.is_ascii_alphanumeric() || b"-_+/=".contains(b);
     for word in bytes.split_mut(|b| !is_token(b)) {
         // A query or a path puts something before it without a space.
-        if let Some(at) = word.windows(TOKEN.len()).position(|w| w == TOKEN)
-            && word.len() - at >= TOKEN_MIN
+        if let Some(at) = word
+            .windows(TOKEN_PREFIX.len())
+            .position(|w| w == TOKEN_PREFIX)
+            && word.len() - at >= MIN_TOKEN_BYTES
         {
             word[at..].fill(b'*');
         }

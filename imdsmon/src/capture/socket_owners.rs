@@ -19,7 +19,7 @@ pub use crate::capture::connections::SocketOwner;
 use crate::netlink::{INET_DIAG, request};
 
 /// Namespaces that are looked into at most; each costs a thread that lives for a moment.
-const NAMESPACES: usize = 4096;
+const MAX_NAMESPACES: usize = 4096;
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
@@ -44,7 +44,7 @@ pub fn find() -> Vec<SocketOwner> {
     let mut found: HashMap<u64, u64> = HashMap::new();
     for namespace in namespaces() {
         let listed = std::thread::Builder::new()
-            .name("holders".into())
+            .name("socket-owners".into())
             .spawn(move || sockets_of(&namespace))
             .map(std::thread::JoinHandle::join);
         if let Ok(Ok(Ok(sockets))) = listed {
@@ -70,7 +70,7 @@ fn namespaces() -> Vec<File> {
         .filter_map(|process| {
             let path = format!("/proc/{}/ns/net", process.pid());
             let link = std::fs::read_link(&path).ok()?;
-            (seen.len() < NAMESPACES && seen.insert(link)).then(|| File::open(path).ok())?
+            (seen.len() < MAX_NAMESPACES && seen.insert(link)).then(|| File::open(path).ok())?
         })
         .collect()
 }
@@ -142,20 +142,22 @@ fn socket_owners(found: &HashMap<u64, u64>) -> Vec<SocketOwner> {
                 continue;
             };
             let start = process.stat().map_or(u64::MAX, |stat| stat.starttime);
-            let holder = SocketOwner {
+            let owner = SocketOwner {
                 cookie,
                 pid: process.pid().cast_unsigned(),
                 uid: process.uid().unwrap_or_default(),
             };
             match socket_owners.get(&cookie) {
                 Some((older, _)) if *older <= start => {}
-                _ => drop(socket_owners.insert(cookie, (start, holder))),
+                _ => {
+                    socket_owners.insert(cookie, (start, owner));
+                }
             }
         }
     }
     socket_owners
         .into_values()
-        .map(|(_, holder)| holder)
+        .map(|(_, owner)| owner)
         .collect()
 }
 

@@ -26,20 +26,20 @@ use crate::{
 
 /// How long the reader rests between two looks at the ring buffer in a burst, which then costs
 /// one wake-up per rest. After a quiet time it looks at once, while the caller is still there.
-const REST: Duration = Duration::from_millis(1);
-/// Looks without a rest that are saved up in a quiet time, one for each [`REST`].
-const SAVED: f64 = 64.0;
+const WAKEUP_INTERVAL: Duration = Duration::from_millis(1);
+/// Looks without a rest that are saved up in a quiet time, one for each [`WAKEUP_INTERVAL`].
+const MAX_SAVED_WAKEUPS: f64 = 64.0;
 
 /// Records that are read in one go, so that a flood cannot fill the memory of the reader.
-const BATCH: usize = 1024;
+const MAX_BATCH: usize = 1024;
 
 /// Events as they happen. Dropping it detaches the programs.
 pub struct EventSource {
     ring: AsyncFd<RingBuf<MapData>>,
     attached: Attached,
-    sessions: Connections,
+    connections: Connections,
     root: Rc<Root>,
-    pace: WakeupLimiter,
+    limiter: WakeupLimiter,
     clock: Clock,
     lost: u64,
     unknown: u64,
@@ -62,10 +62,10 @@ impl EventSource {
         Ok(Self {
             ring: ring.map_err(|error| error.into_parts().1)?,
             attached,
-            sessions: Connections::new(),
+            connections: Connections::new(),
             root,
-            pace: WakeupLimiter {
-                saved: SAVED,
+            limiter: WakeupLimiter {
+                saved: MAX_SAVED_WAKEUPS,
                 last: Instant::now(),
             },
             clock: Clock::new(),
@@ -75,35 +75,37 @@ impl EventSource {
     }
 
     /// Finds who holds the connections that were open before [`Self::start`].
-    pub fn find_holders(&mut self, sink: &mut dyn FnMut(Event)) {
+    pub fn find_socket_owners(&mut self, sink: &mut dyn FnMut(Event)) {
         let now = now();
-        for holder in socket_owners::find() {
-            self.sessions.holder(&holder, now, sink);
+        for owner in socket_owners::find() {
+            self.connections.socket_owner(&owner, now, sink);
         }
     }
 
     /// Waits until the kernel has something. Sleeps without polling while there is nothing.
     /// May be cancelled at any time without loss.
     pub async fn ready(&mut self) -> io::Result<()> {
-        if self.pace.is_burst() {
-            tokio::time::sleep(REST).await;
+        if self.limiter.is_burst() {
+            tokio::time::sleep(WAKEUP_INTERVAL).await;
         }
         self.ring.readable_mut().await?.clear_ready();
         Ok(())
     }
 
-    /// Reads what is there, up to [`BATCH`] records, and says whether there may be more.
+    /// Reads what is there, up to [`MAX_BATCH`] records, and says whether there may be more.
     pub fn drain(&mut self, sink: &mut dyn FnMut(Event)) -> bool {
         self.clock.refresh();
         let clock = self.clock;
         let mut read = 0;
-        while read < BATCH {
+        while read < MAX_BATCH {
             let Some(item) = self.ring.get_mut().next() else {
                 break;
             };
             read += 1;
             match Record::parse(&item) {
-                Some(record) => self.sessions.record(record, |boot| clock.unix(boot), sink),
+                Some(record) => self
+                    .connections
+                    .record(record, |boot| clock.unix(boot), sink),
                 None => self.unknown += 1,
             }
         }
@@ -115,11 +117,11 @@ impl EventSource {
             });
             self.lost = lost;
         }
-        for cookie in self.sessions.take_evicted() {
+        for cookie in self.connections.take_evicted() {
             self.attached.forget_owner(cookie);
         }
         self.attached.flush_logs();
-        read == BATCH
+        read == MAX_BATCH
     }
 
     /// Detaches the programs. What they handed over before can still be read.
@@ -157,9 +159,9 @@ impl EventSource {
 impl WakeupLimiter {
     fn is_burst(&mut self) -> bool {
         let now = Instant::now();
-        let quiet = (now - self.last).as_secs_f64() / REST.as_secs_f64();
+        let quiet = (now - self.last).as_secs_f64() / WAKEUP_INTERVAL.as_secs_f64();
         self.last = now;
-        self.saved = (self.saved + quiet - 1.0).clamp(-1.0, SAVED);
+        self.saved = (self.saved + quiet - 1.0).clamp(-1.0, MAX_SAVED_WAKEUPS);
         self.saved < 0.0
     }
 }

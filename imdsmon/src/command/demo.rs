@@ -24,10 +24,10 @@ use super::{
 };
 use crate::{
     capture::Options,
+    host::Instance,
     knowledge::Knowledge,
     monitor::{Monitor, Sink},
     pipeline::AttributedEvent,
-    report::model::Instance,
     sandbox::{HttpTokens, ImdsConfig, ImdsSimulator, TokenRequestMode},
 };
 

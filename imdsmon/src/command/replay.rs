@@ -6,8 +6,7 @@ use anyhow::Context as _;
 
 use super::output::{Format, Output};
 use crate::{
-    knowledge::Knowledge, ledger::recording, monitor::Sink as _, pipeline::Pipeline,
-    report::model::Instance,
+    host::Instance, knowledge::Knowledge, ledger::recording, monitor::Sink as _, pipeline::Pipeline,
 };
 
 /// Show the calls of a recording

@@ -21,9 +21,9 @@ use crate::{
     capture::{Options, Snapshot, source::EventSource},
     config::value::{buffer, duration},
     enrich::sees_the_hosts_processes,
+    host::Instance,
     knowledge::Knowledge,
     monitor::Monitor,
-    report::model::Instance,
 };
 
 /// Show IMDS calls as they happen
@@ -92,9 +92,11 @@ async fn watch(args: &Args) -> anyhow::Result<ExitCode> {
     let mut monitor = Monitor::start(options, &args.host_root, Rc::clone(&knowledge))?;
     let instance = Instance::local();
     if let Some(file) = file {
-        monitor.record(file, instance.host()).with_context(cannot)?;
+        monitor
+            .record(file, instance.to_recorded())
+            .with_context(cannot)?;
     }
-    announce(monitor.live())?;
+    announce(monitor.source())?;
     let mut output = Output::new(args.format, instance, knowledge)?;
     monitor.run(stop, &mut output).await?;
     output.finish(monitor.pipeline())?;

@@ -170,19 +170,19 @@ fn a_variable_that_is_nearly_one_of_ours_is_worth_a_word() {
 }
 
 #[test]
-fn what_is_wrong_is_told_with_its_place_and_what_is_right() {
+fn errors_have_their_origin_and_the_allowed_values() {
     for (text, sentence) in [
         (
             "[store]\n\nretension_days = 3\n",
-            "c.toml:3: there is no key \"store.retension_days\"; did you mean store.retention_days?",
+            "c.toml:3: unknown key \"store.retension_days\"; did you mean store.retention_days?",
         ),
         (
             "retention_days = 3",
-            "c.toml:1: there is no key \"retention_days\"; did you mean store.retention_days?",
+            "c.toml:1: unknown key \"retention_days\"; did you mean store.retention_days?",
         ),
         (
             "[stor]\ndir = '/x'",
-            "c.toml:2: there is no key \"stor.dir\"; did you mean store.dir?",
+            "c.toml:2: unknown key \"stor.dir\"; did you mean store.dir?",
         ),
         (
             "[store]\nretention_days = 0",

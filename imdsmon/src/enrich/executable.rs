@@ -18,7 +18,7 @@ use crate::event::{Task, bytes::ByteString, facts::FileId};
 use crate::identity::process::file_name;
 
 /// Executables that are remembered.
-const KNOWN: NonZeroUsize = NonZeroUsize::new(512).unwrap();
+const MAX_KNOWN: NonZeroUsize = NonZeroUsize::new(512).unwrap();
 /// Where programs usually are.
 const DIRECTORIES: [&str; 6] = [
     "/usr/local/sbin",
@@ -37,7 +37,7 @@ pub struct Executables {
 impl Default for Executables {
     fn default() -> Self {
         Self {
-            known: LruCache::new(KNOWN),
+            known: LruCache::new(MAX_KNOWN),
         }
     }
 }
@@ -49,7 +49,9 @@ impl Executables {
             return;
         };
         match task.proc.as_ref().and_then(|proc| proc.exe.as_ref()) {
-            Some(exe) if file_name(exe) == &name[..] => drop(self.known.put(file, exe.clone())),
+            Some(exe) if file_name(exe) == &name[..] => {
+                self.known.put(file, exe.clone());
+            }
             _ => {
                 task.exe = self
                     .known

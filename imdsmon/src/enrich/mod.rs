@@ -43,7 +43,7 @@ use crate::{
 use lru::LruCache;
 
 /// Processes whose facts are remembered: a client may open thousands of connections.
-const KNOWN: NonZeroUsize = NonZeroUsize::new(128).unwrap();
+const MAX_KNOWN: NonZeroUsize = NonZeroUsize::new(128).unwrap();
 
 /// Adds to each task what `/proc` and the host's files say about it.
 pub struct Enricher {
@@ -87,7 +87,7 @@ impl Enricher {
             host,
             root,
             netns: sees_the_hosts_processes().then(hosts_netns).flatten(),
-            known: LruCache::new(KNOWN),
+            known: LruCache::new(MAX_KNOWN),
         }
     }
 

@@ -14,10 +14,10 @@ use lru::LruCache;
 use crate::event::{Task, bytes::ByteString, facts::Ancestor};
 
 /// Parents that are remembered.
-const KNOWN: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+const MAX_PARENTS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 /// How long a process id means the same parent, if its name is the same, too. Ids are used again
 /// only after all others (`pid_max`), which takes longer.
-const MEMORY: Duration = Duration::from_secs(60);
+const PARENT_TTL: Duration = Duration::from_secs(60);
 
 /// Parents by process id and name.
 pub struct ParentCache {
@@ -27,7 +27,7 @@ pub struct ParentCache {
 impl Default for ParentCache {
     fn default() -> Self {
         Self {
-            known: LruCache::new(KNOWN),
+            known: LruCache::new(MAX_PARENTS),
         }
     }
 }
@@ -45,7 +45,7 @@ impl ParentCache {
         for ancestor in task.ancestors.iter_mut().filter(|a| a.argv.is_empty()) {
             let key = (ancestor.pid, ancestor.name.clone());
             if let Some((argv, seen)) = self.known.get(&key)
-                && now.duration_since(*seen) < MEMORY
+                && now.duration_since(*seen) < PARENT_TTL
             {
                 ancestor.argv.clone_from(argv);
             }
@@ -75,10 +75,10 @@ mod tests {
         let mut first = task(&["sh", "/opt/backup.sh"]);
         kin.complete(&mut first, now);
         let mut second = task(&[]);
-        kin.complete(&mut second, now + MEMORY / 2);
+        kin.complete(&mut second, now + PARENT_TTL / 2);
         assert_eq!(second.ancestors, first.ancestors);
         let mut late = task(&[]);
-        kin.complete(&mut late, now + 2 * MEMORY);
+        kin.complete(&mut late, now + 2 * PARENT_TTL);
         assert!(
             late.ancestors[0].argv.is_empty(),
             "it may be another by now"

@@ -8,7 +8,7 @@ use crate::{enrich::rootfs::HostRoot, text::clip::clip};
 
 const PASSWD: &str = "/etc/passwd";
 /// Bytes of the file that are read at most.
-const MAX: u64 = 16 << 20;
+const MAX_BYTES: u64 = 16 << 20;
 
 /// Users by id, read anew when the file changes.
 pub struct Passwd {
@@ -40,7 +40,7 @@ impl Passwd {
     pub fn user(&mut self, uid: u32) -> Option<&User> {
         let changed = Some(self.host.changed(Path::new(PASSWD))?);
         if self.changed != changed
-            && let Some(passwd) = self.host.read(Path::new(PASSWD), MAX)
+            && let Some(passwd) = self.host.read(Path::new(PASSWD), MAX_BYTES)
         {
             self.users = parse(&passwd);
             self.changed = changed;

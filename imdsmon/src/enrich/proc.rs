@@ -10,30 +10,28 @@ use crate::{
     event::{
         Task,
         bytes::ByteString,
-        facts::{Ancestor, ProcFacts},
+        facts::{Ancestor, ProcFacts, TICK_NANOS},
     },
 };
 
 /// Bytes of the arguments that are kept.
-const ARGV: u64 = 2048;
+const MAX_ARGV_BYTES: u64 = 2048;
 /// Bytes of any other file in `/proc/PID` that are read.
-const FILE: u64 = 16 * 1024;
+const MAX_FILE_BYTES: u64 = 16 * 1024;
 /// Processes above one that are named.
-const ANCESTORS: usize = 16;
+const MAX_ANCESTORS: usize = 16;
 /// Of these, the nearest whose arguments are read: a script, its shell, sudo, cron.
-const WITH_ARGUMENTS: usize = 6;
+const ANCESTORS_WITH_ARGV: usize = 6;
 /// Bytes of these that are kept: enough for a script's path.
-const ANCESTOR_ARGV: u64 = 256;
-/// The kernel's `USER_HZ`, in nanoseconds.
-const TICK: u64 = 10_000_000;
-
+const MAX_ANCESTOR_ARGV_BYTES: u64 = 256;
 /// The initial pid namespace, by the inode number that the kernel fixed (`PROC_PID_INIT_INO`).
-const INITIAL_PIDS: &str = "pid:[4026531836]";
+const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 /// Whether `/proc` here shows the processes that the kernel speaks of, by the same numbers. In a
 /// container it does only in the host's pid namespace.
 pub fn sees_the_hosts_processes() -> bool {
-    std::fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() == INITIAL_PIDS)
+    std::fs::read_link("/proc/self/ns/pid")
+        .is_ok_and(|link| link.as_os_str() == INITIAL_PID_NAMESPACE)
 }
 
 /// Reads `/proc/PID`, if that is still the process of the event.
@@ -45,28 +43,21 @@ pub fn look(task: &Task) -> Option<ProcFacts> {
         return None;
     }
     let proc = Proc::new(task.pid.cast_signed()).ok()?;
-    let stat = Stat::parse(&read(&proc, "stat", FILE)?)?;
-    let ticks = procfs::ticks_per_second();
+    let stat = Stat::parse(&read(&proc, "stat", MAX_FILE_BYTES)?)?;
     // Without the kernel's word, a process that began after the event is not the one.
-    if task.start.is_none()
-        && task.boot != 0
-        && stat.start > task.boot / (1_000_000_000 / ticks.max(1))
-    {
+    if task.start.is_none() && task.boot != 0 && stat.start > task.boot / TICK_NANOS {
         return None;
     }
-    if task
-        .start
-        .is_some_and(|start| !stat.started_at(start, ticks))
-    {
+    if task.start.is_some_and(|start| !stat.started_at(start)) {
         return None;
     }
-    let cgroup = read(&proc, "cgroup", FILE).and_then(|text| cgroup_path(&text));
+    let cgroup = read(&proc, "cgroup", MAX_FILE_BYTES).and_then(|text| cgroup_path(&text));
     let netns = task.netns.or_else(|| netns(task.pid));
     let exe = proc
         .exe()
         .ok()
         .map(|path| ByteString::from(path.as_os_str().as_bytes()));
-    let argv = read(&proc, "cmdline", ARGV).filter(|argv| !argv.is_empty());
+    let argv = read(&proc, "cmdline", MAX_ARGV_BYTES).filter(|argv| !argv.is_empty());
     Some(ProcFacts {
         exe,
         argv: argv.map(|argv| split_arguments(&argv)).unwrap_or_default(),
@@ -76,7 +67,7 @@ pub fn look(task: &Task) -> Option<ProcFacts> {
         netns,
         uid: proc.uid().ok(),
         comm: Some(stat.comm),
-        started: Some(stat.start.saturating_mul(TICK)),
+        started: Some(stat.start.saturating_mul(TICK_NANOS)),
     })
 }
 
@@ -102,17 +93,18 @@ pub fn netns(pid: u32) -> Option<u32> {
 
 fn ancestors(mut pid: u32) -> Vec<Ancestor> {
     let mut found = Vec::new();
-    while pid != 0 && found.len() < ANCESTORS {
+    while pid != 0 && found.len() < MAX_ANCESTORS {
         let Ok(proc) = Proc::new(pid.cast_signed()) else {
             break;
         };
-        let Some(stat) = read(&proc, "stat", FILE).and_then(|text| Stat::parse(&text)) else {
+        let Some(stat) = read(&proc, "stat", MAX_FILE_BYTES).and_then(|text| Stat::parse(&text))
+        else {
             break;
         };
         found.push(Ancestor {
             pid,
             name: stat.comm,
-            argv: if found.len() < WITH_ARGUMENTS {
+            argv: if found.len() < ANCESTORS_WITH_ARGV {
                 ancestor_arguments(&proc)
             } else {
                 Vec::new()
@@ -128,21 +120,23 @@ pub fn name_ancestors(task: &mut Task) {
     if !sees_the_hosts_processes() {
         return;
     }
-    for ancestor in task.ancestors.iter_mut().take(WITH_ARGUMENTS) {
+    for ancestor in task.ancestors.iter_mut().take(ANCESTORS_WITH_ARGV) {
         let Ok(proc) = Proc::new(ancestor.pid.cast_signed()) else {
             continue;
         };
-        let stat = read(&proc, "stat", FILE).and_then(|text| Stat::parse(&text));
+        let stat = read(&proc, "stat", MAX_FILE_BYTES).and_then(|text| Stat::parse(&text));
         let child = task.start.unwrap_or(u64::MAX);
         // A parent is no younger than its child, and has not become another program since.
-        if stat.is_some_and(|stat| stat.comm == ancestor.name && stat.start <= child / TICK + 1) {
+        if stat
+            .is_some_and(|stat| stat.comm == ancestor.name && stat.start <= child / TICK_NANOS + 1)
+        {
             ancestor.argv = ancestor_arguments(&proc);
         }
     }
 }
 
 fn ancestor_arguments(proc: &Proc) -> Vec<ByteString> {
-    let argv = read(proc, "cmdline", ANCESTOR_ARGV).filter(|argv| !argv.is_empty());
+    let argv = read(proc, "cmdline", MAX_ANCESTOR_ARGV_BYTES).filter(|argv| !argv.is_empty());
     argv.map(|argv| split_arguments(&argv)).unwrap_or_default()
 }
 
@@ -200,9 +194,8 @@ impl Stat {
     }
 
     /// Whether the process started at `nanos` since boot, as exactly as ticks can tell.
-    fn started_at(&self, nanos: u64, ticks: u64) -> bool {
-        let tick = 1_000_000_000 / ticks.max(1);
-        self.start.abs_diff(nanos / tick) <= 1
+    fn started_at(&self, nanos: u64) -> bool {
+        self.start.abs_diff(nanos / TICK_NANOS) <= 1
     }
 }
 
@@ -236,7 +229,7 @@ mod tests {
         assert!(
             facts
                 .started
-                .is_some_and(|at| at > 0 && at.is_multiple_of(TICK))
+                .is_some_and(|at| at > 0 && at.is_multiple_of(TICK_NANOS))
         );
         let Ancestor { pid, name, argv } = facts.ancestors[0].clone();
         let named = |name: ByteString, start| {

@@ -14,7 +14,7 @@ use rustix::{
 };
 
 /// Entries of a directory that are looked at.
-const ENTRIES: usize = 64;
+const MAX_ENTRIES: usize = 64;
 
 /// The host's root directory.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ impl HostRoot {
         entries
             .filter_map(|entry| entry.ok()?.file_name().to_str().ok().map(String::from))
             .filter(|name| !name.starts_with('.'))
-            .take(ENTRIES)
+            .take(MAX_ENTRIES)
             .collect()
     }
 

@@ -5,6 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use super::bytes::ByteString;
 
+/// A clock tick of `/proc`, in nanoseconds: `USER_HZ` is 100 on x86_64 and arm64
+/// (`include/uapi/asm-generic/param.h`).
+pub const TICK_NANOS: u64 = 10_000_000;
+
 /// What a container runtime's state on disk says of a container. Untrusted: who may start a
 /// container chooses nearly all of it. Each text has at most 256 bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,11 +16,11 @@ use crate::{
 };
 
 /// Clients with a line of their own in one period; each is a metric that is paid for.
-const CLIENTS: usize = 100;
+const MAX_CLIENTS: usize = 100;
 /// The name of all others.
 const OTHERS: &str = "(others)";
 /// Characters of a dimension's value; CloudWatch takes 1024.
-const VALUE: usize = 255;
+const MAX_DIMENSION_CHARS: usize = 255;
 
 /// A namespace of CloudWatch metrics (`PutMetricData` in the API reference).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,7 +114,7 @@ impl Emf {
     }
 
     fn add(&mut self, client: &str, count: Count) {
-        let is_full = self.counts.len() >= CLIENTS && !self.counts.contains_key(client);
+        let is_full = self.counts.len() >= MAX_CLIENTS && !self.counts.contains_key(client);
         let client = if is_full { OTHERS } else { client };
         let sum = self.counts.entry(client.to_owned()).or_default();
         sum.calls = sum.calls.saturating_add(count.calls);
@@ -156,7 +156,12 @@ impl Emf {
 /// A value that CloudWatch takes: printable ASCII, not empty, no colon at its begin.
 fn dimension(text: &str) -> String {
     let printable = |c: char| if matches!(c, ' '..='~') { c } else { '?' };
-    let mut value: String = text.trim().chars().take(VALUE).map(printable).collect();
+    let mut value: String = text
+        .trim()
+        .chars()
+        .take(MAX_DIMENSION_CHARS)
+        .map(printable)
+        .collect();
     if value.is_empty() || value.starts_with(':') {
         value.insert(0, '_');
     }
@@ -289,7 +294,7 @@ mod tests {
             emf.count(&[entry(&format!("client-{number}"), &calls)]);
         }
         let lines = parsed(&emf);
-        assert_eq!(lines.len(), CLIENTS + 1);
+        assert_eq!(lines.len(), MAX_CLIENTS + 1);
         let others = lines.iter().find(|line| line["Client"] == OTHERS);
         assert_eq!(others.unwrap()["TokenlessCalls"], 900);
     }

@@ -12,15 +12,15 @@ use super::{
     lines::{Lines, Rotation},
 };
 use crate::output::json;
-use crate::{event::UnixNanos, monitor::Sink, pipeline::AttributedEvent, time::rfc3339};
+use crate::{event::UnixNanos, pipeline::AttributedEvent, time::rfc3339};
 
 /// Bytes of lines that wait for the next flush.
-const BUFFER: usize = 64 << 10;
+const MAX_BUFFERED_BYTES: usize = 64 << 10;
 /// Time between two warnings.
-const WARNING: Duration = Duration::from_secs(60);
+const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The log of calls. It never ends the run: what cannot be written is counted, and the log says
-/// so where it goes on.
+/// The log of calls. A failure to write never stops capture: lines that are missing are counted,
+/// and an `imds.log_gap` line says how many.
 pub struct CallLog {
     lines: Lines,
     waiting: Vec<u8>,
@@ -33,7 +33,7 @@ pub struct CallLog {
 }
 
 impl CallLog {
-    /// Opens the log, or begins it.
+    /// Opens the log, or creates it.
     pub fn open(destination: &Destination, rotation: Rotation) -> io::Result<Self> {
         Ok(Self {
             lines: Lines::open(destination, rotation)?,
@@ -45,7 +45,18 @@ impl CallLog {
         })
     }
 
-    fn write_out(&mut self) {
+    pub fn add(&mut self, found: &AttributedEvent) {
+        // A vector takes every write.
+        let _ = json::line(&mut self.waiting, found);
+        self.waiting_lines += 1;
+        self.time = found.finding.time();
+        if self.waiting.len() >= MAX_BUFFERED_BYTES {
+            self.flush();
+        }
+    }
+
+    /// Writes the lines that wait.
+    pub fn flush(&mut self) {
         if self.waiting.is_empty() {
             return;
         }
@@ -72,27 +83,10 @@ impl CallLog {
     fn warn(&mut self, error: &io::Error) {
         let now = Instant::now();
         if self.next_warning.is_none_or(|next| now >= next) {
-            self.next_warning = Some(now + WARNING);
+            self.next_warning = Some(now + WARN_INTERVAL);
             let lines = self.dropped;
-            tracing::warn!(%error, lines, "calls are missing in the log; watching goes on");
+            tracing::warn!(%error, lines, "cannot write the log of calls; capture continues");
         }
-    }
-}
-
-impl Sink for CallLog {
-    fn found(&mut self, found: &AttributedEvent) -> io::Result<()> {
-        json::line(&mut self.waiting, found)?;
-        self.waiting_lines += 1;
-        self.time = found.finding.time();
-        if self.waiting.len() >= BUFFER {
-            self.write_out();
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.write_out();
-        Ok(())
     }
 }
 
@@ -124,10 +118,10 @@ mod tests {
         let mut log = CallLog::open(&Destination::File(path.clone()), ROTATION).unwrap();
         let mut evil = call();
         evil.path = "/\n{\"event.name\": \"forged\"}\u{1b}[31m".into();
-        log.found(&anonymous(evil.clone())).unwrap();
-        log.found(&anonymous(call())).unwrap();
+        log.add(&anonymous(evil.clone()));
+        log.add(&anonymous(call()));
         assert_eq!(fs::read(&path).unwrap(), b"");
-        log.flush().unwrap();
+        log.flush();
         let events = events(&path);
         assert_eq!(events.len(), 2);
         assert_eq!(events[0]["url.path"], evil.path);
@@ -140,10 +134,10 @@ mod tests {
         let path = directory.path().join("calls");
         let mut log = CallLog::open(&Destination::File(path.clone()), ROTATION).unwrap();
         for _ in 0..1000 {
-            log.found(&anonymous(call())).unwrap();
-            assert!(log.waiting.len() < 2 * BUFFER);
+            log.add(&anonymous(call()));
+            assert!(log.waiting.len() < 2 * MAX_BUFFERED_BYTES);
         }
-        log.flush().unwrap();
+        log.flush();
         assert_eq!(events(&path).len(), 1000);
     }
 
@@ -163,8 +157,8 @@ mod tests {
         let path = directory.path().join("calls");
         let mut log = CallLog::open(&Destination::File(path.clone()), ROTATION).unwrap();
         let mut write = || {
-            log.found(&anonymous(call())).unwrap();
-            log.flush().unwrap();
+            log.add(&anonymous(call()));
+            log.flush();
             log.dropped
         };
         let ballast = directory.path().join("ballast");

@@ -25,13 +25,13 @@ use crate::{
 };
 
 /// Tokenless clients with series of their own; those that come later are counted together.
-const TOKENLESS: usize = 100;
+const MAX_IMDSV1_CLIENTS: usize = 100;
 /// The same for those that only ever use tokens: they matter less, and never push out the others.
-const WITH_TOKEN: usize = 50;
+const MAX_IMDSV2_CLIENTS: usize = 50;
 /// What stands in the labels of all others.
 const OTHERS: &str = "(others)";
 /// Characters of a label.
-const LABEL: usize = 128;
+const MAX_LABEL_CHARS: usize = 128;
 
 const VERDICTS: [Verdict; 9] = [
     Verdict::Breaks,
@@ -215,7 +215,7 @@ impl Metrics {
         self.client_verdict.clear();
         let mut named = HashSet::new();
         for (client, verdict) in worst_first {
-            if *verdict == Verdict::Ready || named.len() >= TOKENLESS {
+            if *verdict == Verdict::Ready || named.len() >= MAX_IMDSV1_CLIENTS {
                 continue;
             }
             let who = ClientLabels::of(client);
@@ -233,7 +233,11 @@ impl Metrics {
     fn labels(&mut self, client: &Client, version: Version, outcome: String) -> CallLabels {
         let mut who = ClientLabels::of(client);
         let is_tokenless = version == Version::V1;
-        let room = if is_tokenless { TOKENLESS } else { WITH_TOKEN };
+        let room = if is_tokenless {
+            MAX_IMDSV1_CLIENTS
+        } else {
+            MAX_IMDSV2_CLIENTS
+        };
         let named = &mut self.named[usize::from(is_tokenless)];
         if named.len() < room {
             named.insert(who.clone());
@@ -350,7 +354,7 @@ fn seconds(nanos: UnixNanos) -> f64 {
 /// any UTF-8.
 fn label(text: &str) -> String {
     let visible = |c: char| if is_unsafe(c) { '\u{fffd}' } else { c };
-    text.chars().take(LABEL).map(visible).collect()
+    text.chars().take(MAX_LABEL_CHARS).map(visible).collect()
 }
 
 /// A page in the text format from before `OpenMetrics`, version 0.0.4.

@@ -27,17 +27,17 @@ use super::metrics::to_text_format;
 use crate::export::Listen;
 
 /// From the connection to the end of the answer.
-const DEADLINE: Duration = Duration::from_secs(5);
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections at a time.
-const CONNECTIONS: usize = 32;
+const MAX_CONNECTIONS: usize = 32;
 /// Bytes of a request's head.
-const HEAD: usize = 8 << 10;
+const MAX_HEAD_BYTES: usize = 8 << 10;
 /// Header lines of a request.
-const HEADERS: usize = 64;
+const MAX_HEADERS: usize = 64;
 /// How long a page is good for others who ask.
-const FRESH: Duration = Duration::from_secs(1);
+const PAGE_TTL: Duration = Duration::from_secs(1);
 /// Before the next attempt, when the system has no descriptor for another connection.
-const PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// Somebody wants the page, in `OpenMetrics`. It need not be answered.
 pub type PageRequest = oneshot::Sender<String>;
@@ -57,7 +57,8 @@ struct SocketFile(PathBuf);
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        drop(fs::remove_file(&self.0));
+        // It may have been removed already.
+        let _ = fs::remove_file(&self.0);
     }
 }
 
@@ -117,19 +118,19 @@ impl Server {
                 accepted = self.listener.accept() => accepted,
             };
             let Ok(connection) = accepted else {
-                sleep(PAUSE).await;
+                sleep(ACCEPT_RETRY_DELAY).await;
                 continue;
             };
             oldest_first.retain(|task: &tokio::task::AbortHandle| !task.is_finished());
-            if oldest_first.len() >= CONNECTIONS
+            if oldest_first.len() >= MAX_CONNECTIONS
                 && let Some(oldest) = oldest_first.pop_front()
             {
                 oldest.abort();
             }
             let page = Arc::clone(&page);
             oldest_first.push_back(tasks.spawn(async move {
-                // Who is too slow, or gone, has no answer to get.
-                drop(timeout(DEADLINE, answer(connection, &page)).await);
+                // A client that is too slow, or gone, gets no response.
+                let _ = timeout(CONNECTION_TIMEOUT, answer(connection, &page)).await;
             }));
         }
     }
@@ -155,7 +156,7 @@ async fn remove_stale(path: &Path) -> io::Result<()> {
     // Whoever listens and is too busy to answer listens, too.
     let is_stale = metadata.file_type().is_socket()
         && matches!(
-            timeout(DEADLINE, UnixStream::connect(path)).await,
+            timeout(CONNECTION_TIMEOUT, UnixStream::connect(path)).await,
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused
         );
     if is_stale {
@@ -176,7 +177,7 @@ impl Page {
         // Held while the page is made: those who ask meanwhile wait, and get the same.
         let mut latest = self.latest.lock().await;
         if let Some((made, page)) = &*latest
-            && made.elapsed() < FRESH
+            && made.elapsed() < PAGE_TTL
         {
             return Some(Arc::clone(page));
         }
@@ -212,18 +213,18 @@ async fn answer(mut connection: Box<dyn Connection>, page: &Page) -> io::Result<
     let mut head = Vec::with_capacity(1024);
     let (answer, has_body) = loop {
         if (&mut connection)
-            .take((HEAD - head.len()) as u64)
+            .take((MAX_HEAD_BYTES - head.len()) as u64)
             .read_buf(&mut head)
             .await?
             == 0
         {
-            if head.len() < HEAD {
+            if head.len() < MAX_HEAD_BYTES {
                 return Ok(());
             }
             let status = "431 Request Header Fields Too Large";
             break (Answer::error(status, "The request is too long."), true);
         }
-        let mut headers = [httparse::EMPTY_HEADER; HEADERS];
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut request = httparse::Request::new(&mut headers);
         match request.parse(&head) {
             Ok(httparse::Status::Partial) => {}
@@ -258,7 +259,11 @@ async fn answer(mut connection: Box<dyn Connection>, page: &Page) -> io::Result<
     connection.write_all(text.as_bytes()).await?;
     connection.shutdown().await?;
     // To close with bytes unread would reset the connection, and take the answer with it.
-    tokio::io::copy(&mut connection.take(HEAD as u64), &mut tokio::io::sink()).await?;
+    tokio::io::copy(
+        &mut connection.take(MAX_HEAD_BYTES as u64),
+        &mut tokio::io::sink(),
+    )
+    .await?;
     Ok(())
 }
 
@@ -266,7 +271,7 @@ async fn respond(request: &httparse::Request<'_, '_>, page: &Page) -> Answer {
     let path = request.path.unwrap_or_default();
     let path = path.split_once('?').map_or(path, |(path, _)| path);
     if !matches!(request.method, Some("GET" | "HEAD")) {
-        return Answer::error("405 Method Not Allowed", "Only GET and HEAD are answered.");
+        return Answer::error("405 Method Not Allowed", "Only GET and HEAD are supported.");
     }
     if path != "/metrics" {
         return Answer::error("404 Not Found", "The metrics are at /metrics.");

@@ -16,7 +16,8 @@ pub fn write(path: &Path, text: &str) -> io::Result<()> {
     new.push(".new");
     let written = write_new(new.as_ref(), text).and_then(|()| fs::rename(&new, path));
     if written.is_err() {
-        drop(fs::remove_file(&new));
+        // The first error is the one to report.
+        let _ = fs::remove_file(&new);
     }
     written
 }

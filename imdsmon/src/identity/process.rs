@@ -6,11 +6,8 @@ use super::{cgroup_path::CgroupPath, workload::Workload};
 use crate::event::{
     Task,
     bytes::ByteString,
-    facts::{Ancestor, FileId, ProcFacts},
+    facts::{Ancestor, FileId, ProcFacts, TICK_NANOS},
 };
-
-/// The kernel's clock ticks, in which `/proc` counts a start, in nanoseconds.
-const TICK: u64 = 10_000_000;
 
 /// A process that uses IMDS. Untrusted throughout: a process chooses its own name and arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,7 +92,7 @@ impl Process {
             host_network: task.host_network,
             started: task
                 .start
-                .map(|start| start - start % TICK)
+                .map(|start| start - start % TICK_NANOS)
                 .or(proc.started),
             workload: Workload::default(),
             package: task.package.clone(),

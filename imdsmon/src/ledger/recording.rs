@@ -11,7 +11,8 @@ use anyhow::{Context as _, bail};
 
 use super::{ClientStats, Coverage, Ledger, coverage::Span};
 use crate::{
-    capture::recording::{Reader, RecordedHost, RecordingError},
+    capture::recording::{Reader, RecordingError},
+    host::RecordedHost,
     knowledge::Knowledge,
     pipeline::Pipeline,
 };

@@ -14,9 +14,9 @@ use crate::{
 };
 
 /// Characters of a path, a program or a name that are shown at most.
-const MAX: usize = 256;
+const MAX_CHARS: usize = 256;
 /// Characters of the arguments that are shown at most.
-const ARGS: usize = 120;
+const MAX_ARGV_CHARS: usize = 120;
 
 const ALARM: Style = AnsiColor::Red.on_default().bold();
 const GOOD: Style = AnsiColor::Green.on_default();
@@ -49,11 +49,11 @@ pub fn line(out: &mut impl Write, found: &AttributedEvent) -> io::Result<()> {
             write!(
                 out,
                 "{takes:<7} {} {}",
-                escaped(&call.method, MAX),
-                escaped(&call.path, MAX)
+                escaped(&call.method, MAX_CHARS),
+                escaped(&call.path, MAX_CHARS)
             )?;
             if let Some(query) = &call.query {
-                write!(out, "?{}", escaped(query, MAX))?;
+                write!(out, "?{}", escaped(query, MAX_CHARS))?;
             }
             if call.token == Some(TokenValue::Empty) {
                 write!(out, " {ODD}(the token header has no token in it){ODD:#}")?;
@@ -117,7 +117,7 @@ fn origin(out: &mut impl Write, caller: &Caller) -> io::Result<()> {
     };
     write!(out, "{DIM}{:13}└ {}", "", command(process))?;
     if let Some(cgroup) = process.cgroup.as_ref().filter(|path| &path[..] != b"/") {
-        write!(out, "  in {}", escaped(&cgroup.to_text(), MAX))?;
+        write!(out, "  in {}", escaped(&cgroup.to_text(), MAX_CHARS))?;
     }
     if let Some((pid, name)) = process.ancestors.first() {
         write!(out, "  from {}[{pid}]", escaped(&name.to_text(), 32))?;
@@ -141,10 +141,10 @@ fn command(process: &Process) -> String {
             .as_ref()
             .map(ByteString::to_text)
             .unwrap_or_default();
-        return escaped(&exe, MAX).to_string();
+        return escaped(&exe, MAX_CHARS).to_string();
     }
     let args: Vec<String> = process.args.iter().map(ByteString::to_text).collect();
-    escaped(&short_blanks(&args.join(" ")), ARGS).to_string()
+    escaped(&short_blanks(&args.join(" ")), MAX_ARGV_CHARS).to_string()
 }
 
 /// A blanked token value needs no more than three characters to be seen as one.

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+pub use crate::host::Instance;
+
 use crate::{
     identity::client::Client,
     knowledge::{PathClass, Sdk},
@@ -35,15 +37,6 @@ pub struct Report {
     pub cloudwatch: Option<Reconciliation>,
     /// What to do next, in order.
     pub next_steps: Vec<NextStep>,
-}
-
-/// The instance that was watched, as far as it is known without asking IMDS.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Instance {
-    /// `i-...`, from DMI; `None` where that does not tell.
-    pub id: Option<String>,
-    /// Host name.
-    pub hostname: Option<String>,
 }
 
 /// The answer to the one question.

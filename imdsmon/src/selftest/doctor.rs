@@ -105,7 +105,7 @@ pub(crate) async fn run() -> Result<Report, SelfTestError> {
         let compared = captured.compare(client, pid, simulator.netns());
         compared.map_err(|why| SelfTestError::Capture(format!("{} client: {why}", client.name)))?;
     }
-    let source = monitor.live();
+    let source = monitor.source();
     Ok(Report {
         hooks: source.hooks().to_vec(),
         snapshot: source.snapshot().clone(),

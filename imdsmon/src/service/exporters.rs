@@ -23,10 +23,9 @@ use crate::{
         metrics::{Metrics, to_text_format},
         textfile,
     },
+    host::Instance,
     ledger::{ClientStats, Coverage},
-    monitor::Sink as _,
     pipeline::AttributedEvent,
-    report::model::Instance,
     verdict::Assessment,
 };
 
@@ -84,16 +83,14 @@ impl Exporters {
 
     pub(crate) fn log_call(&mut self, found: &AttributedEvent) {
         if let Some(log) = &mut self.call_log {
-            // It never fails: it counts what it cannot write.
-            let _ = log.found(found);
+            log.add(found);
         }
     }
 
     /// Writes the calls that are buffered.
     pub(crate) fn flush(&mut self) {
         if let Some(log) = &mut self.call_log {
-            // It never fails: it counts what it cannot write.
-            let _ = log.flush();
+            log.flush();
         }
     }
 

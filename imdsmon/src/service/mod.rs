@@ -74,7 +74,7 @@ pub(crate) async fn run(
     }
     let knowledge = Rc::new(load_knowledge(&config)?);
     let mut monitor = Monitor::start(config.capture_options(), host, Rc::clone(&knowledge))?;
-    log_attached(monitor.live());
+    log_attached(monitor.source());
     let canary = config.canary_interval.value.and_then(|_| start_canary());
     // Everything that needs these capabilities is done.
     if let Err(error) = capabilities::drop_startup_only() {

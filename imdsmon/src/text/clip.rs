@@ -1,11 +1,11 @@
 //! Texts that somebody else chose, made fit to be part of a name.
 
 /// Bytes of one part of a name at most.
-const MAX: usize = 256;
+const MAX_BYTES: usize = 256;
 
 /// The text without control characters, white space in a row as one space, cut to 256 bytes.
 pub fn clip(text: &str) -> String {
-    clip_to(text, MAX)
+    clip_to(text, MAX_BYTES)
 }
 
 /// The same, cut to `max` bytes; what was cut ends in `…`.
@@ -41,7 +41,7 @@ mod tests {
         assert_eq!(clip(" a \n\t b\x1b[2J\0 "), "a b\u{fffd}[2J\u{fffd}");
         assert_eq!(clip_to("äöüäöü", 8), "äö…");
         assert_eq!(clip_to("abcdefgh", 8), "abcdefgh");
-        assert!(clip(&"x".repeat(10_000)).len() <= MAX);
+        assert!(clip(&"x".repeat(10_000)).len() <= MAX_BYTES);
         assert_eq!(clip(&" ".repeat(10_000)), "");
     }
 }

@@ -4,7 +4,7 @@ use super::{Remedy, case::Case, rule::Rule};
 use crate::ledger::Cause;
 
 /// Placeholder in commands for the instance ID, which the report fills in.
-pub const INSTANCE_ID: &str = "INSTANCE_ID";
+pub use crate::host::PLACEHOLDER as INSTANCE_ID;
 /// Disables `IMDSv1` in the SDKs of one process, as requiring `IMDSv2` would.
 pub const DRY_RUN: &str = "AWS_EC2_METADATA_V1_DISABLED=true";
 

@@ -4,7 +4,7 @@ use std::{collections::HashMap, path::Path};
 
 use serde::Deserialize;
 
-use crate::enrich::container::{FILE, Owner};
+use crate::enrich::container::{MAX_FILE_BYTES, Owner};
 use crate::{
     enrich::rootfs::HostRoot,
     event::facts::{ContainerFacts, PodFacts},
@@ -38,7 +38,7 @@ struct Daemon {
 
 /// The directories of the system's docker.
 pub fn roots(host: &HostRoot) -> Vec<String> {
-    let daemon = host.read(Path::new("/etc/docker/daemon.json"), FILE);
+    let daemon = host.read(Path::new("/etc/docker/daemon.json"), MAX_FILE_BYTES);
     let daemon: Option<Daemon> = daemon.and_then(|json| serde_json::from_slice(&json).ok());
     let said = daemon.and_then(|daemon| daemon.data_root);
     said.into_iter().chain(ROOTS.map(String::from)).collect()
@@ -54,11 +54,11 @@ pub fn state(
     let below = format!("containers/{id}/config.v2.json");
     let json = roots
         .iter()
-        .find_map(|root| host.read(&Path::new(root).join(&below), FILE))
+        .find_map(|root| host.read(&Path::new(root).join(&below), MAX_FILE_BYTES))
         .or_else(|| {
             let Owner { uid, home } = owner?;
             let root = Path::new(home).join(".local/share/docker");
-            host.read_of_user(&root.join(&below), FILE, uid)
+            host.read_of_user(&root.join(&below), MAX_FILE_BYTES, uid)
         })?;
     facts(&json, id)
 }

@@ -23,13 +23,13 @@ use crate::{
 };
 
 /// Cgroups that are remembered.
-const KNOWN: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+const MAX_KNOWN: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 /// How long what was found is believed: a container may be given another name.
-const FOUND: Duration = Duration::from_secs(300);
+const FOUND_TTL: Duration = Duration::from_secs(300);
 /// How long nothing is looked for again: a runtime may write a moment later.
-const MISSED: Duration = Duration::from_secs(5);
+const MISSED_TTL: Duration = Duration::from_secs(5);
 /// Bytes of a file about one container that are read at most. Theirs have 3 to 20 KiB.
-const FILE: u64 = 1 << 20;
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// The user in whose slice a cgroup is: rootless runtimes keep their state at home.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +53,7 @@ impl Containers {
         Self {
             host,
             docker_roots: None,
-            known: LruCache::new(KNOWN),
+            known: LruCache::new(MAX_KNOWN),
         }
     }
 
@@ -67,7 +67,11 @@ impl Containers {
             return facts.clone();
         }
         let facts = self.look(path, owner);
-        let valid = if facts.is_some() { FOUND } else { MISSED };
+        let valid = if facts.is_some() {
+            FOUND_TTL
+        } else {
+            MISSED_TTL
+        };
         self.known.put(path.clone(), (now + valid, facts.clone()));
         facts
     }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, path::Path};
 
 use serde::Deserialize;
 
-use crate::enrich::container::FILE;
+use crate::enrich::container::MAX_FILE_BYTES;
 use crate::{
     enrich::rootfs::HostRoot,
     event::facts::{ContainerFacts, PodFacts},
@@ -64,7 +64,7 @@ fn bundle(host: &HostRoot, tasks: &str, namespace: &str, id: &str) -> Option<Con
         .join(namespace)
         .join(id)
         .join("config.json");
-    let annotations = annotations(&host.read(&path, FILE)?)?;
+    let annotations = annotations(&host.read(&path, MAX_FILE_BYTES)?)?;
     let annotation = |key: &str| annotation(&annotations, key);
     let part = |key: &str| annotation(&format!("io.kubernetes.cri.{key}"));
     // containerd's CRI plugin (`internal/cri/annotations`).
@@ -96,7 +96,7 @@ fn bundle(host: &HostRoot, tasks: &str, namespace: &str, id: &str) -> Option<Con
 pub fn crio(host: &HostRoot, id: &str) -> Option<ContainerFacts> {
     CRIO.iter().find_map(|root| {
         let path = Path::new(root).join(id).join("userdata/config.json");
-        let annotations = annotations(&host.read(&path, FILE)?)?;
+        let annotations = annotations(&host.read(&path, MAX_FILE_BYTES)?)?;
         let annotation = |key: &str| annotation(&annotations, key);
         // podman keeps its bundles in the same place.
         let name = annotation("io.kubernetes.cri-o.Name")?;

@@ -9,9 +9,9 @@ use crate::enrich::container::Owner;
 use crate::{enrich::rootfs::HostRoot, event::facts::ContainerFacts, text::clip::clip};
 
 /// One file has all containers, about 1 KiB each.
-const SYSTEM: u64 = 4 << 20;
+const MAX_SYSTEM_BYTES: u64 = 4 << 20;
 /// Of a user's, who may write what they like, less is read.
-const USERS: u64 = 1 << 20;
+const MAX_USER_BYTES: u64 = 1 << 20;
 /// Storage drivers by which the directory is named, the usual one first.
 const DRIVERS: [&str; 4] = ["overlay", "vfs", "btrfs", "zfs"];
 
@@ -39,9 +39,9 @@ pub fn state(host: &HostRoot, id: &str, owner: Option<Owner<'_>>) -> Option<Cont
         let json = match owner {
             Some(Owner { uid, home }) => {
                 let root = Path::new(home).join(".local/share");
-                host.read_of_user(&root.join(below), USERS, uid)
+                host.read_of_user(&root.join(below), MAX_USER_BYTES, uid)
             }
-            None => host.read(&Path::new("/var/lib").join(below), SYSTEM),
+            None => host.read(&Path::new("/var/lib").join(below), MAX_SYSTEM_BYTES),
         };
         facts(&json?, id)
     })

@@ -278,5 +278,5 @@ fn what_was_found_is_not_read_again() {
     for number in 0..1000 {
         let _ = containers.find(&format!("/other/{number}").as_str().into(), None);
     }
-    assert!(containers.known.len() <= KNOWN.get());
+    assert!(containers.known.len() <= MAX_KNOWN.get());
 }

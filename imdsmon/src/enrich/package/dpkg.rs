@@ -8,31 +8,31 @@ use crate::{enrich::rootfs::HostRoot, text::clip::clip};
 const INFO: &str = "/var/lib/dpkg/info";
 const STATUS: &str = "/var/lib/dpkg/status";
 /// Bytes of a list that are read at most; those of kernel headers have 1 MiB.
-const LIST: u64 = 16 << 20;
+const MAX_LIST_BYTES: u64 = 16 << 20;
 /// Bytes of `status` that are read at most; with 5,000 packages it has about 8 MiB.
-const STATUS_MAX: u64 = 64 << 20;
+const MAX_STATUS_BYTES: u64 = 64 << 20;
 /// Packages that are looked at.
-const PACKAGES: usize = 20_000;
+const MAX_PACKAGES: usize = 20_000;
 
 /// The package that has this file, and its version.
 pub fn owner(host: &HostRoot, exe: &str) -> Option<String> {
     let directory = host.path(Path::new(INFO));
-    let entries = std::fs::read_dir(&directory).ok()?.take(4 * PACKAGES);
+    let entries = std::fs::read_dir(&directory).ok()?.take(4 * MAX_PACKAGES);
     let mut lists: Vec<String> = entries
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter(|name| Path::new(name).extension() == Some(OsStr::new("list")))
-        .take(PACKAGES)
+        .take(MAX_PACKAGES)
         .collect();
     // Mostly the package has the name of its program, or begins with it: they come first.
     let name = exe.rsplit('/').next().unwrap_or(exe);
     lists.sort_by_key(|list| (!list.starts_with(name), list.len()));
     let list = lists.iter().find(|list| {
-        let text = host.read(&Path::new(INFO).join(list), LIST);
+        let text = host.read(&Path::new(INFO).join(list), MAX_LIST_BYTES);
         text.is_some_and(|text| spellings(exe).any(|path| has_line(&text, path.as_bytes())))
     })?;
     let package = list.strip_suffix(".list")?;
     let package = package.split(':').next()?; // the architecture
-    let version = version(&host.read(Path::new(STATUS), STATUS_MAX)?, package);
+    let version = version(&host.read(Path::new(STATUS), MAX_STATUS_BYTES)?, package);
     Some(clip(&format!("{package} {}", version.unwrap_or_default())))
 }
 

@@ -21,11 +21,11 @@ use crate::enrich::rootfs::HostRoot;
 use crate::event::{bytes::ByteString, facts::FileId};
 
 /// Executables that are remembered.
-const KNOWN: NonZeroUsize = NonZeroUsize::new(512).unwrap();
+const MAX_KNOWN: NonZeroUsize = NonZeroUsize::new(512).unwrap();
 /// Executables that may wait for an answer; what is beyond is asked for again.
-const WAITING: usize = 64;
+const MAX_WAITING: usize = 64;
 /// How long the first task of an executable waits for the answer.
-const PATIENCE: Duration = Duration::from_millis(3);
+const FIRST_LOOKUP_TIMEOUT: Duration = Duration::from_millis(3);
 
 /// An executable: a file, and its path on the host.
 type Executable = (FileId, ByteString);
@@ -53,7 +53,7 @@ impl Packages {
         Self {
             root: host.path(Path::new("/")),
             thread: None,
-            known: LruCache::new(KNOWN),
+            known: LruCache::new(MAX_KNOWN),
         }
     }
 
@@ -64,7 +64,7 @@ impl Packages {
         self.learn(None);
         if !self.known.contains(&executable) && self.ask(&executable) {
             self.known.put(executable.clone(), Known::Asked);
-            self.learn(Some(PATIENCE));
+            self.learn(Some(FIRST_LOOKUP_TIMEOUT));
         }
         match self.known.get(&executable)? {
             Known::Asked => None,
@@ -94,8 +94,8 @@ impl Packages {
 
 /// Starts the thread; it ends when nobody can ask any more.
 fn start(root: PathBuf) -> Option<(SyncSender<Executable>, Receiver<Answer>)> {
-    let (questions, asked) = sync_channel::<Executable>(WAITING);
-    let (answer, answers) = sync_channel(WAITING);
+    let (questions, asked) = sync_channel::<Executable>(MAX_WAITING);
+    let (answer, answers) = sync_channel(MAX_WAITING);
     let work = move || {
         let host = HostRoot::at(&root);
         for executable in asked {

@@ -16,9 +16,9 @@ const DATABASES: [&str; 2] = [
     "/usr/lib/sysimage/rpm/rpmdb.sqlite",
 ];
 /// Packages that have a file of the same name, at most.
-const CANDIDATES: u32 = 64;
+const MAX_CANDIDATES: u32 = 64;
 /// Bytes of a package's header at most; rpm's own limit is 256 MiB, a kernel's has 2 MiB.
-const HEADER: u32 = 32 << 20;
+const MAX_HEADER_BYTES: u32 = 32 << 20;
 
 /// Tags of the header (`include/rpm/rpmtag.h`).
 mod tag {
@@ -42,7 +42,7 @@ pub fn owner(host: &HostRoot, exe: &str) -> Option<String> {
              WHERE key = ?1 AND length(blob) <= ?2 LIMIT ?3",
         )
         .ok()?;
-    let rows = query.query_map((name, HEADER, CANDIDATES), |row| {
+    let rows = query.query_map((name, MAX_HEADER_BYTES, MAX_CANDIDATES), |row| {
         Ok((row.get::<_, u32>(0)?, row.get::<_, Vec<u8>>(1)?))
     });
     rows.ok()?.filter_map(Result::ok).find_map(|(index, blob)| {
@@ -76,12 +76,14 @@ struct Header<'b> {
 }
 
 /// Bytes of an index entry.
-const ENTRY: usize = 16;
+const INDEX_ENTRY_BYTES: usize = 16;
 
 impl<'b> Header<'b> {
     fn new(blob: &'b [u8]) -> Option<Self> {
         let (count, size) = (number(blob, 0)?, number(blob, 4)?);
-        let entries = usize::try_from(count).ok()?.checked_mul(ENTRY)?;
+        let entries = usize::try_from(count)
+            .ok()?
+            .checked_mul(INDEX_ENTRY_BYTES)?;
         let data = blob.get(8 + entries..)?;
         Some(Self {
             entries: blob.get(8..8 + entries)?,
@@ -119,7 +121,7 @@ impl<'b> Header<'b> {
     fn value(&self, tag: u32) -> Option<&'b [u8]> {
         let entry = self
             .entries
-            .chunks_exact(ENTRY)
+            .chunks_exact(INDEX_ENTRY_BYTES)
             .find(|e| number(e, 0) == Some(tag))?;
         self.data.get(usize::try_from(number(entry, 8)?).ok()?..)
     }

@@ -159,7 +159,7 @@ fn each_client_has_its_current_verdict_worst_first() {
         .lines()
         .filter(|line| line.starts_with("imdsmon_client_verdict{"))
         .collect();
-    assert_eq!(series.len(), TOKENLESS);
+    assert_eq!(series.len(), MAX_IMDSV1_CLIENTS);
     let of_curl: Vec<&&str> = series.iter().filter(|s| s.contains("\"curl\"")).collect();
     assert_eq!(of_curl.len(), 1, "{of_curl:?}");
     assert!(of_curl[0].contains("verdict=\"rejected\""), "{of_curl:?}");
@@ -185,7 +185,7 @@ fn clients_beyond_the_limit_are_counted_together() {
     };
     assert_eq!(
         (series("v1").len(), series("v2").len()),
-        (TOKENLESS + 1, WITH_TOKEN + 1)
+        (MAX_IMDSV1_CLIENTS + 1, MAX_IMDSV2_CLIENTS + 1)
     );
     let others = series("v1")
         .into_iter()

@@ -92,12 +92,12 @@ async fn what_is_not_to_be_had_is_told() {
     let served = serve().await;
     let long = [
         b"GET /metrics HTTP/1.1\r\nX: ".as_slice(),
-        &[b'x'; 2 * HEAD],
+        &[b'x'; 2 * MAX_HEAD_BYTES],
     ]
     .concat();
     let many = [
         b"GET /metrics HTTP/1.1\r\n".as_slice(),
-        &b"X: y\r\n".repeat(HEADERS + 1),
+        &b"X: y\r\n".repeat(MAX_HEADERS + 1),
         b"\r\n",
     ]
     .concat();
@@ -139,7 +139,7 @@ async fn a_request_in_pieces_is_a_request() {
 async fn many_who_hang_on_keep_nobody_out() {
     let served = serve().await;
     let mut slow = Vec::new();
-    for number in 0..20 * CONNECTIONS {
+    for number in 0..20 * MAX_CONNECTIONS {
         let mut stream = TcpStream::connect(served.address).await.unwrap();
         if number % 2 == 0 {
             stream.write_all(b"GET /met").await.unwrap();
@@ -155,12 +155,12 @@ async fn many_who_hang_on_keep_nobody_out() {
     }
     // All but the latest were let go of.
     let mut ended = 0;
-    for stream in &mut slow[..19 * CONNECTIONS] {
+    for stream in &mut slow[..19 * MAX_CONNECTIONS] {
         let mut byte = [0];
         let read = timeout(Duration::from_secs(1), stream.read(&mut byte)).await;
         ended += usize::from(matches!(read, Ok(Ok(0) | Err(_))));
     }
-    assert_eq!(ended, 19 * CONNECTIONS);
+    assert_eq!(ended, 19 * MAX_CONNECTIONS);
 }
 
 #[tokio::test(start_paused = true)]
@@ -172,7 +172,9 @@ async fn who_is_too_slow_is_let_go_of() {
         latest: Mutex::new(None),
     };
     let answering =
-        tokio::spawn(async move { timeout(DEADLINE, answer(Box::new(server), &page)).await });
+        tokio::spawn(
+            async move { timeout(CONNECTION_TIMEOUT, answer(Box::new(server), &page)).await },
+        );
     // A byte each second: never silent for long, and never done.
     let mut sent = 0;
     while client.write_all(b"G").await.is_ok() {
