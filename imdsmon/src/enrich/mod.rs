@@ -1,4 +1,6 @@
-//! Looks at `/proc` the moment an event arrives, while the caller is nearly always still there:
+//! Adds facts from `/proc` and from files of the host to events.
+//!
+//! This happens as soon as an event arrives, when the process nearly always still exists:
 //! `connect` runs before the handshake.
 
 mod container;
@@ -35,22 +37,21 @@ use crate::{
         package::Packages,
         parent_cache::ParentCache,
         passwd::Passwd,
-        proc::{look, name_ancestors, netns},
+        proc::{name_ancestors, netns, read_facts},
         rootfs::HostRoot,
     },
     identity::{cgroup_path::CgroupPath, process::cgroup},
 };
 use lru::LruCache;
 
-/// Processes whose facts are remembered: a client may open thousands of connections.
+/// Processes whose facts are cached: a client may open thousands of connections.
 const MAX_KNOWN: NonZeroUsize = NonZeroUsize::new(128).unwrap();
 
-/// Adds to each task what `/proc` and the host's files say about it.
 pub struct Enricher {
     host: Rc<HostRoot>,
     passwd: Passwd,
     executables: Executables,
-    kin: ParentCache,
+    parents: ParentCache,
     packages: Packages,
     containers: Containers,
     root: Rc<Root>,
@@ -59,7 +60,7 @@ pub struct Enricher {
     known: LruCache<Program, ProcFacts>,
 }
 
-/// What tells one program in one process from any other; only the kernel can say it.
+/// Identifies one program in one process; all fields come from the kernel.
 #[derive(PartialEq, Eq, Hash)]
 struct Program {
     pid: u32,
@@ -74,14 +75,13 @@ struct Program {
 }
 
 impl Enricher {
-    /// A witness who knows nobody yet. `root` names cgroups; the host's files are read below
-    /// `host`.
+    /// `root` resolves cgroup ids; the host's files are read below `host`.
     pub fn new(root: Rc<Root>, host: &Path) -> Self {
         let host = Rc::new(HostRoot::at(host));
         Self {
             passwd: Passwd::new(Rc::clone(&host)),
             executables: Executables::default(),
-            kin: ParentCache::default(),
+            parents: ParentCache::default(),
             packages: Packages::new(&host),
             containers: Containers::new(Rc::clone(&host)),
             host,
@@ -91,7 +91,7 @@ impl Enricher {
         }
     }
 
-    /// Completes a task event; others pass.
+    /// Completes a task event; other events stay as they are.
     pub fn complete(&mut self, mut event: Event) -> Event {
         if let Event::Task(task) = &mut event {
             self.complete_task(task);
@@ -100,10 +100,10 @@ impl Enricher {
     }
 
     fn complete_task(&mut self, task: &mut Task) {
-        // What may soon be gone comes first.
+        // First what disappears with the process.
         task.proc = self.facts(task);
         if let Some(proc) = &mut task.proc {
-            forget_adopters(proc, &task.ancestors);
+            drop_reparented(proc, &task.ancestors);
         }
         if task
             .proc
@@ -112,7 +112,7 @@ impl Enricher {
         {
             name_ancestors(task);
         }
-        self.kin.complete(task, Instant::now());
+        self.parents.complete(task, Instant::now());
         self.executables.complete(task);
         // Only the kernel's own snapshot comes with a name; otherwise the user is not known yet.
         if (task.role == Role::Holder || task.comm.is_empty())
@@ -133,14 +133,14 @@ impl Enricher {
         task.package = self.package(task, in_container);
     }
 
-    /// Adds what its cgroup leads to, and says whether it is in a container.
+    /// Adds the container and the owner of the slice; returns whether it is in a container.
     fn find_container(&mut self, task: &mut Task) -> bool {
         let none = ProcFacts::default();
         let Some(path) = cgroup(task, task.proc.as_ref().unwrap_or(&none)) else {
             return false;
         };
-        let placement = CgroupPath::of(&path);
-        let uid = placement.slice_uid;
+        let cgroup_path = CgroupPath::of(&path);
+        let uid = cgroup_path.slice_uid;
         let user = uid.and_then(|uid| self.passwd.user(uid));
         task.slice_user = user.map(|user| user.name.clone());
         let owner = uid.zip(user).map(|(uid, user)| Owner {
@@ -148,11 +148,11 @@ impl Enricher {
             home: &user.home,
         });
         task.container = self.containers.find(&path, owner);
-        task.container.is_some() || placement.container().is_some()
+        task.container.is_some() || cgroup_path.container().is_some()
     }
 
-    /// The package of an executable that is one of the host's, not of a container's image: that
-    /// would be another file, and its path must not make us look at places that it chose.
+    /// The package of an executable of the host. In a container's image the path names another
+    /// file, and the image must not choose which files of the host are read.
     fn package(&mut self, task: &Task, in_container: bool) -> Option<String> {
         if in_container {
             return None;
@@ -173,7 +173,7 @@ impl Enricher {
 
     fn facts(&mut self, task: &Task) -> Option<ProcFacts> {
         let (Some(start), Some(exe), Some(argv)) = (task.start, &task.exe_name, &task.argv) else {
-            return look(task);
+            return read_facts(task);
         };
         let program = Program {
             pid: task.pid,
@@ -189,7 +189,7 @@ impl Enricher {
         if let Some(facts) = self.known.get(&program) {
             return Some(facts.clone());
         }
-        let facts = look(task)?;
+        let facts = read_facts(task)?;
         self.known.put(program, facts.clone());
         Some(facts)
     }
@@ -209,9 +209,9 @@ fn file_id(metadata: &Metadata) -> FileId {
     }
 }
 
-/// A process whose parent has ended since is another's child by now, who has nothing to do with
-/// the call: the kernel's word counts.
-fn forget_adopters(proc: &mut ProcFacts, parents: &[Ancestor]) {
+/// Drops the ancestors of `/proc` if the parent has ended since: the process was reparented, and
+/// its new parent did not start it. The kernel's snapshot has the original one.
+fn drop_reparented(proc: &mut ProcFacts, parents: &[Ancestor]) {
     let pids = (parents.first(), proc.ancestors.first());
     if let (Some(then), Some(now)) = pids
         && then.pid != now.pid
@@ -233,22 +233,22 @@ mod tests {
     }
 
     #[test]
-    fn who_adopts_an_orphan_is_not_who_started_it() {
+    fn ancestors_of_a_reparented_process_are_dropped() {
         let parents = [ancestor(7, "sh"), ancestor(1, "init")];
         let mut orphan = ProcFacts {
             ancestors: vec![ancestor(1, "init")],
             ..ProcFacts::default()
         };
-        forget_adopters(&mut orphan, &parents);
+        drop_reparented(&mut orphan, &parents);
         assert!(orphan.ancestors.is_empty());
         let mut child = ProcFacts {
             ancestors: parents.to_vec(),
             ..ProcFacts::default()
         };
-        forget_adopters(&mut child, &parents);
+        drop_reparented(&mut child, &parents);
         assert_eq!(child.ancestors, parents);
         let mut unknown = child.clone();
-        forget_adopters(&mut unknown, &[]);
-        assert_eq!(unknown.ancestors, parents, "without the kernel's word");
+        drop_reparented(&mut unknown, &[]);
+        assert_eq!(unknown.ancestors, parents, "without a snapshot");
     }
 }

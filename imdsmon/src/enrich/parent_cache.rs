@@ -1,8 +1,8 @@
-//! Arguments of parents that were seen a moment ago.
+//! Caches the arguments of parent processes.
 //!
 //! A script may end as soon as the last of its tools has made its call, and both may be gone
-//! before anybody looks. The kernel's snapshot still names the parent, and mostly an earlier call
-//! of the same script has shown what it runs.
+//! before `/proc` is read. The kernel's snapshot still names the parent, and an earlier call of the
+//! same script often had its arguments.
 
 use std::{
     num::NonZeroUsize,
@@ -13,7 +13,6 @@ use lru::LruCache;
 
 use crate::event::{Task, bytes::ByteString, facts::Ancestor};
 
-/// Parents that are remembered.
 const MAX_PARENTS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 /// How long a process id means the same parent, if its name is the same, too. Ids are used again
 /// only after all others (`pid_max`), which takes longer.
@@ -69,23 +68,23 @@ mod tests {
     }
 
     #[test]
-    fn a_parent_that_is_gone_is_known_by_what_it_did_before() {
-        let mut kin = ParentCache::default();
+    fn arguments_of_an_ended_parent_come_from_an_earlier_call() {
+        let mut parents = ParentCache::default();
         let now = Instant::now();
         let mut first = task(&["sh", "/opt/backup.sh"]);
-        kin.complete(&mut first, now);
+        parents.complete(&mut first, now);
         let mut second = task(&[]);
-        kin.complete(&mut second, now + PARENT_TTL / 2);
+        parents.complete(&mut second, now + PARENT_TTL / 2);
         assert_eq!(second.ancestors, first.ancestors);
         let mut late = task(&[]);
-        kin.complete(&mut late, now + 2 * PARENT_TTL);
+        parents.complete(&mut late, now + 2 * PARENT_TTL);
         assert!(
             late.ancestors[0].argv.is_empty(),
             "it may be another by now"
         );
         let mut other = task(&[]);
         other.ancestors[0].name = "bash".into();
-        kin.complete(&mut other, now);
+        parents.complete(&mut other, now);
         assert!(other.ancestors[0].argv.is_empty());
     }
 }

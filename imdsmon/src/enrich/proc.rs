@@ -1,4 +1,4 @@
-//! What `/proc` says of a process, bounded, and never of another that got the same pid.
+//! Reads a process from `/proc`: bounded, and never another process that reuses the pid.
 
 use std::{io::Read, os::unix::ffi::OsStrExt};
 
@@ -27,8 +27,8 @@ const MAX_ANCESTOR_ARGV_BYTES: u64 = 256;
 /// The initial pid namespace, by the inode number that the kernel fixed (`PROC_PID_INIT_INO`).
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
-/// Whether `/proc` here shows the processes that the kernel speaks of, by the same numbers. In a
-/// container it does only in the host's pid namespace.
+/// Whether `/proc` shows the host's processes under the kernel's pids. In a container that requires
+/// the host's PID namespace.
 pub fn sees_the_hosts_processes() -> bool {
     std::fs::read_link("/proc/self/ns/pid")
         .is_ok_and(|link| link.as_os_str() == INITIAL_PID_NAMESPACE)
@@ -38,13 +38,13 @@ pub fn sees_the_hosts_processes() -> bool {
 ///
 /// All is read through one descriptor of the directory, which cannot come to mean another
 /// process when the pid is used again.
-pub fn look(task: &Task) -> Option<ProcFacts> {
+pub fn read_facts(task: &Task) -> Option<ProcFacts> {
     if !sees_the_hosts_processes() {
         return None;
     }
     let proc = Proc::new(task.pid.cast_signed()).ok()?;
     let stat = Stat::parse(&read(&proc, "stat", MAX_FILE_BYTES)?)?;
-    // Without the kernel's word, a process that began after the event is not the one.
+    // Without a snapshot: a process that started after the event is another one.
     if task.start.is_none() && task.boot != 0 && stat.start > task.boot / TICK_NANOS {
         return None;
     }
@@ -115,7 +115,7 @@ fn ancestors(mut pid: u32) -> Vec<Ancestor> {
     found
 }
 
-/// A process that is gone mostly leaves its parents behind, whose names the kernel has told.
+/// Adds the arguments of ancestors that the snapshot names: they often outlive the process.
 pub fn name_ancestors(task: &mut Task) {
     if !sees_the_hosts_processes() {
         return;
@@ -126,7 +126,7 @@ pub fn name_ancestors(task: &mut Task) {
         };
         let stat = read(&proc, "stat", MAX_FILE_BYTES).and_then(|text| Stat::parse(&text));
         let child = task.start.unwrap_or(u64::MAX);
-        // A parent is no younger than its child, and has not become another program since.
+        // A reused pid is younger than the child, or has another name.
         if stat
             .is_some_and(|stat| stat.comm == ancestor.name && stat.start <= child / TICK_NANOS + 1)
         {
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn this_process_is_known() {
-        let facts = look(&own_task()).unwrap();
+        let facts = read_facts(&own_task()).unwrap();
         let exe = std::env::current_exe().unwrap();
         assert_eq!(
             facts.exe.unwrap(),
@@ -223,8 +223,8 @@ mod tests {
     }
 
     #[test]
-    fn ancestors_come_with_their_arguments_also_if_the_process_is_gone() {
-        let facts = look(&own_task()).unwrap();
+    fn ancestors_have_arguments_after_the_process_ends() {
+        let facts = read_facts(&own_task()).unwrap();
         assert!(!facts.ancestors[0].argv.is_empty());
         assert!(
             facts
@@ -251,26 +251,26 @@ mod tests {
     }
 
     #[test]
-    fn a_reused_pid_is_not_mistaken() {
+    fn a_reused_pid_is_ignored() {
         let task = Task {
             start: Some(1),
             ..own_task()
         };
-        assert_eq!(look(&task), None);
+        assert_eq!(read_facts(&task), None);
     }
 
     #[test]
-    fn a_process_that_began_after_the_event_is_not_the_caller() {
+    fn a_process_started_after_the_event_is_ignored() {
         let late = Task {
             boot: 1,
             ..own_task()
         };
-        assert_eq!(look(&late), None);
+        assert_eq!(read_facts(&late), None);
         let early = Task {
             boot: u64::MAX,
             ..own_task()
         };
-        assert!(look(&early).is_some());
+        assert!(read_facts(&early).is_some());
     }
 
     #[test]
