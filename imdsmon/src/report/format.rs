@@ -33,7 +33,7 @@ pub fn share(part: f64) -> String {
     }
 }
 
-/// Seconds in the two largest units that matter.
+/// Seconds in their two largest units; days from 48 hours on.
 pub fn length(seconds: u64) -> String {
     let two = |large: u64, name: &str, small: u64, smaller: &str| match small {
         0 => format!("{large} {name}"),
@@ -42,7 +42,7 @@ pub fn length(seconds: u64) -> String {
     match seconds {
         ..60 => format!("{seconds} s"),
         60..3600 => two(seconds / 60, "min", seconds % 60, "s"),
-        3600..86_400 => two(seconds / 3600, "h", seconds / 60 % 60, "min"),
+        3600..172_800 => two(seconds / 3600, "h", seconds / 60 % 60, "min"),
         _ => two(seconds / 86_400, "d", seconds / 3600 % 24, "h"),
     }
 }
@@ -101,6 +101,7 @@ mod tests {
             (60, "1 min"),
             (61, "1 min 1 s"),
             (7200, "2 h"),
+            (86_400, "24 h"),
             (1_202_400, "13 d 22 h"),
         ] {
             assert_eq!(length(seconds), text);

@@ -74,3 +74,19 @@ impl Formatter for Visible {
         self.0.end_object_value(out)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use crate::verdict::Rule;
+
+    #[test]
+    fn schema_lists_every_rule() {
+        let schema = include_str!("../../../docs/report.schema.json");
+        let schema: Value = serde_json::from_str(schema).unwrap();
+        let listed = &schema["$defs"]["client-report"]["properties"]["rule"]["enum"];
+        let names: Vec<_> = Rule::ALL.iter().map(|rule| rule.name()).collect();
+        assert_eq!(listed, &Value::from(names));
+    }
+}

@@ -234,7 +234,8 @@ impl Client {
                 .samples
                 .iter()
                 .take(MAX_SAMPLES)
-                .map(Call::new)
+                // Next to the only User-Agent of the client it says nothing new.
+                .map(|sample| Call::new(sample, client.user_agents.len() > 1))
                 .collect(),
         }
     }
@@ -287,7 +288,7 @@ fn more(listed: usize, max: usize, unlisted: u64) -> Option<String> {
 }
 
 impl Call {
-    fn new(sample: &Sample) -> Self {
+    fn new(sample: &Sample, shows_agent: bool) -> Self {
         let mut fields = Vec::new();
         if let Some(ancestry) = labels::ancestry(sample) {
             fields.push(Field::untrusted("process", &ancestry));
@@ -295,7 +296,7 @@ impl Call {
         if !sample.args.is_empty() {
             fields.push(Field::untrusted("command", &shell::join(&sample.args)));
         }
-        if let Some(agent) = &sample.user_agent {
+        if let Some(agent) = sample.user_agent.as_ref().filter(|_| shows_agent) {
             fields.push(Field::untrusted("User-Agent", agent));
         }
         if let Some(opener) = &sample.connector {

@@ -1,17 +1,18 @@
-//! `cargo run -p tests --bin report-samples -- DIRECTORY`: a sample of the report in every format.
+//! `cargo run -p tests --bin report-samples`: the report of a busy instance in every format.
 
 use std::{fs, io, path::PathBuf};
 
 use clap::{Parser, ValueEnum};
 use tests::report::FORMATS;
 
-/// Writes report.txt, .json, .md, .html and .csv of a made-up busy instance.
+/// Writes report.txt, .json, .md, .html and .csv of a synthetic instance.
 #[derive(Parser)]
 struct Args {
-    /// Where to: `docs/samples` for those of the documentation.
+    /// Output directory
+    #[arg(default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/samples"))]
     directory: PathBuf,
 
-    /// Which instance.
+    /// Kind of instance
     #[arg(long, value_enum, default_value_t = Which::Busy)]
     of: Which,
 }

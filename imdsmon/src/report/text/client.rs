@@ -11,7 +11,7 @@ use super::{
 use crate::report::view::{Call, Client, Step};
 
 /// Columns of the labels.
-const LABELS: usize = 11;
+const LABELS: usize = 12;
 
 pub(super) fn details(page: &mut Page<'_, impl Write>, client: &Client) -> io::Result<()> {
     let mark = format!("{}  ", client.number);

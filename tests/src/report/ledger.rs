@@ -1,0 +1,170 @@
+//! A ledger as two weeks on an instance fill it: the counts and evidence of each client.
+
+use std::collections::BTreeMap;
+
+use imdsmon::{
+    http::call::Version,
+    identity::client::Client,
+    knowledge::Knowledge,
+    ledger::{
+        Answer, BucketKey, Cause, ClientStats, Sample,
+        client_stats::{Evidence, PathSeen},
+    },
+};
+
+use super::{BEGIN, HOUR, NOW};
+
+/// A client and what it does each time it runs.
+pub(super) struct Story<'a> {
+    pub(super) client: Client,
+    pub(super) agent: Option<&'a str>,
+    pub(super) args: &'a [&'a str],
+    /// Hours between two runs.
+    pub(super) every: i64,
+    pub(super) requests: Vec<Request<'a>>,
+}
+
+/// Requests that are alike, and the response to each.
+pub(super) struct Request<'a> {
+    pub(super) count: i64,
+    pub(super) version: Version,
+    pub(super) path: &'a str,
+    pub(super) cause: Cause,
+    pub(super) status: Option<u16>,
+    pub(super) server: &'a str,
+    pub(super) address: &'a str,
+}
+
+impl Default for Request<'_> {
+    fn default() -> Self {
+        Self {
+            count: 1,
+            version: Version::V1,
+            path: "/latest/meta-data/instance-id",
+            cause: Cause::Plain,
+            status: Some(200),
+            server: "EC2ws",
+            address: "169.254.169.254",
+        }
+    }
+}
+
+impl Request<'_> {
+    fn method(&self) -> &'static str {
+        match self.version {
+            Version::Token => "PUT",
+            Version::V1 | Version::V2 => "GET",
+        }
+    }
+
+    fn answer(&self) -> Answer {
+        match self.status {
+            None => Answer::None,
+            Some(_) if self.server != "EC2ws" => Answer::NotImds,
+            Some(401) => Answer::Unauthorized,
+            Some(404) => Answer::NotFound,
+            Some(_) => Answer::Ok,
+        }
+    }
+}
+
+impl Story<'_> {
+    pub(super) fn stats(&self, knowledge: &Knowledge) -> ClientStats {
+        let mut cells = BTreeMap::new();
+        let mut evidence = Evidence {
+            sdks: self
+                .agent
+                .and_then(|a| knowledge.sdk(a))
+                .into_iter()
+                .collect(),
+            user_agents: self.agent.map(str::to_owned).into_iter().collect(),
+            ..Evidence::default()
+        };
+        let step = usize::try_from(self.every * HOUR).unwrap();
+        let runs: Vec<i64> = (BEGIN + HOUR..NOW).step_by(step).collect();
+        for request in &self.requests {
+            for &run in &runs {
+                count(request, run, knowledge, &mut cells, &mut evidence.paths);
+            }
+            // As the ledger does: the first and the latest of each kind.
+            let last = runs[runs.len() - 1];
+            let is_new = |sample: &Sample| sample.how != request.cause;
+            if request.version == Version::V1 && evidence.samples.iter().all(is_new) {
+                let kept = if last == runs[0] { 1 } else { 2 };
+                let times = [runs[0], last].into_iter().take(kept);
+                evidence
+                    .samples
+                    .extend(times.map(|run| self.sample(request, run)));
+            }
+        }
+        ClientStats {
+            client: self.client.clone(),
+            first: moment(runs[0]),
+            last: moment(runs[runs.len() - 1]),
+            cells,
+            evidence,
+        }
+    }
+
+    fn sample(&self, request: &Request<'_>, run: i64) -> Sample {
+        let is_known = !self.args.is_empty();
+        let parents = [(812, "sh".to_owned()), (1, "systemd".to_owned())];
+        Sample {
+            time: moment(run),
+            version: "v1".into(),
+            how: request.cause,
+            answer: request.answer(),
+            status: request.status,
+            server: request.status.map(|_| request.server.to_owned()),
+            method: request.method().into(),
+            target: request.path.into(),
+            user_agent: self.agent.map(str::to_owned),
+            address: request.address.into(),
+            pid: is_known.then_some(4711),
+            executable: self.args.first().map(|&arg| arg.into()),
+            args: self.args.iter().map(|&arg| arg.into()).collect(),
+            ancestors: parents.into_iter().filter(|_| is_known).collect(),
+            connector: None,
+        }
+    }
+}
+
+/// When a run calls: not at the full hour.
+fn moment(run: i64) -> i64 {
+    run + 1_712_345_678_000
+}
+
+fn count(
+    request: &Request<'_>,
+    run: i64,
+    knowledge: &Knowledge,
+    cells: &mut BTreeMap<BucketKey, i64>,
+    paths: &mut BTreeMap<String, PathSeen>,
+) {
+    // Busy clients call more often by day.
+    let hour = run / HOUR;
+    let more = match request.count {
+        3.. if (7..19).contains(&(hour % 24)) => request.count + hour % 7,
+        _ => 0,
+    };
+    let count = request.count + more;
+    let class = knowledge.path_class(request.method(), request.path);
+    let bucket = BucketKey {
+        hour,
+        version: request.version,
+        token: None,
+        answer: request.answer(),
+        path: class,
+        how: request.cause,
+    };
+    *cells.entry(bucket).or_default() += count;
+    if request.version == Version::Token {
+        return;
+    }
+    let seen = paths.entry(request.path.to_owned()).or_default();
+    seen.class = class;
+    match request.version {
+        Version::V1 => seen.tokenless += count.unsigned_abs(),
+        _ => seen.with_token += count.unsigned_abs(),
+    }
+}
