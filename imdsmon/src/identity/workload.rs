@@ -36,7 +36,7 @@ pub struct Workload {
     pub pod: Option<Pod>,
 }
 
-/// The kinds of workload, by who starts and stops them.
+/// The kinds of workload, by what starts and stops them.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -82,7 +82,7 @@ pub struct Container {
 pub struct Pod {
     /// Namespace.
     pub namespace: String,
-    /// Name, with what was made up for this one pod.
+    /// Name, with its generated suffix.
     pub name: String,
     /// The container's name in the pod.
     pub container: Option<String>,

@@ -1,4 +1,4 @@
-//! What is stored, for whoever asks, also while the service writes.
+//! Reads a store, also while the service writes to it.
 
 use std::{
     collections::{BTreeMap, HashMap},
