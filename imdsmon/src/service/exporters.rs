@@ -2,16 +2,9 @@
 //!
 //! None of them can stop the service: a failure is logged, at intervals, and retried.
 
-use std::{
-    fmt::Display,
-    io,
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::{fmt::Display, io, path::PathBuf, time::Instant};
 
-use tokio::time::sleep;
-
-use super::{WARN_INTERVAL, shared::Shared};
+use super::notify::WARN_INTERVAL;
 use crate::{
     capture::source,
     config::Config,
@@ -28,18 +21,6 @@ use crate::{
     pipeline::AttributedEvent,
     verdict::Assessment,
 };
-
-/// Between two writes of the files that others read.
-const WRITE_INTERVAL: Duration = Duration::from_secs(15);
-
-/// Writes the files of the exporters when there is something new.
-pub(crate) async fn run(shared: &Shared) {
-    loop {
-        shared.export.notified().await;
-        shared.state.borrow_mut().write_files();
-        sleep(WRITE_INTERVAL).await;
-    }
-}
 
 pub(crate) struct Exporters {
     metrics: Metrics,

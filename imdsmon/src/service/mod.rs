@@ -5,7 +5,7 @@
 //! Without IMDS traffic all of them sleep between two heartbeats.
 //!
 //! [`state`] holds what is counted. Each loop beside the capture has its own file and reaches the
-//! state through [`shared`]: [`store_writer`], [`watchdog`], [`canary`], [`exporters`],
+//! state through [`shared`]: [`store_writer`], [`watchdog`], [`canary`], [`file_export`],
 //! [`metrics_endpoint`] and [`reload`].
 
 mod canary;
@@ -13,6 +13,7 @@ mod capture_sink;
 mod clock_watch;
 mod coverage;
 mod exporters;
+mod file_export;
 mod metrics_endpoint;
 mod notify;
 mod recent_clients;
@@ -33,28 +34,29 @@ use tokio::{
 };
 
 use self::{
-    capture_sink::CaptureSink, metrics_endpoint::MetricsEndpoint, reload::Reload, shared::Shared,
-    state::State, store_thread::StoreThread, store_writer::StoreWriter,
+    capture_sink::CaptureSink,
+    metrics_endpoint::MetricsEndpoint,
+    reload::{LoadConfig, Reload},
+    shared::Shared,
+    state::State,
+    store_thread::StoreThread,
+    store_writer::StoreWriter,
 };
 use crate::{
     capabilities,
     capture::{Snapshot, source::EventSource},
-    config::{Config, ConfigError},
+    config::Config,
     knowledge::Knowledge,
     monitor::Monitor,
     selftest::canary::Canary,
 };
 
-/// Interval between two log lines about the same failure.
-const WARN_INTERVAL: Duration = Duration::from_secs(600);
 /// How long the start waits for the store: a slow disk must not delay the host's network.
 const STORE_OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long the end waits for the disk; systemd kills the service after twice as long.
 const LAST_COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Reads the configuration; again at each reload.
-pub(crate) type LoadConfig = dyn Fn() -> Result<Config, ConfigError>;
 /// Builds the knowledge base that a configuration names.
 pub(crate) type LoadKnowledge = dyn Fn(&Config) -> anyhow::Result<Knowledge>;
 
@@ -100,7 +102,7 @@ pub(crate) async fn run(
         tokio::join!(
             watchdog::run(&shared),
             canary::run(canary.as_ref(), interval, &shared),
-            exporters::run(&shared),
+            file_export::run(&shared),
             metrics_endpoint::serve_pages(page_requests, &shared),
             reload.run(sighup),
         );

@@ -15,6 +15,8 @@ use crate::{
     text::escape::escaped,
 };
 
+/// Between two lines about the same failure.
+pub(crate) const WARN_INTERVAL: Duration = Duration::from_secs(600);
 /// Between two lines about the same client.
 const CLIENT_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 /// Clients that are remembered: as many as the ledger tells apart, which gives each user only a

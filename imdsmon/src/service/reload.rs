@@ -2,8 +2,11 @@
 
 use tokio::signal::unix::Signal;
 
-use super::{LoadConfig, metrics_endpoint::MetricsEndpoint, shared::Shared, systemd};
-use crate::config::Config;
+use super::{metrics_endpoint::MetricsEndpoint, shared::Shared, systemd};
+use crate::config::{Config, ConfigError};
+
+/// Reads the configuration; again at each reload.
+pub(crate) type LoadConfig = dyn Fn() -> Result<Config, ConfigError>;
 
 pub(crate) struct Reload<'s> {
     load: &'s LoadConfig,

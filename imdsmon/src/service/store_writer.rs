@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use super::{WARN_INTERVAL, shared::Shared, store_thread::StoreThread};
+use super::{notify::WARN_INTERVAL, shared::Shared, store_thread::StoreThread};
 use crate::store::StoreError;
 
 /// Between two commits; with the time that the disk takes, the most that a power cut can lose.
