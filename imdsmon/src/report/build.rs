@@ -1,4 +1,4 @@
-//! From what the ledger holds and the verdict says to the report that every format shows.
+//! Builds the report from the ledger and the assessment.
 
 use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
@@ -85,15 +85,15 @@ impl Report {
     }
 }
 
-/// How to find out what share of CloudWatch's count the report explains.
+/// How to compare the report with CloudWatch.
 fn compare(instance: Option<&str>, from: UnixNanos, to: UnixNanos) -> NextStep {
     let mut commands = cloudwatch::commands(instance, from, to);
     commands.push("imdsmon report --cloudwatch cloudwatch.json".into());
     NextStep {
         title: "Compare with CloudWatch".into(),
-        text: "CloudWatch counts the tokenless calls of the instance and names nobody. Fetch what it \
-               counted while imdsmon watched; the report then says what share of it the clients \
-               above explain."
+        text: "CloudWatch counts the IMDSv1 calls of the instance, but not their clients. Fetch its \
+               counts for the observation period; the report then shows whether the clients above \
+               account for all of them."
             .into(),
         commands,
         reference: Some(

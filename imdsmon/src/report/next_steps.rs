@@ -1,6 +1,6 @@
-//! What to do next, in order, with the commands for this very instance.
+//! Next steps, in order, with the commands for this instance.
 //!
-//! The order is the message: nothing is flipped before the report says that it may be.
+//! IMDSv2 is never required before the report says READY.
 
 use super::model::NextStep;
 use crate::host::{PLACEHOLDER, id_or_placeholder};
@@ -8,8 +8,7 @@ use crate::verdict::{HostVerdict, Judgement};
 
 const USER_GUIDE: &str = "https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/";
 
-/// What to do after this answer. `instance` is its id, if it is known; `judgements` are those of
-/// all clients.
+/// `instance` is the ID, if it is known; `judgements` are those of all clients.
 pub fn next_steps<'a>(
     verdict: HostVerdict,
     instance: Option<&str>,
@@ -25,15 +24,15 @@ pub fn next_steps<'a>(
         steps.push(change(&to_do));
     }
     if verdict != HostVerdict::Ready {
-        if to_do.iter().any(|judgement| names_hop_limit(judgement)) {
+        if to_do.iter().any(|judgement| needs_hop_limit(judgement)) {
             steps.push(raise_hop_limit(id));
         }
         steps.push(dry_run());
-        steps.push(watch_again(verdict));
+        steps.push(observe_again(verdict));
     }
     steps.extend([
-        flip(verdict, id),
-        watch_after(id),
+        require_imdsv2(verdict, id),
+        observe_rejected(id),
         roll_back(id),
         new_instances(),
         templates(),
@@ -49,8 +48,8 @@ pub fn next_steps<'a>(
     steps
 }
 
-/// Whether the hop limit is what mends a client.
-fn names_hop_limit(judgement: &Judgement) -> bool {
+/// Whether a higher hop limit fixes a client.
+fn needs_hop_limit(judgement: &Judgement) -> bool {
     let mut commands = judgement.remedy.commands.iter();
     commands.any(|command| command.contains(HOP_LIMIT))
 }
@@ -69,13 +68,13 @@ fn step(title: &str, text: &str, commands: Vec<String>, page: &str) -> NextStep 
 
 fn change(to_do: &[&Judgement]) -> NextStep {
     let title = match to_do.len() {
-        1 => "Change the client that needs it".to_owned(),
-        n => format!("Change the {n} clients that need it"),
+        1 => "Fix the client that needs action".to_owned(),
+        n => format!("Fix the {n} clients that need action"),
     };
     step(
         &title,
-        "Each has its remedy in this report, worst first. Who fetches credentials without a token \
-         stops working when the instance is flipped.",
+        "This report lists a fix for each, worst client first. Clients that fetch credentials over \
+         IMDSv1 stop working once IMDSv2 is required.",
         Vec::new(),
         "instance-metadata-transition-to-version-2.html",
     )
@@ -84,9 +83,9 @@ fn change(to_do: &[&Judgement]) -> NextStep {
 fn raise_hop_limit(id: &str) -> NextStep {
     step(
         "Let tokens reach containers",
-        "The answer to a token request may take one hop only, so that none gets across a bridge. \
-         With two hops these clients get their tokens at once; it changes nothing else, and needs \
-         no restart.",
+        "With a hop limit of 1, the response to a token request does not cross a container bridge. \
+         With 2, these clients get their tokens. The change takes effect immediately, without a \
+         restart.",
         vec![format!(
             "aws ec2 modify-instance-metadata-options --instance-id {id} {HOP_LIMIT} 2"
         )],
@@ -101,30 +100,29 @@ fn dry_run() -> NextStep {
                 .to_owned(),
         ),
         ..step(
-            "Try it with one client",
-            "With this in its environment an AWS SDK does as if the instance were flipped: it \
-             never calls without a token. SDKs from before this setting, and programs that use \
-             none, do not heed it.",
+            "Test one client in advance",
+            "With this environment variable, an AWS SDK makes no IMDSv1 calls, as if IMDSv2 were \
+             required. Older SDK versions, and programs without an AWS SDK, ignore this setting.",
             vec!["AWS_EC2_METADATA_V1_DISABLED=true".to_owned()],
             "",
         )
     }
 }
 
-fn watch_again(verdict: HostVerdict) -> NextStep {
+fn observe_again(verdict: HostVerdict) -> NextStep {
     let text = match verdict {
         HostVerdict::Inconclusive => {
-            "Too little was seen to say that nobody calls without a token. Watch for as long as \
-             the rarest job needs to come round, such as a weekly one; `imdsmon doctor` says what \
-             keeps this host from being seen whole."
+            "The observation is not sufficient to rule out IMDSv1 calls. Observe at least until the \
+             rarest job has run, such as a weekly one; `imdsmon doctor` lists what limits capture \
+             on this host."
         }
         _ => {
-            "What was changed shows only when it calls again. Watch for as long as the rarest job \
-             needs to come round, such as a weekly one, and make the report anew."
+            "A fix shows only once the client calls again. Observe at least until the rarest job \
+             has run, such as a weekly one, and create a new report."
         }
     };
     step(
-        "Watch again",
+        "Observe again",
         text,
         vec![
             "imdsmon doctor".to_owned(),
@@ -137,9 +135,9 @@ fn watch_again(verdict: HostVerdict) -> NextStep {
 
 fn find_id() -> NextStep {
     step(
-        "Find this instance's id",
-        "The firmware does not tell it here. Put it where INSTANCE_ID stands. The first command \
-         asks what cloud-init has noted, the second AWS.",
+        "Find the instance ID",
+        "DMI does not expose the instance ID on this host. Replace INSTANCE_ID below. The first \
+         command reads it from cloud-init, the second from the EC2 API.",
         vec![
             "cloud-init query instance_id".to_owned(),
             "aws ec2 describe-instances --filters \
@@ -151,17 +149,17 @@ fn find_id() -> NextStep {
     )
 }
 
-fn flip(verdict: HostVerdict, id: &str) -> NextStep {
+fn require_imdsv2(verdict: HostVerdict, id: &str) -> NextStep {
     let (title, text) = match verdict {
         HostVerdict::Ready => (
-            "Require tokens",
-            "It acts at once and restarts nothing. The second command shows `applied` when it is \
-             done.",
+            "Require IMDSv2",
+            "The change takes effect immediately, without a restart. The second command shows \
+             `applied` when it is complete.",
         ),
         _ => (
-            "Require tokens, once the report says READY",
-            "Not before. It acts at once and restarts nothing. The second command shows `applied` \
-             when it is done.",
+            "Require IMDSv2 once the report says READY",
+            "The change takes effect immediately, without a restart. The second command shows \
+             `applied` when it is complete.",
         ),
     };
     step(
@@ -181,12 +179,12 @@ fn flip(verdict: HostVerdict, id: &str) -> NextStep {
     )
 }
 
-fn watch_after(id: &str) -> NextStep {
+fn observe_rejected(id: &str) -> NextStep {
     step(
-        "Watch who is refused after that",
-        "A call without a token is then answered 401, and CloudWatch counts it in \
-         MetadataNoTokenRejected instead of MetadataNoToken. imdsmon shows who made it; the alarm \
-         tells when it was not looked at.",
+        "Monitor rejected calls",
+        "IMDS then rejects IMDSv1 calls with 401, and CloudWatch counts them in \
+         MetadataNoTokenRejected instead of MetadataNoToken. The first command shows which client \
+         makes them, the second creates an alarm.",
         vec![
             "imdsmon watch --v1-only".to_owned(),
             format!(
@@ -203,9 +201,9 @@ fn watch_after(id: &str) -> NextStep {
 
 fn roll_back(id: &str) -> NextStep {
     step(
-        "Take it back if somebody breaks",
-        "It acts at once as well. It is refused where the account enforces tokens, which the \
-         second command shows.",
+        "Roll back if a client breaks",
+        "The rollback also takes effect immediately. It fails if the account enforces IMDSv2; the \
+         second command shows whether it does.",
         vec![
             format!(
                 "aws ec2 modify-instance-metadata-options --instance-id {id} \
@@ -219,11 +217,11 @@ fn roll_back(id: &str) -> NextStep {
 
 fn new_instances() -> NextStep {
     step(
-        "Have new instances begin so",
-        "The default of a region holds for what is launched without a setting of its own; it \
-         leaves running instances alone, and the second command takes it back. An AMI can ask for \
-         tokens too, which cannot be undone for that AMI. What the launch says comes first, then \
-         the region's default, then the AMI's.",
+        "Make IMDSv2 the default for new instances",
+        "The first command sets the default of the region for instances launched without this \
+         setting; running instances keep theirs. The second command removes the default. The third \
+         sets it for an AMI, which cannot be undone for that AMI. The launch setting takes \
+         precedence over the region's default, and that over the AMI's.",
         vec![
             format!(
                 "aws ec2 modify-instance-metadata-defaults --http-tokens required {HOP_LIMIT} 2"
@@ -240,12 +238,12 @@ fn new_instances() -> NextStep {
 
 fn templates() -> NextStep {
     step(
-        "Write it down where instances come from",
-        "What launches the next instance must say the same, or it brings the old setting back: the \
-         launch template with the first command; CloudFormation with the second line, in \
-         AWS::EC2::Instance and in the LaunchTemplateData of AWS::EC2::LaunchTemplate; Terraform \
-         with the other two, in the block metadata_options of aws_instance and \
-         aws_launch_template, or in aws_ec2_instance_metadata_defaults for a region.",
+        "Update launch templates and infrastructure code",
+        "Otherwise they launch instances with the old setting. Launch template: first command. \
+         CloudFormation: second line, in AWS::EC2::Instance and in the LaunchTemplateData of \
+         AWS::EC2::LaunchTemplate. Terraform: last two lines, in the metadata_options block of \
+         aws_instance and aws_launch_template, or in aws_ec2_instance_metadata_defaults for a \
+         region.",
         vec![
             "aws ec2 create-launch-template-version --launch-template-id LAUNCH_TEMPLATE_ID \
              --source-version '$Latest' --launch-template-data \
@@ -261,11 +259,11 @@ fn templates() -> NextStep {
 
 fn enforce() -> NextStep {
     step(
-        "Keep it so, when all instances are flipped",
-        "As a service control policy or an IAM policy. The first statement refuses to launch an \
-         instance that does not require tokens. The second refuses whatever is asked with \
-         credentials that were fetched without one, on every instance: it is a flip of all of \
-         them.",
+        "Enforce IMDSv2 once all instances require it",
+        "Use these statements in a service control policy or an IAM policy. The first denies \
+         launching an instance that does not require IMDSv2. The second denies all API calls with \
+         credentials that were fetched over IMDSv1, on every instance: it enforces IMDSv2 on all \
+         of them at once.",
         vec![
             "{\"Effect\":\"Deny\",\"Action\":\"ec2:RunInstances\",\
              \"Resource\":\"arn:aws:ec2:*:*:instance/*\",\"Condition\":\

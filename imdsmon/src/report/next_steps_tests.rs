@@ -1,4 +1,4 @@
-//! The order of what to do, and that its commands are this instance's.
+//! The order of the steps, and that their commands name this instance.
 
 use super::*;
 use crate::verdict::{AccessAfter, Confidence, Remedy, Verdict};
@@ -25,19 +25,19 @@ fn judged(verdict: Verdict, needs_action: bool, commands: &[&str]) -> Judgement 
     }
 }
 
-/// Where the first step is that flips something.
-fn flips(steps: &[NextStep]) -> usize {
-    let flips = |step: &NextStep| {
+/// Index of the first step that requires IMDSv2 somewhere.
+fn enforces(steps: &[NextStep]) -> usize {
+    let enforces = |step: &NextStep| {
         let mut commands = step.commands.iter();
         commands.any(|command| {
             command.contains("--http-tokens required") || command.contains("imds-support")
         })
     };
-    steps.iter().position(flips).unwrap()
+    steps.iter().position(enforces).unwrap()
 }
 
 #[test]
-fn ready_means_flip_now() {
+fn ready_requires_imdsv2_first() {
     let survives = judged(Verdict::Survives, false, &[]);
     let steps = next_steps(HostVerdict::Ready, Some(ID), [&survives]);
     assert_eq!(
@@ -51,28 +51,32 @@ fn ready_means_flip_now() {
             .any(|command| command.contains(ID) && command.contains("--http-tokens optional"))
     });
     assert!(back.is_some_and(|back| back > 0));
-    assert!(!steps.iter().any(|step| step.title.contains("Try it")));
+    assert!(
+        !steps
+            .iter()
+            .any(|step| step.title.contains("Test one client"))
+    );
 }
 
 #[test]
-fn what_is_not_ready_is_changed_and_watched_before_anything_is_flipped() {
+fn clients_are_fixed_and_observed_before_enforcement() {
     let breaks = judged(Verdict::Breaks, true, &["pip install botocore"]);
     let steps = next_steps(HostVerdict::NotReady, Some(ID), [&breaks, &breaks]);
     let titles: Vec<_> = steps.iter().map(|step| step.title.as_str()).collect();
     assert_eq!(
         titles[..4],
         [
-            "Change the 2 clients that need it",
-            "Try it with one client",
-            "Watch again",
-            "Require tokens, once the report says READY",
+            "Fix the 2 clients that need action",
+            "Test one client in advance",
+            "Observe again",
+            "Require IMDSv2 once the report says READY",
         ]
     );
-    assert_eq!(flips(&steps), 3);
+    assert_eq!(enforces(&steps), 3);
 }
 
 #[test]
-fn the_hop_limit_is_raised_where_that_mends_a_client_and_nowhere_else() {
+fn hop_limit_is_raised_only_where_that_fixes_a_client() {
     let remedy = "aws ec2 modify-instance-metadata-options --instance-id INSTANCE_ID \
                   --http-put-response-hop-limit 2";
     let falls_back = judged(Verdict::FallsBack, true, &[remedy]);
@@ -88,18 +92,18 @@ fn the_hop_limit_is_raised_where_that_mends_a_client_and_nowhere_else() {
 }
 
 #[test]
-fn where_nothing_was_seen_there_is_nobody_to_change_and_more_to_watch() {
+fn without_calls_there_is_only_more_to_observe() {
     let steps = next_steps(HostVerdict::Inconclusive, Some(ID), []);
-    assert!(steps[1].text.contains("Too little"), "{steps:#?}");
-    assert!(flips(&steps) > 1);
-    assert!(!steps.iter().any(|step| step.title.starts_with("Change")));
+    assert!(steps[1].text.contains("not sufficient"), "{steps:#?}");
+    assert!(enforces(&steps) > 1);
+    assert!(!steps.iter().any(|step| step.title.starts_with("Fix")));
 }
 
 #[test]
-fn only_a_ready_host_is_flipped_first() {
+fn only_a_ready_host_requires_imdsv2_first() {
     for verdict in ALL {
         for id in [Some(ID), None] {
-            let first = flips(&next_steps(verdict, id, []));
+            let first = enforces(&next_steps(verdict, id, []));
             let may = verdict == HostVerdict::Ready;
             assert_eq!(
                 first <= usize::from(id.is_none()),
@@ -111,14 +115,14 @@ fn only_a_ready_host_is_flipped_first() {
 }
 
 #[test]
-fn an_unknown_id_has_a_placeholder_and_a_way_to_find_it_before_its_first_use() {
+fn unknown_id_is_found_before_its_placeholder_is_used() {
     for verdict in ALL {
         // What is no id is not put into a command.
         for id in [None, Some("i-1; reboot")] {
             let steps = next_steps(verdict, id, []);
             let uses = |step: &NextStep| step.commands.iter().any(|c| c.contains(PLACEHOLDER));
             let first = steps.iter().position(uses).unwrap();
-            assert_eq!(steps[first - 1].title, "Find this instance's id");
+            assert_eq!(steps[first - 1].title, "Find the instance ID");
             assert!(
                 steps
                     .iter()

@@ -1,11 +1,11 @@
-//! CloudWatch's count of tokenless calls: the answers of the AWS CLI, and how to ask for them.
+//! CloudWatch's counts of IMDSv1 calls: the output of the AWS CLI, and the commands that fetch it.
 //!
-//! EC2 counts in the namespace `AWS/EC2`: `MetadataNoToken`, the tokenless calls that were
-//! answered, while `HttpTokens` is `optional`, and `MetadataNoTokenRejected`, those that were
-//! refused, while it is `required`; as a sum for every five minutes, or for every minute with
-//! detailed monitoring (EC2 User Guide, "CloudWatch metrics that are available for your
-//! instances"). imdsmon asks nobody: it reads what the operator fetched with [`commands`], and
-//! [`reconcile`] holds it against its own counts.
+//! EC2 publishes in the namespace `AWS/EC2`: `MetadataNoToken`, the IMDSv1 calls that succeeded
+//! while `HttpTokens` is `optional`, and `MetadataNoTokenRejected`, those that were rejected while
+//! it is `required`; as a sum for every five minutes, or for every minute with detailed monitoring
+//! (EC2 User Guide, "CloudWatch metrics that are available for your instances"). imdsmon makes no
+//! network requests: it reads what the operator fetched with [`commands`], and [`reconcile`]
+//! compares it with its own counts.
 
 #[cfg(test)]
 mod read_tests;
@@ -24,18 +24,18 @@ use serde::Deserialize;
 pub use self::reconcile::{Counts, counts, reconcile};
 use crate::{event::UnixNanos, host::id_or_placeholder, text::escape::escaped};
 
-/// Most bytes of an answer. As many points as CloudWatch gives at once (100,800) take ten.
+/// Bytes of a file. As many points as CloudWatch returns at once (100,800) take 10 MiB.
 pub const MAX_BYTES: u64 = 16 << 20;
 
 /// Seconds of an hour.
 const HOUR: i64 = 3600;
 
-/// A metric that counts calls without a token.
+/// A metric that counts IMDSv1 calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Metric {
-    /// Answered.
+    /// Succeeded.
     NoToken,
-    /// Refused.
+    /// Rejected.
     NoTokenRejected,
 }
 
@@ -63,66 +63,63 @@ pub struct Metrics(BTreeMap<Metric, Series>);
 /// What one metric counted.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Series {
-    /// Seconds that a point stands for; 0 if there is no point.
+    /// Seconds of a period; 0 without points.
     period: i64,
-    /// Sums, by the second since 1970-01-01 UTC that they begin with.
+    /// Sums, by the first second of the period since 1970-01-01 UTC.
     points: BTreeMap<i64, u64>,
 }
 
-/// Why an answer cannot be used; each is one sentence that names the remedy.
+/// Why a file cannot be used. The text follows the name of the file.
 #[derive(Debug, thiserror::Error)]
 pub enum CloudWatchError {
     /// Reading failed.
     #[error("cannot be read: {0}")]
     Read(#[from] io::Error),
     /// More than [`MAX_BYTES`].
-    #[error("is larger than 16 MiB; fetch a shorter time, or a longer --period")]
+    #[error("is larger than 16 MiB; fetch a shorter time range or a longer --period")]
     TooLarge,
-    /// No JSON, or not what CloudWatch answers.
-    #[error("is not what CloudWatch answers as JSON ({0}); fetch it with --output json")]
+    /// No JSON, or not of CloudWatch.
+    #[error("is not JSON output of CloudWatch: {0}; fetch it with --output json")]
     Json(#[from] serde_json::Error),
-    /// Another answer, or none.
+    /// Other output, or none.
     #[error(
-        "holds no metric; give it the output of `aws cloudwatch get-metric-statistics` or \
+        "holds no metric; pass the output of `aws cloudwatch get-metric-statistics` or \
          `get-metric-data`"
     )]
     Empty,
     /// Another metric.
-    #[error(
-        "is about `{0}`; the metrics to compare with are MetadataNoToken and \
-         MetadataNoTokenRejected"
-    )]
+    #[error("holds the metric `{0}`; fetch MetadataNoToken or MetadataNoTokenRejected")]
     OtherMetric(String),
     /// Another statistic.
     #[error("holds no sums; fetch it with --statistics Sum")]
     NoSum,
-    /// As many values as times there must be.
-    #[error("has {0} times and {1} values; it is damaged, fetch it again")]
+    /// Each value needs a timestamp.
+    #[error("holds {0} timestamps but {1} values; fetch it again")]
     Lengths(usize, usize),
     /// Not a count.
-    #[error("holds {0}, which is no number of calls; fetch the sums of the metric itself")]
+    #[error("holds {0}, which is not a number of calls; fetch the sums of the metric itself")]
     Value(f64),
     /// Not a time.
-    #[error("holds `{0}`, which is no time with a time zone; fetch it again")]
+    #[error("holds `{0}`, which is not a timestamp with a time zone; fetch it again")]
     Time(String),
-    /// CloudWatch had more to say.
-    #[error("is only a part of the answer (StatusCode {0}); fetch a shorter time")]
+    /// CloudWatch had more data.
+    #[error("is incomplete (StatusCode {0}); fetch a shorter time range")]
     Partial(String),
-    /// Two answers that do not go together.
-    #[error("gives two sums for {0}; give the metrics of one instance, fetched with one --period")]
+    /// Two outputs that contradict each other.
+    #[error("holds two sums for {0}; pass the metrics of one instance, fetched with one --period")]
     Conflict(String),
     /// One point, or points at odd times.
     #[error(
-        "does not show what time a point stands for; fetch more than one point, from a whole \
-         hour on, with --period 300 or --period 3600"
+        "does not show the length of a period; fetch more than one point, starting at a whole \
+         hour, with --period 300 or --period 3600"
     )]
     Period,
 }
 
-/// The answer of either command, as far as it matters. Both begin with capitals, as the API does.
+/// The output of either command, as far as it matters. Keys are in Pascal case, as in the API.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Answer {
+struct Output {
     label: Option<String>,
     datapoints: Option<Vec<Datapoint>>,
     metric_data_results: Option<Vec<MetricData>>,
@@ -155,10 +152,10 @@ enum Time {
 }
 
 impl Metrics {
-    /// Reads the JSON of `aws cloudwatch get-metric-statistics` or `get-metric-data`: one answer
-    /// or several behind each other, as `>>` leaves them.
+    /// Reads the JSON of `aws cloudwatch get-metric-statistics` or `get-metric-data`: one document
+    /// or several, as `>>` leaves them.
     ///
-    /// What time a point stands for shows in the distance between points.
+    /// The distance between points gives the length of a period.
     pub fn read(from: impl Read) -> Result<Self, CloudWatchError> {
         let mut bytes = Vec::new();
         from.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
@@ -170,14 +167,14 @@ impl Metrics {
 
     fn parse(bytes: &[u8]) -> Result<Self, CloudWatchError> {
         let mut metrics = Self::default();
-        for answer in serde_json::Deserializer::from_slice(bytes).into_iter() {
-            match answer? {
-                Answer {
+        for output in serde_json::Deserializer::from_slice(bytes).into_iter() {
+            match output? {
+                Output {
                     label: Some(label),
                     datapoints: Some(points),
                     ..
                 } => metrics.add_statistics(&label, points)?,
-                Answer {
+                Output {
                     metric_data_results: Some(results),
                     ..
                 } => metrics.add_data(results)?,
@@ -191,7 +188,7 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// Takes in another answer, about the same instance.
+    /// Adds another output for the same instance.
     pub fn merge(&mut self, other: Self) -> Result<(), CloudWatchError> {
         for (metric, series) in other.0 {
             let mine = self.0.entry(metric).or_default();
@@ -202,9 +199,9 @@ impl Metrics {
         self.settle()
     }
 
-    /// Finds out what time a point stands for: what all distances are a multiple of, because EC2
-    /// leaves no period out, and says 0 where nobody called. Where there is only one point of a
-    /// metric, it is as with the other metric.
+    /// Sets the length of a period: the greatest common divisor of all distances, because EC2
+    /// publishes every period, with 0 if there were no calls. A metric with only one point takes
+    /// the length of the other metric.
     fn settle(&mut self) -> Result<(), CloudWatchError> {
         let distance = |series: &Series| {
             let begins = series.points.keys();
@@ -234,8 +231,7 @@ impl Metrics {
     }
 
     fn add_data(&mut self, results: Vec<MetricData>) -> Result<(), CloudWatchError> {
-        // A long answer comes in pages, which the CLI puts behind each other; only the last of
-        // them says `Complete`.
+        // Long output comes in pages, which the CLI concatenates; only the last says `Complete`.
         let mut ends = BTreeMap::new();
         for result in results {
             let MetricData {
@@ -270,7 +266,7 @@ impl Metrics {
 
 impl Series {
     fn add(&mut self, begin: i64, sum: f64) -> Result<(), CloudWatchError> {
-        // No instance gets there, and sums of it fit.
+        // Far above what one instance can reach, and sums still fit.
         if !(0.0..=1e12).contains(&sum) || sum.fract() != 0.0 {
             return Err(CloudWatchError::Value(sum));
         }
@@ -290,7 +286,7 @@ impl Series {
         }
     }
 
-    /// Hours are what imdsmon counts by: points must fit into them and begin where they do.
+    /// imdsmon counts by the hour: periods must divide hours, or consist of whole hours.
     fn check_period(&self) -> Result<(), CloudWatchError> {
         let Some((first, _)) = self.points.first_key_value() else {
             return Ok(());
@@ -342,13 +338,13 @@ fn rfc3339(second: i64) -> String {
         .to_string()
 }
 
-/// Most points of one answer of `get-metric-statistics` (`CloudWatch` API, "`GetMetricStatistics`").
+/// Points of one response of `get-metric-statistics` (`CloudWatch` API, "`GetMetricStatistics`").
 const MAX_POINTS: i64 = 1440;
 
-/// Commands that fetch what CloudWatch counted while imdsmon watched, into `cloudwatch.json`.
+/// Commands that fetch CloudWatch's counts of the observation period into `cloudwatch.json`.
 ///
-/// They begin and end at whole hours, as [`reconcile`] needs it. Up to five days are fetched in
-/// points of five minutes, more in points of an hour, and no more than the last sixty days.
+/// They start and end at whole hours, as [`reconcile`] requires. Up to five days are fetched in
+/// periods of five minutes, more in periods of an hour, and no more than the last sixty days.
 pub fn commands(instance: Option<&str>, from: UnixNanos, to: UnixNanos) -> Vec<String> {
     const NANOS: i64 = HOUR * 1_000_000_000;
     let end = to.div_euclid(NANOS) + i64::from(to.rem_euclid(NANOS) > 0);

@@ -116,9 +116,9 @@ fn what_is_something_else_is_refused_in_a_sentence() {
             "`MetadataNoTokens`",
         ),
         (swap("Sum", "Average"), "--statistics Sum"),
-        (swap("2.0", "-2.0"), "no number of calls"),
-        (swap("2.0", "2.5"), "no number of calls"),
-        (swap("2.0", "1e300"), "no number of calls"),
+        (swap("2.0", "-2.0"), "not a number of calls"),
+        (swap("2.0", "2.5"), "not a number of calls"),
+        (swap("2.0", "1e300"), "not a number of calls"),
         (swap("2.0", "1e999"), "--output json"),
         (
             swap("2026-11-28T00:05:00+00:00", "2026-11-28T00:05:00"),
@@ -134,7 +134,7 @@ fn what_is_something_else_is_refused_in_a_sentence() {
         ),
         (
             refused(&DATA.replace("[3.0]", "[3.0, 4.0]")),
-            "1 times and 2 values",
+            "1 timestamps but 2 values",
         ),
     ] {
         assert!(

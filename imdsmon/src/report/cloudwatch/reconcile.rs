@@ -1,12 +1,11 @@
-//! CloudWatch's counts beside imdsmon's.
+//! Comparison of CloudWatch's counts with imdsmon's.
 //!
-//! imdsmon keeps its counts by the hour, so whole hours are compared: hours that were watched
-//! without interruption and of which CloudWatch has every point. Of them a difference means
-//! something in both directions.
+//! imdsmon counts by the hour, so whole hours are compared: hours that were observed without a gap
+//! and for which CloudWatch has every point. A difference means something in both directions.
 //!
-//! Where there is no such hour, because the window is short, points that were watched whole are
-//! held against all that imdsmon saw in the hour that they are in. That can show that imdsmon
-//! missed calls; it cannot show that it missed none, and the sentence says so.
+//! If the observation period has no such hour, points that were observed in full are compared with
+//! all calls that imdsmon captured in their hour. That can show that imdsmon missed calls, but not
+//! that it missed none, and the sentence says so.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -19,16 +18,16 @@ use crate::{
 
 const NANOS: i64 = 1_000_000_000;
 
-/// Tokenless calls that imdsmon saw in one hour.
+/// IMDSv1 calls that imdsmon captured in one hour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Answered with success: what `MetadataNoToken` counts.
+    /// Succeeded: what `MetadataNoToken` counts.
     pub successful: u64,
-    /// Answered 401: what `MetadataNoTokenRejected` counts.
+    /// Rejected with 401: what `MetadataNoTokenRejected` counts.
     pub rejected: u64,
 }
 
-/// Tokenless calls of all clients, by the hour since 1970-01-01 UTC.
+/// IMDSv1 calls of all clients, by the hour since 1970-01-01 UTC.
 pub fn counts<'a>(entries: impl IntoIterator<Item = &'a ClientStats>) -> BTreeMap<i64, Counts> {
     let mut sums: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
     for (cell, count) in entries.into_iter().flat_map(|entry| &entry.cells) {
@@ -51,9 +50,9 @@ pub fn counts<'a>(entries: impl IntoIterator<Item = &'a ClientStats>) -> BTreeMa
         .collect()
 }
 
-/// How much of what CloudWatch counted imdsmon explains, and what the rest means.
+/// How much of CloudWatch's count imdsmon explains, and what the rest means.
 ///
-/// `counts` are by the hour since 1970-01-01 UTC; `spans` say when somebody watched.
+/// `counts` are by the hour since 1970-01-01 UTC; `spans` are the observed periods.
 pub fn reconcile(
     metrics: &Metrics,
     counts: &BTreeMap<i64, Counts>,
@@ -79,8 +78,7 @@ pub fn reconcile(
     }
     if reports.is_empty() {
         sentences.push(
-            "CloudWatch gave no points: check the region, the instance id and the time that it \
-             was asked for."
+            "The CloudWatch output has no data points: check its region, instance ID and period."
                 .to_owned(),
         );
     }
@@ -96,20 +94,20 @@ struct Bucket {
     begin: i64,
     cloudwatch: u64,
     imdsmon: u64,
-    /// What of CloudWatch's count is also in imdsmon's.
+    /// The part of CloudWatch's count that is also in imdsmon's.
     explained: u64,
 }
 
 /// All periods of a metric.
 struct Comparison {
     buckets: Vec<Bucket>,
-    /// Periods of CloudWatch that went into them.
+    /// Periods of CloudWatch that are part of `buckets`.
     periods: u64,
-    /// Periods that CloudWatch has points of, and that are not among them.
+    /// Other periods that CloudWatch has points for.
     left_out: u64,
     /// Seconds of one.
     length: i64,
-    /// Whether imdsmon's counts are of the very same time.
+    /// Whether imdsmon's counts are of exactly the same period.
     is_exact: bool,
 }
 
@@ -122,7 +120,7 @@ impl Comparison {
         Self::part(series, ours, spans)
     }
 
-    /// Periods of at least an hour that were watched whole.
+    /// Periods of at least an hour that were observed in full.
     fn whole(series: &Series, ours: &impl Fn(i64) -> u64, spans: &[Span]) -> Self {
         let length = series.period.max(HOUR);
         // How many points there are, and their sum, by the second that the period begins with.
@@ -137,7 +135,7 @@ impl Comparison {
         let mut buckets: Vec<_> = sums
             .into_iter()
             .filter(|&(begin, (points, _))| {
-                points * series.period == length && is_watched(begin, length, spans)
+                points * series.period == length && is_observed(begin, length, spans)
             })
             .map(|(begin, (_, cloudwatch))| {
                 let hours = begin / HOUR..(begin + length) / HOUR;
@@ -154,12 +152,12 @@ impl Comparison {
         }
     }
 
-    /// Points that were watched whole, by the hour, against all that imdsmon saw in that hour.
+    /// Points observed in full, by the hour, against all calls that imdsmon captured in that hour.
     fn part(series: &Series, ours: &impl Fn(i64) -> u64, spans: &[Span]) -> Self {
         let mut sums: BTreeMap<i64, u64> = BTreeMap::new();
         let (mut periods, mut left_out) = (0, 0);
         for (&begin, sum) in &series.points {
-            if is_watched(begin, series.period, spans) {
+            if is_observed(begin, series.period, spans) {
                 *sums.entry(begin.div_euclid(HOUR)).or_default() += sum;
                 periods += 1;
             } else {
@@ -217,11 +215,11 @@ impl Comparison {
         let when = match (self.periods, self.length / HOUR, self.is_exact) {
             (0, ..) => {
                 return format!(
-                    "{name}: nothing can be compared, because CloudWatch has no period that was \
-                     watched whole."
+                    "{name}: nothing can be compared, because no CloudWatch period was observed in \
+                     full."
                 );
             }
-            (_, _, false) => "in the minutes that were watched whole".to_owned(),
+            (_, _, false) => "in the minutes observed in full".to_owned(),
             (1, 1, _) => "in one whole hour".to_owned(),
             (n, 1, _) => format!("in {n} whole hours"),
             (n, hours, _) => format!("in {n} periods of {hours} hours"),
@@ -231,37 +229,37 @@ impl Comparison {
         let more = imdsmon.saturating_sub(cloudwatch);
         match (cloudwatch, missing) {
             (0, _) if more == 0 || !self.is_exact => {
-                format!("{name}: CloudWatch counted no call {when}, so imdsmon missed none.")
+                format!("{name}: CloudWatch counted no calls {when}, so imdsmon missed none.")
             }
             (0, _) => format!(
-                "{name}: CloudWatch counted none of the {more} calls that imdsmon saw {when}; it \
-                 may be late, or was asked about another instance."
+                "{name}: CloudWatch counted none of the {more} calls that imdsmon captured {when}; \
+                 its data may be delayed or of another instance."
             ),
             (_, 0) if !self.is_exact => format!(
-                "{name}: none is seen to be missing of the {cloudwatch} calls that CloudWatch \
-                 counted {when}; only a window with a whole hour can show that all are there."
+                "{name}: nothing indicates that imdsmon missed any of the {cloudwatch} calls that \
+                 CloudWatch counted {when}; one whole hour of observation is required to confirm it."
             ),
             (_, 0) if more == 0 => {
                 format!(
-                    "{name}: imdsmon saw all {cloudwatch} calls that CloudWatch counted {when}."
+                    "{name}: imdsmon captured all {cloudwatch} calls that CloudWatch counted {when}."
                 )
             }
             (_, 0) => format!(
-                "{name}: imdsmon saw all {cloudwatch} calls that CloudWatch counted {when}, and \
-                 {more} more: CloudWatch may be late, or was asked about another instance."
+                "{name}: imdsmon captured all {cloudwatch} calls that CloudWatch counted {when}, and \
+                 {more} more; CloudWatch's data may be delayed or of another instance."
             ),
             _ => self.gap(metric, &when, missing, spans),
         }
     }
 
-    /// What it means that calls are missing, and where.
+    /// Which calls are missing, and what that means.
     fn gap(&self, metric: Metric, when: &str, missing: u64, spans: &[Span]) -> String {
         let cloudwatch = self.cloudwatch();
         // In tenths, rounded down: what is not all is never called 100 %.
         let tenths = u128::from(self.explained()) * 1000 / u128::from(cloudwatch);
         let mut text = format!(
             "{}: imdsmon explains {}{}.{} % of the {cloudwatch} calls that CloudWatch counted \
-             {when}. It did not see {missing} of them",
+             {when}. It missed {missing} of them",
             metric.name(),
             if self.is_exact { "" } else { "at most " },
             tenths / 10,
@@ -278,16 +276,16 @@ impl Comparison {
         if lost > 0 {
             let _ = write!(
                 text,
-                "; {lost} records were lost, which may be some of these"
+                "; {lost} ring buffer records were dropped, which may account for some"
             );
         }
         text.push_str(match metric {
             Metric::NoToken => {
-                ". Somebody calls whom this report does not name: do not flip before it is known who. "
+                ". A client that this report does not list uses IMDSv1: identify it before you require IMDSv2. "
             }
-            Metric::NoTokenRejected => ". Somebody is refused whom this report does not name. ",
+            Metric::NoTokenRejected => ". A client that this report does not list is rejected. ",
         });
-        text.push_str("`imdsmon doctor` says whether all of the host can be seen.");
+        text.push_str("`imdsmon doctor` lists what limits capture on this host.");
         text
     }
 }
@@ -322,8 +320,8 @@ fn lend(buckets: &mut [Bucket], length: i64) {
     }
 }
 
-/// Whether somebody watched from this second on for that many seconds.
-fn is_watched(begin: i64, length: i64, spans: &[Span]) -> bool {
+/// Whether `length` seconds from `begin` on were observed without a gap.
+fn is_observed(begin: i64, length: i64, spans: &[Span]) -> bool {
     let from = begin.saturating_mul(NANOS);
     let to = begin.saturating_add(length).saturating_mul(NANOS);
     spans.iter().any(|span| span.from <= from && to <= span.to)

@@ -67,12 +67,12 @@ fn all_is_explained() {
     assert!(report.differences.is_empty());
     assert_eq!(
         result.sentence,
-        "MetadataNoToken: imdsmon saw all 24 calls that CloudWatch counted in 2 whole hours."
+        "MetadataNoToken: imdsmon captured all 24 calls that CloudWatch counted in 2 whole hours."
     );
 }
 
 #[test]
-fn a_caller_that_was_not_seen_is_a_gap_with_a_place() {
+fn missed_calls_are_placed_in_their_hour() {
     let metrics = five_minutes("MetadataNoToken", [1; 36]);
     let mut span = watched(0, 180);
     let seen = hours(&[(12, 0), (2, 0), (11, 0)]);
@@ -93,19 +93,22 @@ fn a_caller_that_was_not_seen_is_a_gap_with_a_place() {
     );
     for words in [
         "explains 69.4 % of the 36 calls",
-        "did not see 11 of them, 10 from 2026-11-28T01:00:00Z on.",
-        "do not flip",
+        "missed 11 of them, 10 from 2026-11-28T01:00:00Z on.",
+        "before you require IMDSv2",
     ] {
         assert!(result.sentence.contains(words), "{}", result.sentence);
     }
-    assert!(!result.sentence.contains("lost"), "{}", result.sentence);
+    assert!(!result.sentence.contains("dropped"), "{}", result.sentence);
     span.lost_records = 3;
     let sentence = reconcile(&metrics, &seen, &[span]).sentence;
-    assert!(sentence.contains("3 records were lost"), "{sentence}");
+    assert!(
+        sentence.contains("3 ring buffer records were dropped"),
+        "{sentence}"
+    );
 }
 
 #[test]
-fn one_call_of_very_many_that_is_missing_is_not_rounded_away() {
+fn one_missed_call_of_many_is_not_rounded_away() {
     let metrics = five_minutes("MetadataNoToken", [100_000; 12]);
     let result = reconcile(&metrics, &hours(&[(1_199_999, 0)]), &[watched(0, 60)]);
     assert!(result.sentence.contains("99.9 %"), "{}", result.sentence);
@@ -113,7 +116,7 @@ fn one_call_of_very_many_that_is_missing_is_not_rounded_away() {
 }
 
 #[test]
-fn hours_that_were_not_watched_whole_are_left_out() {
+fn hours_not_observed_in_full_are_left_out() {
     let metrics = five_minutes("MetadataNoToken", [1; 48]);
     // The second hour has a gap, the fourth ends early: their counts are no evidence.
     let spans = [watched(0, 90), watched(91, 239)];
@@ -125,7 +128,7 @@ fn hours_that_were_not_watched_whole_are_left_out() {
 }
 
 #[test]
-fn hours_that_cloudwatch_has_not_all_of_are_left_out() {
+fn hours_incomplete_in_cloudwatch_are_left_out() {
     let metrics = five_minutes("MetadataNoToken", [1; 23]);
     let result = reconcile(&metrics, &hours(&[(12, 0), (12, 0)]), &[watched(0, 120)]);
     let report = only(&result);
@@ -176,22 +179,26 @@ fn what_cloudwatch_did_not_count_is_told() {
 }
 
 #[test]
-fn after_the_flip_refused_calls_are_compared() {
+fn rejected_calls_are_compared_once_imdsv2_is_required() {
     let metrics = five_minutes("MetadataNoTokenRejected", [2; 12]);
     let result = reconcile(&metrics, &hours(&[(0, 20)]), &[watched(0, 60)]);
     let report = only(&result);
     assert_eq!(report.metric, "MetadataNoTokenRejected");
     assert_eq!((report.cloudwatch, report.imdsmon), (24.0, 20));
     assert!(
-        result.sentence.contains("is refused"),
+        result.sentence.contains("is rejected"),
         "{}",
         result.sentence
     );
-    assert!(!result.sentence.contains("flip"), "{}", result.sentence);
+    assert!(
+        !result.sentence.contains("require IMDSv2"),
+        "{}",
+        result.sentence
+    );
 }
 
 #[test]
-fn a_window_without_a_whole_hour_shows_what_is_missing_and_no_more() {
+fn period_without_a_whole_hour_only_shows_missed_calls() {
     let metrics = five_minutes("MetadataNoToken", [2; 12]);
     // Five points were watched whole, from 00:10 to 00:35.
     let spans = [watched(7, 36)];
@@ -204,7 +211,9 @@ fn a_window_without_a_whole_hour_shows_what_is_missing_and_no_more() {
     );
     assert_eq!(report.explained, Some(1.0));
     assert!(
-        result.sentence.contains("whole hour can show"),
+        result
+            .sentence
+            .contains("one whole hour of observation is required"),
         "{}",
         result.sentence
     );
@@ -252,14 +261,14 @@ fn nothing_to_compare_is_no_agreement() {
     let result = reconcile(&none, &BTreeMap::new(), &[watched(0, 60)]);
     assert!(result.metrics.is_empty());
     assert!(
-        result.sentence.contains("check the region"),
+        result.sentence.contains("check its region"),
         "{}",
         result.sentence
     );
 }
 
 #[test]
-fn only_tokenless_calls_that_imds_answered_count() {
+fn only_imdsv1_calls_with_a_response_count() {
     let cell = |version, answer| BucketKey {
         hour: 7,
         version,
