@@ -12,8 +12,10 @@ mod arch;
 mod bench;
 mod debian;
 mod demo;
+mod deny;
 mod dist;
 mod ebpf;
+mod msrv;
 mod process;
 mod progress;
 mod sdks;
@@ -55,6 +57,8 @@ struct Cli {
 enum Task {
     Ebpf(ebpf::Args),
     Test(test::Args),
+    Deny(deny::Args),
+    Msrv(msrv::Args),
     Demo(demo::Args),
     Vm(vm::Args),
     Bench(bench::Args),
@@ -76,6 +80,8 @@ fn run(cli: Cli) -> Result<()> {
     match cli.task {
         Task::Ebpf(args) => ebpf::run(&args, &debian.installer),
         Task::Test(args) => test::run(&args, &debian.installer),
+        Task::Deny(args) => deny::run(&args, &debian.installer),
+        Task::Msrv(args) => msrv::run(&args, &debian.installer),
         Task::Demo(args) => demo::run(&args),
         Task::Vm(args) => vm::run(&args, &debian),
         Task::Bench(args) => bench::run(&args, &debian),

@@ -25,6 +25,11 @@ pub fn note(text: impl AsRef<str>) {
     }
 }
 
+/// Prints that `what` was skipped, in the form that `.ci/run` collects.
+pub fn skipped(what: &str, reason: &str) {
+    note(format!("{}: {what}: {reason}", yellow("SKIPPED")));
+}
+
 /// Green on a terminal.
 pub fn green(text: &str) -> String {
     paint("32", text)

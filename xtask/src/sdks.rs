@@ -5,7 +5,7 @@
 
 use crate::debian::Installer;
 use crate::process;
-use crate::progress::{note, step, yellow};
+use crate::progress::{skipped, step};
 use anyhow::{Context as _, Result, ensure};
 use std::fs;
 use std::path::Path;
@@ -117,12 +117,8 @@ pub fn install(directory: &Path, installer: &Installer) {
 
 fn report_skipped<'a>(sdks: impl Iterator<Item = &'a Sdk>, error: &anyhow::Error) {
     let names: Vec<_> = sdks.map(|sdk| sdk.name).collect();
-    note(format!(
-        "{}: tests with {}: {}",
-        yellow("SKIPPED"),
-        names.join(", "),
-        reason(&format!("{error:#}"))
-    ));
+    let what = format!("tests with {}", names.join(", "));
+    skipped(&what, reason(&format!("{error:#}")));
 }
 
 /// The most telling line of an installer's output: pip's last error, npm's first line.

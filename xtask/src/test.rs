@@ -2,7 +2,7 @@
 
 use crate::debian::{self, Installer};
 use crate::process::{self, BUILD_TIMEOUT};
-use crate::progress::{note, step, yellow};
+use crate::progress::{skipped, step};
 use crate::sdks;
 use crate::workspace;
 use anyhow::Result;
@@ -51,8 +51,8 @@ pub fn run(args: &Args, installer: &Installer) -> Result<()> {
         }
         sdks::install(&clients, installer);
     }
-    for reason in skipped() {
-        note(format!("{}: {reason}", yellow("SKIPPED")));
+    for (tests, reason) in unavailable() {
+        skipped(&tests, reason);
     }
     step("build imdsmon, the tests and their clients", || {
         let mut build = process::cargo();
@@ -81,26 +81,26 @@ pub fn run(args: &Args, installer: &Installer) -> Result<()> {
     })
 }
 
-/// The reasons why some tests cannot run here.
-fn skipped() -> Vec<String> {
-    let mut reasons = Vec::new();
-    if !debian::is_root() {
-        reasons
-            .push("end-to-end tests: not root, and they load programs into the kernel".to_owned());
-    }
-    if !fs::read_to_string("/proc/filesystems").is_ok_and(|known| known.contains("\tcgroup2\n")) {
-        reasons.push("end-to-end tests: this kernel has no cgroup v2".to_owned());
-    }
-    if !Path::new("/proc/sys/kernel/unprivileged_bpf_disabled").exists() {
-        reasons.push("end-to-end tests: this kernel has no bpf(2)".to_owned());
-    }
-    let others = ["java", "chromedriver", "promtool"];
-    for program in CLIENTS.iter().copied().chain(others) {
-        if !on_path(program) {
-            reasons.push(format!("tests with {program}: not installed"));
-        }
-    }
-    reasons
+/// Tests that cannot run here, with the reason.
+fn unavailable() -> Vec<(String, &'static str)> {
+    let has_cgroup2 =
+        fs::read_to_string("/proc/filesystems").is_ok_and(|list| list.contains("\tcgroup2\n"));
+    let has_bpf = Path::new("/proc/sys/kernel/unprivileged_bpf_disabled").exists();
+    let requirements = [
+        (debian::is_root(), "not root"),
+        (has_cgroup2, "this kernel has no cgroup v2"),
+        (has_bpf, "this kernel has no bpf(2)"),
+    ];
+    let end_to_end = requirements
+        .into_iter()
+        .filter(|(is_met, _)| !is_met)
+        .map(|(_, reason)| ("end-to-end tests".to_owned(), reason));
+    let with_program = CLIENTS
+        .iter()
+        .chain(&["java", "chromedriver", "promtool"])
+        .filter(|program| !on_path(program))
+        .map(|program| (format!("tests with {program}"), "not installed"));
+    end_to_end.chain(with_program).collect()
 }
 
 fn on_path(program: &str) -> bool {

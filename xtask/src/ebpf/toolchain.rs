@@ -9,7 +9,6 @@ use crate::process::{self, BUILD_TIMEOUT, QUERY_TIMEOUT};
 use crate::progress::{note, step};
 use crate::workspace;
 use anyhow::{Context as _, Result, bail};
-use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -153,15 +152,9 @@ fn compiler(origin: &'static str, bin: &Path, is_release: bool) -> Option<Compil
 /// bpf-linker for LLVM `major`: an installed one, or one in the target directory.
 fn linker(root: &Path, compiler: &Compiler, major: &str, installer: &Installer) -> Result<PathBuf> {
     let own = workspace::target(root).join(format!("tools/bpf-linker-{LINKER}-llvm-{major}"));
-    let candidates = env::var_os("PATH").unwrap_or_default();
-    let mut candidates: Vec<PathBuf> = env::split_paths(&candidates).collect();
-    candidates.insert(0, own.join("bin"));
-    candidates.push(workspace::cargo_home()?.join("bin"));
-    for directory in candidates {
-        let path = directory.join("bpf-linker");
-        if path.exists() && fits(&path, major) {
-            return Ok(path);
-        }
+    let candidates = workspace::program_paths("bpf-linker", &own.join("bin"))?;
+    if let Some(path) = candidates.into_iter().find(|path| fits(path, major)) {
+        return Ok(path);
     }
     install(&own, compiler, major, installer)?;
     Ok(own.join("bin/bpf-linker"))

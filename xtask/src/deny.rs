@@ -1,0 +1,68 @@
+//! `cargo xtask deny`: licences, duplicates, sources and advisories of dependencies.
+//!
+//! cargo-deny does the work; deny.toml in the root of the repository has the rules.
+
+use crate::debian::Installer;
+use crate::process::{self, BUILD_TIMEOUT, DOWNLOAD_TIMEOUT, QUERY_TIMEOUT};
+use crate::progress::{skipped, step};
+use crate::workspace;
+use anyhow::{Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The release of cargo-deny. Building it takes 4.4 CPU minutes, once for each target directory.
+const VERSION: &str = "0.20.2";
+
+/// Check licences, duplicates, sources and advisories of dependencies (deny.toml)
+///
+/// Builds cargo-deny in target/tools unless it is installed. Advisories are SKIPPED if their
+/// database cannot be downloaded.
+#[derive(clap::Args)]
+pub struct Args {}
+
+/// Finds or installs cargo-deny and runs its checks.
+pub fn run(_: &Args, installer: &Installer) -> Result<()> {
+    let root = workspace::root()?;
+    let program = cargo_deny(&root, installer)?;
+    let deny = |arguments: &[&str]| {
+        let mut deny = Command::new(&program);
+        deny.current_dir(&root).arg("--locked").args(arguments);
+        deny
+    };
+    step("check licences, duplicates and sources", || {
+        let mut check = deny(&["check", "licenses", "bans", "sources"]);
+        process::run(&mut check, QUERY_TIMEOUT)
+    })?;
+    if let Err(error) = process::output(&mut deny(&["fetch", "db"]), DOWNLOAD_TIMEOUT) {
+        let error = format!("{error:#}");
+        let cause = error.trim().lines().last().unwrap_or_default();
+        skipped("advisories", cause);
+        return Ok(());
+    }
+    step("check advisories", || {
+        let mut check = deny(&["check", "--disable-fetch", "advisories"]);
+        process::run(&mut check, QUERY_TIMEOUT)
+    })
+}
+
+fn cargo_deny(root: &Path, installer: &Installer) -> Result<PathBuf> {
+    let own = workspace::target(root).join(format!("tools/cargo-deny-{VERSION}"));
+    for program in workspace::program_paths("cargo-deny", &own.join("bin"))? {
+        let version = process::output(Command::new(&program).arg("--version"), QUERY_TIMEOUT);
+        if version.is_ok_and(|version| version.trim() == format!("cargo-deny {VERSION}")) {
+            return Ok(program);
+        }
+    }
+    let arguments = ["install", "cargo-deny", "--version", VERSION, "--locked"];
+    if !installer.may_install() {
+        let command = arguments.join(" ");
+        bail!("cargo-deny {VERSION} is not installed; install it with:\n    cargo {command}");
+    }
+    let title = format!("install cargo-deny {VERSION} in {}", own.display());
+    step(&title, || {
+        let mut cargo = process::cargo();
+        cargo.args(arguments).args(["--quiet", "--root"]).arg(&own);
+        process::run(&mut cargo, BUILD_TIMEOUT)
+    })?;
+    Ok(own.join("bin/cargo-deny"))
+}
