@@ -1,8 +1,9 @@
-//! Installs or unpacks each package where nothing else is, and runs what it holds.
+//! Checks of the finished packages: each is installed in a root file system of its own and run.
 //!
-//! Nothing here has a network. Packages for another architecture are unpacked, not run.
+//! Nothing here has a network. Binaries for another architecture are installed but not run.
 
-use super::{Packages, Release, image};
+use super::image::{self, Podman};
+use super::{Packages, Release};
 use crate::arch::Arch;
 use crate::debian::{self, Debian};
 use crate::process::{self, DOWNLOAD_TIMEOUT, QUERY_TIMEOUT};
@@ -11,20 +12,17 @@ use anyhow::{Context as _, Result, bail, ensure};
 use object::Object as _;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
-/// What lintian would say of every static program, and of a package that is none of Debian's.
-const SUPPRESSED: &str = "shared-library-lacks-prerequisites,no-changelog";
+/// Tags that apply to every static binary, and to every package outside Debian.
+const SUPPRESSED_TAGS: &str = "shared-library-lacks-prerequisites,no-changelog";
 
 /// Checks the packages of every architecture.
 pub fn all(release: &Release, made: &[Packages], debian: &Debian) -> Result<()> {
-    debian
-        .installer
-        .ensure(&["lintian", "podman", "runc"], "to check packages")?;
+    debian.installer.ensure(&["lintian"], "to check packages")?;
     for packages in made {
         let name = packages.arch.name();
-        step(&format!("check the program for {name}"), || {
-            program(&packages.binary, packages.arch)
+        step(&format!("check the binary for {name}"), || {
+            binary(&packages.binary, packages.arch)
         })?;
         step(&format!("check the .deb for {name}"), || {
             deb(release, packages, debian)
@@ -39,29 +37,32 @@ pub fn all(release: &Release, made: &[Packages], debian: &Debian) -> Result<()> 
     Ok(())
 }
 
-/// What the program says to `--version`.
-fn expected(release: &Release) -> String {
+/// The output of `imdsmon --version`.
+fn version_line(release: &Release) -> String {
     format!("imdsmon {}", release.version)
 }
 
-/// Whether the program is for its machine and needs nothing to run: no interpreter, no library,
-/// and no lookup of names, which a static libc would load libraries for.
-fn program(binary: &Path, arch: Arch) -> Result<()> {
-    let content = fs::read(binary).with_context(|| format!("read {}", binary.display()))?;
-    let file = object::File::parse(&*content).context("parse the program")?;
+/// Requires a static binary for `arch`: no interpreter, no imports, and no NSS lookups, for which
+/// a static glibc loads libraries.
+fn binary(path: &Path, arch: Arch) -> Result<()> {
+    let content = fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    let file = object::File::parse(&*content).context("parse the binary")?;
     let machine = match arch {
         Arch::Amd64 => object::Architecture::X86_64,
         Arch::Arm64 => object::Architecture::Aarch64,
     };
-    ensure!(file.architecture() == machine, "it is for another machine");
-    let libraries = file.imports().context("read what it imports")?;
-    ensure!(libraries.is_empty(), "it imports from libraries");
+    ensure!(
+        file.architecture() == machine,
+        "it is for another architecture"
+    );
+    let libraries = file.imports().context("read its imports")?;
+    ensure!(libraries.is_empty(), "it imports symbols of libraries");
     ensure!(
         file.segments().count() > 0 && file.section_by_name(".interp").is_none(),
         "it has an interpreter"
     );
     for word in ["libnss_", "nsswitch.conf"] {
-        ensure!(!contains(&content, word), "it looks up names: {word}");
+        ensure!(!contains(&content, word), "it uses NSS: {word}");
     }
     note(format!("static, {} KiB", content.len() / 1024));
     Ok(())
@@ -77,7 +78,7 @@ fn deb(release: &Release, packages: &Packages, debian: &Debian) -> Result<()> {
     let mut lintian = process::external("lintian");
     lintian
         .args(["--fail-on=error", "--allow-root", "--tag-display-limit=0"])
-        .args(["--suppress-tags", SUPPRESSED])
+        .args(["--suppress-tags", SUPPRESSED_TAGS])
         .arg(&packages.deb);
     note(process::output(&mut lintian, DOWNLOAD_TIMEOUT)?);
     if !packages.arch.is_native() {
@@ -88,23 +89,29 @@ fn deb(release: &Release, packages: &Packages, debian: &Debian) -> Result<()> {
     fs::copy(&packages.deb, system.join("imdsmon.deb")).context("copy the package")?;
     let inside = |words: &[&str]| debian::output_in(system, words);
     inside(&["dpkg", "--install", "/imdsmon.deb"])?;
-    let said = inside(&["imdsmon", "--version"])?;
-    ensure!(said.trim() == expected(release), "it says {said:?}");
+    let version = inside(&["imdsmon", "--version"])?;
+    ensure!(
+        version.trim() == version_line(release),
+        "it prints {version:?}"
+    );
     let changed = inside(&["dpkg", "--verify", "imdsmon"])?;
-    // Documentation is left out of a small system.
+    // The root excludes man pages.
     let changed: Vec<_> = changed
         .lines()
         .filter(|line| !line.starts_with("missing") || !line.contains("/usr/share/man/"))
         .collect();
-    ensure!(changed.is_empty(), "not as packed: {changed:?}");
+    ensure!(changed.is_empty(), "dpkg --verify: {changed:?}");
     inside(&["getent", "passwd", "imdsmon"]).context("there is no user imdsmon")?;
     let enabled = inside(&["systemctl", "is-enabled", "imdsmon.service"])?;
-    ensure!(enabled.trim() == "enabled", "the service is {enabled}");
+    ensure!(
+        enabled.trim() == "enabled",
+        "the service is not enabled: {enabled}"
+    );
     ensure!(
         inside(&["systemctl", "is-enabled", "imdsmon-metrics.socket"]).is_err(),
-        "metrics are enabled without being asked for"
+        "the metrics socket is enabled"
     );
-    fs::create_dir_all(system.join("var/lib/imdsmon")).context("act as if it had run")?;
+    fs::create_dir_all(system.join("var/lib/imdsmon")).context("create the state directory")?;
     inside(&["dpkg", "--purge", "imdsmon"])?;
     for path in [
         "usr/bin/imdsmon",
@@ -114,7 +121,7 @@ fn deb(release: &Release, packages: &Packages, debian: &Debian) -> Result<()> {
     ] {
         ensure!(
             fs::symlink_metadata(system.join(path)).is_err(),
-            "a purge leaves /{path}"
+            "purge leaves /{path}"
         );
     }
     note("installed, run, verified and purged in a clean Debian");
@@ -128,9 +135,10 @@ fn rpm(release: &Release, packages: &Packages) -> Result<()> {
         "/usr/bin/imdsmon",
         "/usr/lib/systemd/system/imdsmon.service",
     ] {
-        ensure!(files.lines().any(|line| line == path), "it lacks {path}");
+        ensure!(files.lines().any(|line| line == path), "{path} is missing");
     }
-    let system = tempfile::tempdir_in(&release.directory).context("make a directory")?;
+    let system =
+        tempfile::tempdir_in(&release.directory).context("create a temporary directory")?;
     let system = system.path();
     let rpm = |arguments: &[&str]| {
         let mut rpm = process::external("rpm");
@@ -138,7 +146,7 @@ fn rpm(release: &Release, packages: &Packages) -> Result<()> {
         rpm
     };
     process::output(&mut rpm(&["--initdb"]), QUERY_TIMEOUT)?;
-    // There is nothing else in this root: neither what it requires nor a shell for its scripts.
+    // The root is otherwise empty: no dependencies, and no shell for scripts.
     let mut install = rpm(&["--install", "--nodeps", "--noscripts", "--ignorearch"]);
     process::output(install.arg(&packages.rpm), QUERY_TIMEOUT)?;
     process::output(
@@ -147,8 +155,11 @@ fn rpm(release: &Release, packages: &Packages) -> Result<()> {
     )?;
     if packages.arch.is_native() {
         fs::create_dir_all(system.join("proc")).context("create /proc")?;
-        let said = debian::output_in(system, &["/usr/bin/imdsmon", "--version"])?;
-        ensure!(said.trim() == expected(release), "it says {said:?}");
+        let version = debian::output_in(system, &["/usr/bin/imdsmon", "--version"])?;
+        ensure!(
+            version.trim() == version_line(release),
+            "it prints {version:?}"
+        );
     }
     process::output(
         &mut rpm(&["--erase", "--noscripts", "imdsmon"]),
@@ -156,45 +167,39 @@ fn rpm(release: &Release, packages: &Packages) -> Result<()> {
     )?;
     ensure!(
         !system.join("usr/bin/imdsmon").exists(),
-        "it is not removed"
+        "erase leaves /usr/bin/imdsmon"
     );
     note("installed, verified and erased in an empty root");
     Ok(())
 }
 
 fn container(release: &Release, packages: &Packages) -> Result<()> {
-    let store = tempfile::tempdir().context("make a directory")?;
-    // A store of its own, which leaves the machine's alone.
-    let podman = |arguments: &[&str]| -> Command {
-        let mut podman = process::external("podman");
-        podman
-            .arg("--root")
-            .arg(store.path().join("root"))
-            .arg("--runroot")
-            .arg(store.path().join("run"))
-            .args(["--storage-driver=vfs", "--cgroup-manager=cgroupfs"])
-            // The one that copes with every way to mount cgroups.
-            .arg("--runtime=runc")
-            .args(arguments);
+    let store = Podman::new()?;
+    let podman = |arguments: &[&str]| {
+        let mut podman = store.command(release);
+        podman.args(arguments);
         podman
     };
-    let tag = format!("{}:{}", image::NAME, release.version);
+    let tag = image::tag(release);
     let mut load = podman(&["load", "--quiet", "--input"]);
     process::output(load.arg(&packages.image), DOWNLOAD_TIMEOUT)?;
     let mut inspect = podman(&["image", "inspect", "--format", "{{.Architecture}}", &tag]);
     let arch = process::output(&mut inspect, QUERY_TIMEOUT)?;
-    ensure!(arch.trim() == packages.arch.name(), "it is for {arch}");
+    ensure!(
+        arch.trim() == packages.arch.name(),
+        "it is for another architecture: {arch}"
+    );
     if !packages.arch.is_native() {
         note("loaded by podman");
         return Ok(());
     }
     let mut run = podman(&["run", "--rm", "--network=none", "--read-only"]);
     run.args(["--cap-drop=all", "--log-driver=none"]);
-    // podman would raise the limits, which a machine may not allow.
+    // By default podman raises these limits, which not every machine permits.
     run.args(["--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024"]);
-    let said = process::output(run.args([&tag, "--version"]), DOWNLOAD_TIMEOUT)?;
-    if said.trim() != expected(release) {
-        bail!("it says {said:?}");
+    let version = process::output(run.args([&tag, "--version"]), DOWNLOAD_TIMEOUT)?;
+    if version.trim() != version_line(release) {
+        bail!("it prints {version:?}");
     }
     note("loaded and run by podman");
     Ok(())

@@ -1,4 +1,4 @@
-//! Which files a package holds, and where.
+//! The files of each package.
 
 use super::{Release, tool};
 use crate::process::{self, QUERY_TIMEOUT};
@@ -7,26 +7,23 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-/// A file as it is installed.
+/// An installed file, owned by root.
 pub struct File {
-    /// Where, without the leading slash. One that ends with [`PACKED`] is compressed on its way.
+    /// Without the leading slash. A path with the suffix [`GZIP`] is compressed when written.
     pub path: String,
-    /// Permission bits; the owner is root.
+    /// Permission bits.
     pub mode: u32,
-    /// What it holds, not compressed.
+    /// The uncompressed content.
     pub content: Vec<u8>,
 }
 
-/// What compressed documentation ends with.
-const PACKED: &str = ".gz";
+/// Man pages are compressed, as Debian and Red Hat require.
+const GZIP: &str = ".gz";
 
-const PROGRAM: u32 = 0o755;
-const PLAIN: u32 = 0o644;
-
-/// The administrator's own: an update does not overwrite it.
+/// The configuration file: an update does not overwrite it.
 pub const CONFIGURATION: &str = "etc/imdsmon/imdsmon.toml";
 
-/// Files of the repository, and where packages for a host have them.
+/// Files and directories of the repository that both host packages install, with their target.
 const PACKAGED: &[(&str, &str)] = &[
     ("packaging/imdsmon.toml", CONFIGURATION),
     (
@@ -64,17 +61,17 @@ const PACKAGED: &[(&str, &str)] = &[
 const MIT: &str = "LICENSE-MIT";
 const APACHE: &str = "LICENSE-APACHE";
 
-/// Of the Debian package.
+/// The files of the Debian package.
 pub fn debian(release: &Release, binary: &Path, manual: &Path) -> Result<Vec<File>> {
     let mut files = host(release, binary, manual, "usr/share/zsh/vendor-completions")?;
     files.push(plain(
         "usr/share/doc/imdsmon/copyright",
-        copyright(release)?.into_bytes(),
+        release.source("packaging/debian/copyright")?,
     ));
     Ok(files)
 }
 
-/// Of the RPM.
+/// The files of the RPM.
 pub fn redhat(release: &Release, binary: &Path, manual: &Path) -> Result<Vec<File>> {
     let mut files = host(release, binary, manual, "usr/share/zsh/site-functions")?;
     for name in [MIT, APACHE] {
@@ -84,7 +81,7 @@ pub fn redhat(release: &Release, binary: &Path, manual: &Path) -> Result<Vec<Fil
     Ok(files)
 }
 
-/// Of the container image: the program is static and needs nothing beside it.
+/// The files of the container image; the static binary needs no others.
 pub fn container(release: &Release, binary: &Path) -> Result<Vec<File>> {
     let mut files = vec![program(binary)?];
     for name in [MIT, APACHE] {
@@ -94,41 +91,50 @@ pub fn container(release: &Release, binary: &Path) -> Result<Vec<File>> {
     Ok(files)
 }
 
-/// Writes `files` below `stage`, with their modes.
+/// Writes `files` below `stage` with their modes, whatever the umask is.
 pub fn write(release: &Release, files: &[File], stage: &Path) -> Result<()> {
-    let mut packed = Vec::new();
+    let mut compressed = Vec::new();
     for file in files {
-        let path = stage.join(match file.path.strip_suffix(PACKED) {
+        let path = stage.join(match file.path.strip_suffix(GZIP) {
             Some(plain) => {
-                packed.push(plain);
+                compressed.push(plain);
                 plain
             }
             None => &file.path,
         });
-        let directory = path.parent().context("a file without a directory")?;
+        let directory = path.parent().context("the file has no directory")?;
         fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
+        let created = path.ancestors().skip(1);
+        for directory in created.take_while(|directory| directory.starts_with(stage)) {
+            set_mode(directory, 0o755)?;
+        }
         fs::write(&path, &file.content).with_context(|| format!("write {}", path.display()))?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(file.mode))
-            .with_context(|| format!("set the mode of {}", path.display()))?;
+        set_mode(&path, file.mode)?;
     }
-    if packed.is_empty() {
+    if compressed.is_empty() {
         return Ok(());
     }
-    // Best, without a name or a time: as Debian wants it, and the same each time.
+    // -9 as Debian requires, -n for reproducible files: no name and time.
     let mut gzip = tool(release, "gzip");
     process::run(
-        gzip.current_dir(stage).args(["-9", "-n"]).args(packed),
+        gzip.current_dir(stage).args(["-9", "-n"]).args(compressed),
         QUERY_TIMEOUT,
     )
 }
 
+fn set_mode(path: &Path, mode: u32) -> Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .with_context(|| format!("set the mode of {}", path.display()))
+}
+
+/// The files that both host packages install; `zsh` is the directory of zsh completions.
 fn host(release: &Release, binary: &Path, manual: &Path, zsh: &str) -> Result<Vec<File>> {
     let mut files = vec![program(binary)?];
     for (from, to) in PACKAGED {
         let path = release.root.join(from);
         if path.is_dir() {
             for name in names(&path)? {
-                // Screenshots and the like are for the repository's readers.
+                // Screenshots are for readers of the repository.
                 if path.join(&name).is_file() && !is_picture(&name) {
                     let content = release.source(&format!("{from}/{name}"))?;
                     files.push(plain(format!("{to}/{name}"), content));
@@ -145,7 +151,7 @@ fn host(release: &Release, binary: &Path, manual: &Path, zsh: &str) -> Result<Ve
             "imdsmon.bash" => plain("usr/share/bash-completion/completions/imdsmon", content),
             "imdsmon.fish" => plain("usr/share/fish/vendor_completions.d/imdsmon.fish", content),
             "_imdsmon" => plain(format!("{zsh}/_imdsmon"), content),
-            page => plain(format!("usr/share/man/man1/{page}{PACKED}"), content),
+            page => plain(format!("usr/share/man/man1/{page}{GZIP}"), content),
         });
     }
     Ok(files)
@@ -160,7 +166,7 @@ fn is_picture(name: &str) -> bool {
 fn program(binary: &Path) -> Result<File> {
     Ok(File {
         path: "usr/bin/imdsmon".to_owned(),
-        mode: PROGRAM,
+        mode: 0o755,
         content: fs::read(binary).with_context(|| format!("read {}", binary.display()))?,
     })
 }
@@ -168,12 +174,12 @@ fn program(binary: &Path) -> Result<File> {
 fn plain(path: impl Into<String>, content: Vec<u8>) -> File {
     File {
         path: path.into(),
-        mode: PLAIN,
+        mode: 0o644,
         content,
     }
 }
 
-/// Names in a directory, in order.
+/// Sorted names of the entries of a directory.
 fn names(directory: &Path) -> Result<Vec<String>> {
     let entries =
         fs::read_dir(directory).with_context(|| format!("read {}", directory.display()))?;
@@ -186,22 +192,4 @@ fn names(directory: &Path) -> Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
-}
-
-/// In Debian's machine-readable form, where an empty line is a dot.
-fn copyright(release: &Release) -> Result<String> {
-    let text = |path| -> Result<String> {
-        String::from_utf8(release.source(path)?).with_context(|| format!("{path} is no text"))
-    };
-    let mut copyright = text("packaging/debian/copyright")?.trim_end().to_owned();
-    for line in text(MIT)?.trim_end().lines() {
-        let line = if line.is_empty() { "." } else { line };
-        copyright.push_str("\n ");
-        copyright.push_str(line);
-    }
-    copyright.push_str(
-        "\n .\n Or, as you like, the Apache License, Version 2.0: on Debian systems it is in\n \
-         /usr/share/common-licenses/Apache-2.0.\n",
-    );
-    Ok(copyright)
 }

@@ -1,4 +1,7 @@
-//! The Debian package, put together by dpkg-deb.
+//! The Debian package, made by dpkg-deb.
+//!
+//! Own code, because cargo-deb 3.8 omits md5sums and writes a copyright file that lintian rejects;
+//! it would also need a second list of files, and two CPU minutes to build.
 
 use super::contents::{self, CONFIGURATION, File};
 use super::{Release, tool};
@@ -9,7 +12,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-const SCRIPTS: &[&str] = &["postinst", "prerm", "postrm"];
+const MAINTAINER_SCRIPTS: &[&str] = &["postinst", "prerm", "postrm"];
 
 /// Packs `files` for `arch`.
 pub fn pack(release: &Release, arch: Arch, files: &[File]) -> Result<PathBuf> {
@@ -18,7 +21,7 @@ pub fn pack(release: &Release, arch: Arch, files: &[File]) -> Result<PathBuf> {
     let control = stage.join("DEBIAN");
     fs::create_dir(&control).context("create DEBIAN")?;
     let template = String::from_utf8(release.source("packaging/debian/control")?)
-        .context("the control file is no text")?;
+        .context("packaging/debian/control is not UTF-8")?;
     let text = template
         .replace("@VERSION@", &release.version)
         .replace("@ARCH@", arch.name())
@@ -28,10 +31,10 @@ pub fn pack(release: &Release, arch: Arch, files: &[File]) -> Result<PathBuf> {
     write(&control.join("conffiles"), conffile.as_bytes(), 0o644)?;
     write(
         &control.join("md5sums"),
-        sums(&stage, files)?.as_bytes(),
+        md5sums(&stage, files)?.as_bytes(),
         0o644,
     )?;
-    for script in SCRIPTS {
+    for script in MAINTAINER_SCRIPTS {
         let content = release.source(&format!("packaging/debian/{script}"))?;
         write(&control.join(script), &content, 0o755)?;
     }
@@ -45,7 +48,7 @@ pub fn pack(release: &Release, arch: Arch, files: &[File]) -> Result<PathBuf> {
     Ok(deb)
 }
 
-/// As `Installed-Size` counts: each file by itself, rounded up.
+/// `Installed-Size`: KiB of all files, each rounded up.
 fn kibibytes(files: &[File]) -> usize {
     files
         .iter()
@@ -53,8 +56,8 @@ fn kibibytes(files: &[File]) -> usize {
         .sum()
 }
 
-/// For `dpkg --verify`; configuration is the administrator's to change.
-fn sums(stage: &Path, files: &[File]) -> Result<String> {
+/// Checksums for `dpkg --verify`. dpkg handles configuration files separately.
+fn md5sums(stage: &Path, files: &[File]) -> Result<String> {
     let mut md5sum = process::external("md5sum");
     let mut paths: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
     paths.retain(|&path| path != CONFIGURATION);

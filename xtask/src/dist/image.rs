@@ -1,131 +1,83 @@
-//! The container image: a tar file that podman, docker and OCI tools load, made without any.
-//!
-//! It is an OCI image layout (image-spec v1.1), and beside it holds the `manifest.json` that
-//! `docker load` read before Docker 25; both name the same blobs. One layer, not compressed, so
-//! that its digest is that of its content.
+//! The container image: `podman build` of packaging/container/Containerfile, as a tar file.
 
 use super::contents::{self, File};
-use super::{Release, sha256, tool};
+use super::{Release, tool};
 use crate::arch::Arch;
 use crate::process::{self, QUERY_TIMEOUT};
 use anyhow::{Context as _, Result};
-use serde_json::{Value, json};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::process::Command;
+use tempfile::TempDir;
 
-/// The name without a tag; a local one, because the image is not published yet.
+/// The name without a tag. The registry is `localhost`, because the image is not published.
 pub const NAME: &str = "localhost/imdsmon";
 
-const LAYOUT: &str = "application/vnd.oci.image.manifest.v1+json";
-const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+/// Debian packages that build and run images.
+pub const PACKAGES: &[&str] = &["podman", "runc"];
+
+/// The name of the image with its tag.
+pub fn tag(release: &Release) -> String {
+    format!("{NAME}:{}", release.version)
+}
 
 /// Packs `files` for `arch`.
 pub fn pack(release: &Release, arch: Arch, files: &[File]) -> Result<PathBuf> {
-    let stage = release.stage(&format!("layer-{}", arch.name()))?;
-    contents::write(release, files, &stage)?;
-    let layout = release.stage(&format!("image-{}", arch.name()))?;
-    fs::create_dir_all(layout.join("blobs/sha256")).context("create the layout")?;
-    let layer = release.directory.join("stage/layer.tar");
-    tar(release, &stage, &layer)?;
-    let layer = fs::read(&layer).context("read the layer")?;
-
-    let settings: Value =
-        serde_json::from_slice(&release.source("packaging/container/config.json")?)
-            .context("packaging/container/config.json")?;
-    let layer = blob(&layout, LAYER, &layer)?;
-    let config = json!({
-        "architecture": arch.name(),
-        "os": "linux",
-        "config": labelled(settings, &release.version)?,
-        "rootfs": { "type": "layers", "diff_ids": [layer["digest"]] },
-    });
-    let config = blob(&layout, CONFIG, config.to_string().as_bytes())?;
-    let manifest = json!({
-        "schemaVersion": 2,
-        "mediaType": LAYOUT,
-        "config": config,
-        "layers": [layer],
-    });
-    let mut manifest = blob(&layout, LAYOUT, manifest.to_string().as_bytes())?;
-    let tag = format!("{NAME}:{}", release.version);
-    manifest["annotations"] = json!({
-        "io.containerd.image.name": tag,
-        "org.opencontainers.image.ref.name": release.version,
-    });
-    let index = json!({
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.index.v1+json",
-        "manifests": [manifest],
-    });
-    let docker = json!([{
-        "Config": path(&config)?,
-        "RepoTags": [tag],
-        "Layers": [path(&layer)?],
-    }]);
-    for (name, content) in [
-        ("oci-layout", json!({ "imageLayoutVersion": "1.0.0" })),
-        ("index.json", index),
-        ("manifest.json", docker),
-    ] {
-        fs::write(layout.join(name), content.to_string())
-            .with_context(|| format!("write {name}"))?;
+    let context = release.stage(&format!("image-{}", arch.name()))?;
+    contents::write(release, files, &context)?;
+    let name = format!("imdsmon-{}-image-{}.tar", release.version, arch.name());
+    let image = release.out().join(name);
+    let tag = tag(release);
+    let podman = Podman::new()?;
+    let mut build = podman.command(release);
+    build
+        .args(["build", "--quiet", "--tag", &tag])
+        .args(["--platform", &format!("linux/{}", arch.name())])
+        .args(["--timestamp", &release.epoch.to_string()])
+        .arg("--label")
+        .arg(format!(
+            "org.opencontainers.image.version={}",
+            release.version
+        ))
+        .arg("--file")
+        .arg(release.root.join("packaging/container/Containerfile"))
+        .arg(context);
+    process::output(&mut build, QUERY_TIMEOUT)?;
+    // podman refuses to overwrite the file.
+    if image.exists() {
+        fs::remove_file(&image).with_context(|| format!("remove {}", image.display()))?;
     }
-    let image = release.out().join(format!(
-        "imdsmon-{}-image-{}.tar",
-        release.version,
-        arch.name()
-    ));
-    tar(release, &layout, &image)?;
+    let mut save = podman.command(release);
+    // All engines load this format, and unlike oci-archive it contains no time of the build.
+    save.args(["save", "--quiet", "--format=docker-archive", "--output"])
+        .args([image.as_os_str(), tag.as_ref()]);
+    process::output(&mut save, QUERY_TIMEOUT)?;
     Ok(image)
 }
 
-/// Adds the version to the labels of the image's settings.
-fn labelled(mut settings: Value, version: &str) -> Result<Value> {
-    let labels = settings
-        .get_mut("Labels")
-        .and_then(Value::as_object_mut)
-        .context("packaging/container/config.json has no Labels")?;
-    labels.insert(
-        "org.opencontainers.image.version".to_owned(),
-        version.into(),
-    );
-    Ok(settings)
+/// podman with separate storage, which is removed with this value.
+pub struct Podman {
+    storage: TempDir,
 }
 
-/// Stores content by its digest, and describes it.
-fn blob(layout: &Path, media_type: &str, content: &[u8]) -> Result<Value> {
-    let digest = sha256(content);
-    fs::write(layout.join("blobs/sha256").join(&digest), content).context("write a blob")?;
-    Ok(json!({
-        "mediaType": media_type,
-        "digest": format!("sha256:{digest}"),
-        "size": content.len(),
-    }))
-}
-
-/// Where the blob of a descriptor is.
-fn path(descriptor: &Value) -> Result<String> {
-    let digest = descriptor["digest"].as_str().context("no digest")?;
-    Ok(format!("blobs/{}", digest.replace(':', "/")))
-}
-
-/// All of `directory` in order, with root's ownership and the commit's time.
-fn tar(release: &Release, directory: &Path, to: &Path) -> Result<()> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(directory).with_context(|| format!("read {}", directory.display()))? {
-        names.push(entry.context("read a directory")?.file_name());
+impl Podman {
+    /// podman without images.
+    pub fn new() -> Result<Self> {
+        let storage = tempfile::tempdir().context("create a temporary directory")?;
+        Ok(Self { storage })
     }
-    names.sort();
-    let mut tar = tool(release, "tar");
-    tar.arg("-C")
-        .arg(directory)
-        .args(["--format=ustar", "--sort=name", "--numeric-owner"])
-        .args(["--owner=0", "--group=0", "--mode=u+rw,go=rX"])
-        .arg(format!("--mtime=@{}", release.epoch))
-        .arg("-cf")
-        .arg(to)
-        .arg("--")
-        .args(names);
-    process::run(&mut tar, QUERY_TIMEOUT)
+
+    /// podman without a subcommand.
+    pub fn command(&self, release: &Release) -> Command {
+        let mut podman = tool(release, "podman");
+        podman
+            .arg("--root")
+            .arg(self.storage.path().join("root"))
+            .arg("--runroot")
+            .arg(self.storage.path().join("run"))
+            .args(["--storage-driver=vfs", "--cgroup-manager=cgroupfs"])
+            // Unlike crun, it supports all layouts of cgroup mounts.
+            .arg("--runtime=runc");
+        podman
+    }
 }

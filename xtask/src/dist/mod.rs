@@ -20,7 +20,7 @@ use crate::process::{self, BUILD_TIMEOUT, QUERY_TIMEOUT};
 use crate::progress::{note, step};
 use crate::static_build;
 use crate::workspace;
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
 use std::fs;
@@ -36,7 +36,7 @@ const COMPLETIONS: &[(&str, &str)] = &[
 
 /// Make static binaries, .deb, .rpm and container images in target/dist/out
 ///
-/// Needs dpkg, rpm and, for arm64, a cross compiler; installs them as root on Debian (see
+/// Needs dpkg, rpm, podman and, for arm64, a cross compiler; installs them as root on Debian (see
 /// --no-install).
 #[derive(clap::Args)]
 pub struct Args {
@@ -44,10 +44,10 @@ pub struct Args {
     #[arg(long = "arch", value_name = "ARCH", value_enum)]
     archs: Vec<Arch>,
 
-    /// Also install each package in a root file system of its own, and run imdsmon there
+    /// Also install each package in a separate root file system and run imdsmon there
     ///
-    /// Packages for another architecture are installed but not run. Needs root, mmdebstrap, lintian,
-    /// podman and promtool.
+    /// Packages for another architecture are installed but not run. Needs root, mmdebstrap, lintian
+    /// and promtool.
     #[arg(long)]
     check: bool,
 }
@@ -80,6 +80,9 @@ pub fn run(args: &Args, debian: &Debian) -> Result<()> {
         &["dpkg", "rpm", "xz-utils", "debian-archive-keyring"],
         "to make packages",
     )?;
+    debian
+        .installer
+        .ensure(image::PACKAGES, "to build images")?;
     let archs = match args.archs.as_slice() {
         [] => Arch::ALL,
         archs => archs,
@@ -89,11 +92,12 @@ pub fn run(args: &Args, debian: &Debian) -> Result<()> {
         .map(|&arch| Ok((arch, build(&release, arch, debian)?)))
         .collect::<Result<Vec<_>>>()?;
     let manual = generate(&release, &binaries)?;
-    let packages = binaries
-        .iter()
-        .map(|(arch, binary)| pack(&release, *arch, binary, &manual))
-        .collect::<Result<Vec<_>>>()?;
-    write_checksums(&release)?;
+    let pack_all = || -> Result<(Vec<Packages>, String)> {
+        let pack = |(arch, binary): &(Arch, PathBuf)| pack(&release, *arch, binary, &manual);
+        let packages = binaries.iter().map(pack).collect::<Result<_>>()?;
+        Ok((packages, write_checksums(&release)?))
+    };
+    let (packages, checksums) = pack_all()?;
     if args.check {
         debian
             .installer
@@ -102,6 +106,11 @@ pub fn run(args: &Args, debian: &Debian) -> Result<()> {
             monitoring::check(&release)
         })?;
         check::all(&release, &packages, debian)?;
+        let (_, again) = pack_all()?;
+        ensure!(
+            again == checksums,
+            "packing again gives other files:\n{checksums}{again}"
+        );
     }
     note(format!("packages are in {}", release.out().display()));
     Ok(())
@@ -233,8 +242,8 @@ fn pack(release: &Release, arch: Arch, built: &Path, manual: &Path) -> Result<Pa
     })
 }
 
-/// Writes SHA-256 checksums of all packages in the format of `sha256sum --check`.
-fn write_checksums(release: &Release) -> Result<()> {
+/// Writes and returns SHA-256 checksums of all packages, in the format of `sha256sum --check`.
+fn write_checksums(release: &Release) -> Result<String> {
     const NAME: &str = "SHA256SUMS";
     let out = release.out();
     let mut names = Vec::new();
@@ -253,7 +262,8 @@ fn write_checksums(release: &Release) -> Result<()> {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{}  {name}", sha256(&content));
     }
-    fs::write(out.join(NAME), text).context("write SHA256SUMS")
+    fs::write(out.join(NAME), &text).context("write SHA256SUMS")?;
+    Ok(text)
 }
 
 /// The SHA-256 digest in hexadecimal.

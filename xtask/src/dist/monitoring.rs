@@ -1,4 +1,4 @@
-//! Checks the Prometheus rules and the dashboard with Prometheus' own tool.
+//! Checks of the Prometheus rules and the Grafana dashboard with promtool.
 
 use super::Release;
 use crate::process::{self, QUERY_TIMEOUT};
@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use std::fs;
 
-/// The rules are well formed and do what their tests say; every query of the dashboard parses.
+/// Checks and tests the rules, and parses every query of the dashboard.
 pub fn check(release: &Release) -> Result<()> {
     let promtool = |words: &[&str]| {
         let mut promtool = process::external("promtool");
@@ -22,24 +22,24 @@ pub fn check(release: &Release) -> Result<()> {
     let dashboard: Value = serde_json::from_slice(&dashboard).context("parse the dashboard")?;
     let mut queries = Vec::new();
     collect(&dashboard["panels"], &mut queries);
-    ensure!(!queries.is_empty(), "the dashboard asks nothing");
+    ensure!(!queries.is_empty(), "the dashboard has no queries");
     let rules: Vec<Value> = queries
         .iter()
         .enumerate()
-        .map(|(index, query)| json!({ "record": format!("query:{index}"), "expr": filled(query) }))
+        .map(|(index, query)| json!({ "record": format!("query:{index}"), "expr": substituted(query) }))
         .collect();
-    // JSON is YAML, and a query parses alike in a rule.
+    // promtool parses queries only in rules. JSON is valid YAML.
     let file = tempfile::Builder::new()
         .suffix(".yml")
         .tempfile()
-        .context("make a file")?;
+        .context("create a temporary file")?;
     let text = json!({ "groups": [{ "name": "dashboard", "rules": rules }] }).to_string();
     fs::write(file.path(), text).context("write the queries")?;
     let path = file.path().to_string_lossy();
     promtool(&["check", "rules", &path]).map(drop)
 }
 
-/// Every query below `value`.
+/// Collects the queries below `value`.
 fn collect<'v>(value: &'v Value, queries: &mut Vec<&'v str>) {
     match value {
         Value::Array(items) => items.iter().for_each(|item| collect(item, queries)),
@@ -53,8 +53,8 @@ fn collect<'v>(value: &'v Value, queries: &mut Vec<&'v str>) {
     }
 }
 
-/// A query as Grafana sends it.
-fn filled(query: &str) -> String {
+/// Replaces Grafana's variables as Grafana does.
+fn substituted(query: &str) -> String {
     query
         .replace("$__rate_interval", "5m")
         .replace("$__range", "1d")

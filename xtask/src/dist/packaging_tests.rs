@@ -1,4 +1,4 @@
-//! What stands in `packaging` more than once is the same everywhere.
+//! Consistency of the files in `packaging`.
 
 use std::collections::BTreeSet;
 
@@ -7,14 +7,14 @@ const DAEMONSET: &str = include_str!("../../../packaging/kubernetes/imdsmon.yaml
 const RULES: &str = include_str!("../../../packaging/prometheus/imdsmon.rules.yml");
 const RULE_TESTS: &str = include_str!("../../../packaging/prometheus/imdsmon.rules.test.yml");
 const DASHBOARD: &str = include_str!("../../../packaging/grafana/imdsmon.json");
-/// Its table has every metric that imdsmon exports, and no other: a test beside them sees to it.
+/// Lists exactly the exported metrics, as a test of the package imdsmon ensures.
 const METRICS: &str = include_str!("../../../docs/reference/metrics.md");
 
-/// What systemd gives the service instead: a network of its own.
+/// Not needed under systemd, which provides a private network namespace.
 const ONLY_IN_KUBERNETES: &str = "CAP_SYS_ADMIN";
 
-/// The capabilities that a setting of the unit lists.
-fn of_unit(setting: &str) -> BTreeSet<String> {
+/// The capabilities in a setting of the unit.
+fn unit_capabilities(setting: &str) -> BTreeSet<String> {
     let line = UNIT
         .lines()
         .find_map(|line| line.strip_prefix(setting)?.strip_prefix('='));
@@ -22,7 +22,7 @@ fn of_unit(setting: &str) -> BTreeSet<String> {
     line.split(' ').map(str::to_owned).collect()
 }
 
-/// The items of the list below the first line that is `heading`, without their comments.
+/// The items of the YAML list below the first line `heading`, without comments.
 fn items(text: &str, heading: &str) -> Vec<String> {
     let mut lines = text.lines().skip_while(|line| line.trim() != heading);
     let indent = |line: &str| line.len() - line.trim_start().len();
@@ -35,9 +35,9 @@ fn items(text: &str, heading: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_service_has_the_same_capabilities_everywhere() {
-    let bounding = of_unit("CapabilityBoundingSet");
-    assert_eq!(bounding, of_unit("AmbientCapabilities"));
+fn unit_and_pod_have_the_same_capabilities() {
+    let bounding = unit_capabilities("CapabilityBoundingSet");
+    assert_eq!(bounding, unit_capabilities("AmbientCapabilities"));
     let mut pod: BTreeSet<String> = items(DAEMONSET, "add:")
         .iter()
         .map(|name| format!("CAP_{name}"))
@@ -47,14 +47,14 @@ fn the_service_has_the_same_capabilities_everywhere() {
 }
 
 #[test]
-fn every_mount_of_the_pod_has_its_volume() {
+fn every_mount_of_the_pod_has_a_volume() {
     let mounts = items(DAEMONSET, "volumeMounts:");
     assert_eq!(mounts, items(DAEMONSET, "volumes:"));
     assert!(mounts.contains(&"name: cgroup".to_owned()), "{mounts:?}");
 }
 
 #[test]
-fn the_pod_runs_the_image_that_is_made_here() {
+fn pod_runs_the_image_that_dist_makes() {
     let image = format!(
         "image: {}:{}",
         super::image::NAME,
@@ -67,18 +67,29 @@ fn the_pod_runs_the_image_that_is_made_here() {
 }
 
 #[test]
-fn rules_and_panels_ask_for_metrics_that_there_are() {
+fn rules_and_dashboard_use_documented_metrics() {
     for (name, text) in [
         ("rules", RULES),
         ("tests of rules", RULE_TESTS),
         ("dashboard", DASHBOARD),
     ] {
         let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
-        let asked: BTreeSet<&str> = words.filter(|word| word.starts_with("imdsmon_")).collect();
-        assert!(asked.len() > 5, "{name}: {asked:?}");
-        for metric in asked {
+        let used: BTreeSet<&str> = words.filter(|word| word.starts_with("imdsmon_")).collect();
+        assert!(used.len() > 5, "{name}: {used:?}");
+        for metric in used {
             let row = format!("| `{metric}` |");
             assert!(METRICS.contains(&row), "{name}: {metric}");
         }
     }
+}
+
+#[test]
+fn debian_copyright_has_the_text_of_the_licence() {
+    let words = |text: &str| -> Vec<String> {
+        let words = text.split_whitespace().filter(|&word| word != ".");
+        words.map(str::to_owned).collect()
+    };
+    let licence = words(include_str!("../../../LICENSE-MIT"));
+    let copyright = words(include_str!("../../../packaging/debian/copyright"));
+    assert!(copyright.windows(licence.len()).any(|part| part == licence));
 }
