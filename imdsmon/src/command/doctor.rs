@@ -110,11 +110,11 @@ fn capabilities(out: &mut impl Write) -> io::Result<()> {
         return good(out, "capabilities", "all present");
     }
     if !required.is_empty() {
-        let text = format_args!("missing: {required}; run as root, or grant them");
+        let text = format!("missing: {required}; run as root, or grant them");
         bad(out, "capabilities", text)?;
     }
     if !optional.is_empty() {
-        let text = format_args!("missing: {optional}; capture works without");
+        let text = format!("missing: {optional}; capture works without");
         note(out, "capabilities", text)?;
     }
     Ok(())
