@@ -53,7 +53,7 @@ pub struct FileId {
     pub inode: u64,
 }
 
-/// A process above a [`Task`].
+/// A process above a [`Task`](super::Task).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ancestor {
     /// Process id in the initial pid namespace.
