@@ -1,20 +1,11 @@
 //! CloudWatch's counts of IMDSv1 calls: the output of the AWS CLI, and the commands that fetch it.
 //!
-<<<<<<< HEAD
 //! EC2 publishes in the namespace `AWS/EC2`: `MetadataNoToken`, the IMDSv1 calls that succeeded
 //! while `HttpTokens` is `optional`, and `MetadataNoTokenRejected`, those that were rejected while
 //! it is `required`; as a sum for every five minutes, or for every minute with detailed monitoring
 //! (EC2 User Guide, "CloudWatch metrics that are available for your instances"). imdsmon makes no
-//! network requests: it reads what the operator fetched with [`commands`], and [`reconcile`]
+//! network requests: it reads what the operator fetched with [`commands`], and [`reconcile()`]
 //! compares it with its own counts.
-=======
-//! EC2 counts in the namespace `AWS/EC2`: `MetadataNoToken`, the tokenless calls that were
-//! answered, while `HttpTokens` is `optional`, and `MetadataNoTokenRejected`, those that were
-//! refused, while it is `required`; as a sum for every five minutes, or for every minute with
-//! detailed monitoring (EC2 User Guide, "CloudWatch metrics that are available for your
-//! instances"). imdsmon asks nobody: it reads what the operator fetched with [`commands`], and
-//! [`reconcile()`] holds it against its own counts.
->>>>>>> 93be414 (wip4)
 
 #[cfg(test)]
 mod read_tests;
@@ -352,13 +343,8 @@ const MAX_POINTS: i64 = 1440;
 
 /// Commands that fetch CloudWatch's counts of the observation period into `cloudwatch.json`.
 ///
-<<<<<<< HEAD
-/// They start and end at whole hours, as [`reconcile`] requires. Up to five days are fetched in
+/// They start and end at whole hours, as [`reconcile()`] requires. Up to five days are fetched in
 /// periods of five minutes, more in periods of an hour, and no more than the last sixty days.
-=======
-/// They begin and end at whole hours, as [`reconcile()`] needs it. Up to five days are fetched in
-/// points of five minutes, more in points of an hour, and no more than the last sixty days.
->>>>>>> 93be414 (wip4)
 pub fn commands(instance: Option<&str>, from: UnixNanos, to: UnixNanos) -> Vec<String> {
     const NANOS: i64 = HOUR * 1_000_000_000;
     let end = to.div_euclid(NANOS) + i64::from(to.rem_euclid(NANOS) > 0);
