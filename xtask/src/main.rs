@@ -34,7 +34,7 @@ use std::process::ExitCode;
 /// Start with `cargo xtask demo`. Run `cargo xtask test` before each commit, and `cargo xtask vm`
 /// after a change to the eBPF programs. `.ci/run` runs everything that CI checks.
 #[derive(Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 80)]
 struct Cli {
     /// Install nothing; print the commands instead
     ///

@@ -10,7 +10,7 @@ pub mod qemu;
 mod systemd;
 
 use crate::debian::Debian;
-use crate::progress::{green, note, red, step, yellow};
+use crate::progress::{green, note, red, skipped, step};
 use crate::workspace;
 use anyhow::{Context as _, Result, bail};
 use kernel::{KERNELS, Version};
@@ -212,7 +212,7 @@ fn summarize(table: &[(&str, Outcome)]) -> Result<()> {
             Outcome::Passed(seconds) => {
                 eprintln!("    {name:<12} {} {seconds:6.1} s", green("pass"));
             }
-            Outcome::Skipped(why) => eprintln!("    {name:<12} {}: {why}", yellow("SKIPPED")),
+            Outcome::Skipped(why) => skipped(name, why),
             Outcome::Failed(why) => {
                 failures += 1;
                 eprintln!("    {name:<12} {}: {why}", red("FAIL"));
