@@ -11,12 +11,13 @@ use std::{
 };
 
 use crate::{
-    capture::{AttachError, Options, recording::Writer, source, source::EventSource},
+    capture::{AttachError, Options, recording::Writer, source::EventSource},
     enrich::Enricher,
     event::Event,
     host::RecordedHost,
     knowledge::Knowledge,
     pipeline::{AttributedEvent, Pipeline},
+    time::Timestamp,
 };
 
 /// Between two warnings of dropped records.
@@ -57,7 +58,7 @@ impl Monitor {
         let mut source = EventSource::start(options)?;
         let mut enricher = Enricher::new(Rc::clone(source.root()), host);
         let mut events = vec![Event::Start {
-            time: source::now(),
+            time: Timestamp::now(),
         }];
         // Before any event is read: the owner of a connection may end soon.
         source.find_socket_owners(&mut |event| events.push(enricher.complete(event)));
@@ -74,7 +75,7 @@ impl Monitor {
 
     /// Records all events to `file`; `host` goes into its first line.
     pub fn record(&mut self, file: File, host: RecordedHost) -> io::Result<()> {
-        let mut recorder = Writer::new(BufWriter::new(file), source::now(), host)?;
+        let mut recorder = Writer::new(BufWriter::new(file), Timestamp::now(), host)?;
         recorder.flush()?;
         self.recorder = Some(recorder);
         Ok(())
@@ -97,7 +98,7 @@ impl Monitor {
                 biased;
                 () = &mut stop => break,
                 ready = wait(&mut self.source, more) => ready?,
-                () = until(deadline) => self.events.push(Event::Tick { time: source::now() }),
+                () = until(deadline) => self.events.push(Event::Tick { time: Timestamp::now() }),
             }
             more = self.read();
             self.process(sink)?;
@@ -108,7 +109,7 @@ impl Monitor {
             self.process(sink)?;
         }
         self.events.push(Event::End {
-            time: source::now(),
+            time: Timestamp::now(),
             totals: self.source.totals(),
         });
         self.process(sink)?;
@@ -202,15 +203,12 @@ async fn wait(source: &mut EventSource, more: bool) -> io::Result<()> {
 }
 
 /// Waits until a point in Unix time; forever if there is none.
-async fn until(deadline: Option<i64>) {
+async fn until(deadline: Option<Timestamp>) {
     match deadline {
         Some(deadline) => {
-            let nanos = deadline
-                .saturating_sub(source::now())
-                .max(0)
-                .cast_unsigned();
+            let rest = deadline.since(Timestamp::now());
             // One millisecond more: the deadline must have passed when it is compared.
-            tokio::time::sleep(Duration::from_nanos(nanos) + Duration::from_millis(1)).await;
+            tokio::time::sleep(rest + Duration::from_millis(1)).await;
         }
         None => std::future::pending().await,
     }

@@ -7,13 +7,14 @@ use std::{collections::VecDeque, io::BufRead, rc::Rc};
 
 use crate::{
     capture::recording::{Reader, RecordingError},
-    event::{Event, Totals, UnixNanos},
+    event::{Event, Totals},
     http::{
         Counters, Http, Limits,
         call::{Call, HttpEvent, Unparsed},
     },
     identity::{Caller, CallerTable},
     knowledge::{Knowledge, Sdk},
+    time::Timestamp,
 };
 
 /// A finding, and who is behind it.
@@ -34,7 +35,7 @@ pub struct Pipeline {
     people: CallerTable,
     found: Vec<HttpEvent>,
     out: VecDeque<AttributedEvent>,
-    window: Option<(UnixNanos, UnixNanos)>,
+    window: Option<(Timestamp, Timestamp)>,
     totals: Option<Totals>,
 }
 
@@ -123,7 +124,7 @@ impl Pipeline {
     }
 
     /// When a [`Event::Tick`] is due, if no other event comes before. `None`: nothing waits.
-    pub fn next_deadline(&self) -> Option<UnixNanos> {
+    pub fn next_deadline(&self) -> Option<Timestamp> {
         self.http.next_deadline()
     }
 
@@ -133,7 +134,7 @@ impl Pipeline {
     }
 
     /// Time of the first and of the last event.
-    pub fn window(&self) -> Option<(UnixNanos, UnixNanos)> {
+    pub fn window(&self) -> Option<(Timestamp, Timestamp)> {
         self.window
     }
 

@@ -16,6 +16,7 @@ use imdsmon::event::bytes::ByteString;
 use imdsmon::event::{Endpoint, Event, Received, Sent};
 use imdsmon::http::call::{Call, HttpEvent, Outcome, Version};
 use imdsmon::http::{Http, Limits};
+use imdsmon::time::Timestamp;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -111,7 +112,7 @@ impl Wire {
     fn segment(&mut self, syn: bool, bytes: &[u8]) {
         let len = u32::try_from(bytes.len()).unwrap();
         let sent = Sent {
-            time: 0,
+            time: Timestamp::default(),
             connection: 1,
             task: 1,
             server: Endpoint::V4,
@@ -132,7 +133,7 @@ impl Wire {
         let head = format!("HTTP/1.1 {status} X\r\nServer: EC2ws\r\nContent-Length: 0\r\n\r\n");
         let len = u32::try_from(head.len()).unwrap();
         let received = Received {
-            time: 0,
+            time: Timestamp::default(),
             connection: 1,
             seq: self.received,
             len,

@@ -15,15 +15,15 @@ use std::{
     fmt::Write as _,
     path::{Path, PathBuf},
     rc::Rc,
+    time::Duration,
 };
 
 use imdsmon::{
-    event::{
-        Endpoint, Event, Received, Role, Sent, Task, UnixNanos, bytes::ByteString, facts::Ancestor,
-    },
+    event::{Endpoint, Event, Received, Role, Sent, Task, bytes::ByteString, facts::Ancestor},
     knowledge::Knowledge,
     ledger::{Coverage, Ledger},
     pipeline::Pipeline,
+    time::Timestamp,
     verdict::{AccessAfter, Judgement, Policy, Rule, Verdict, assess},
 };
 use serde::Deserialize;
@@ -66,10 +66,10 @@ impl Request {
         self.status.as_u64().map(|s| u16::try_from(s).unwrap())
     }
 
-    fn time(&self) -> UnixNanos {
+    fn time(&self) -> Timestamp {
         #[expect(clippy::cast_possible_truncation, reason = "minutes, in nanoseconds")]
         let time = (self.t * 1e9) as i64;
-        1_700_000_000_000_000_000 + time
+        Timestamp::from_nanos(1_700_000_000_000_000_000 + time)
     }
 
     fn target(&self) -> String {
@@ -164,7 +164,7 @@ impl Run {
             let seq = received.entry(connection).or_insert(2000);
             let len = u32::try_from(head.len()).unwrap();
             events.push(Event::Received(Received {
-                time: time + 300_000,
+                time: time + Duration::from_micros(300),
                 connection,
                 seq: *seq,
                 len,

@@ -9,10 +9,11 @@ use lru::LruCache;
 use crate::{
     capture::{record::Record, redact, redact::Redactor},
     event::{
-        ConnectionId, Endpoint, Event, Received, Role, Sent, Task, TaskId, UnixNanos,
+        ConnectionId, Endpoint, Event, Received, Role, Sent, Task, TaskId,
         bytes::ByteString,
         facts::{Ancestor, FileId},
     },
+    time::Timestamp,
 };
 
 /// Connections that are known at a time; the least recently used is forgotten first.
@@ -62,7 +63,7 @@ impl Connections {
     pub fn record(
         &mut self,
         record: Record<'_>,
-        unix: impl Fn(u64) -> UnixNanos,
+        unix: impl Fn(u64) -> Timestamp,
         sink: &mut dyn FnMut(Event),
     ) {
         match record {
@@ -112,7 +113,7 @@ impl Connections {
     pub fn socket_owner(
         &mut self,
         owner: &SocketOwner,
-        time: UnixNanos,
+        time: Timestamp,
         sink: &mut dyn FnMut(Event),
     ) {
         if self
@@ -139,7 +140,7 @@ impl Connections {
         &mut self,
         record: &TaskRecord,
         role: Role,
-        time: UnixNanos,
+        time: Timestamp,
         sink: &mut dyn FnMut(Event),
     ) {
         let cookie = record.task.header.cookie;
@@ -160,7 +161,7 @@ impl Connections {
         &mut self,
         segment: &Segment,
         bytes: &[u8],
-        time: UnixNanos,
+        time: Timestamp,
         sink: &mut dyn FnMut(Event),
     ) {
         let cookie = segment.header.cookie;
@@ -207,7 +208,7 @@ impl Connections {
 
     /// The kernel names the sender with each segment; a task it hands over when that is new. If
     /// that record was lost, the number is enough to look in `/proc`.
-    fn report_sender(&mut self, segment: &Segment, time: UnixNanos, sink: &mut dyn FnMut(Event)) {
+    fn report_sender(&mut self, segment: &Segment, time: Timestamp, sink: &mut dyn FnMut(Event)) {
         let cookie = segment.header.cookie;
         let known = self
             .open
@@ -233,7 +234,7 @@ impl Connections {
     fn use_by_new_task(
         &mut self,
         cookie: u64,
-        time: UnixNanos,
+        time: Timestamp,
         sink: &mut dyn FnMut(Event),
     ) -> (ConnectionId, TaskId) {
         self.last_task += 1;
@@ -246,7 +247,7 @@ impl Connections {
     fn open(
         &mut self,
         cookie: u64,
-        time: UnixNanos,
+        time: Timestamp,
         sink: &mut dyn FnMut(Event),
     ) -> &mut Connection {
         if !self.open.contains(&cookie)
@@ -271,7 +272,7 @@ impl Connections {
 fn received(
     segment: &Segment,
     bytes: &[u8],
-    time: UnixNanos,
+    time: Timestamp,
     connection: ConnectionId,
 ) -> Received {
     // The kernel has blanked what follows the head with zeros.
@@ -292,7 +293,7 @@ fn received(
 
 fn from_kernel(
     record: &TaskRecord,
-    time: UnixNanos,
+    time: Timestamp,
     connection: ConnectionId,
     task: TaskId,
     role: Role,

@@ -25,7 +25,11 @@ fn segment(cookie: u64, len: usize, flags: u8, sender: u32) -> Segment {
 
 fn feed(sessions: &mut Connections, record: Record<'_>) -> Vec<Event> {
     let mut events = Vec::new();
-    sessions.record(record, u64::cast_signed, &mut |event| events.push(event));
+    sessions.record(
+        record,
+        |boot| Timestamp::from_nanos(boot.cast_signed()),
+        &mut |event| events.push(event),
+    );
     events
 }
 

@@ -8,10 +8,8 @@ use std::io::{self, BufRead, Read, Write};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    event::{Event, UnixNanos},
-    host::RecordedHost,
-};
+use crate::time::Timestamp;
+use crate::{event::Event, host::RecordedHost};
 
 /// The version of the format that is written, and the newest that is read.
 pub const VERSION: u32 = 1;
@@ -25,7 +23,7 @@ struct Header {
     version: u32,
     #[serde(rename = "imdsmon.version")]
     imdsmon: String,
-    started: UnixNanos,
+    started: Timestamp,
     #[serde(flatten)]
     host: RecordedHost,
 }
@@ -67,7 +65,7 @@ pub struct Writer<W: Write> {
 
 impl<W: Write> Writer<W> {
     /// Begins a recording.
-    pub fn new(mut out: W, started: UnixNanos, host: RecordedHost) -> io::Result<Self> {
+    pub fn new(mut out: W, started: Timestamp, host: RecordedHost) -> io::Result<Self> {
         let imdsmon = env!("CARGO_PKG_VERSION").into();
         line(
             &mut out,
@@ -177,7 +175,12 @@ mod tests {
 
     fn recorded(events: &[Event]) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let mut writer = Writer::new(&mut bytes, 1, RecordedHost::default()).unwrap();
+        let mut writer = Writer::new(
+            &mut bytes,
+            Timestamp::from_nanos(1),
+            RecordedHost::default(),
+        )
+        .unwrap();
         for event in events {
             writer.write(event).unwrap();
         }
@@ -196,9 +199,11 @@ mod tests {
 
     fn events() -> Vec<Event> {
         vec![
-            Event::Tick { time: 5 },
+            Event::Tick {
+                time: Timestamp::from_nanos(5),
+            },
             Event::Lost {
-                time: 6,
+                time: Timestamp::from_nanos(6),
                 records: 7,
             },
         ]

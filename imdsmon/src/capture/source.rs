@@ -8,7 +8,6 @@ use std::{
 
 use aya::maps::{MapData, RingBuf};
 use imdsmon_common::Counter;
-use rustix::time::{ClockId, clock_gettime};
 use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::{
@@ -21,7 +20,8 @@ use crate::{
         record::Record,
         socket_owners,
     },
-    event::{Event, Totals, UnixNanos},
+    event::{Event, Totals},
+    time::{Clocks, Timestamp},
 };
 
 /// How long the reader rests between two looks at the ring buffer in a burst, which then costs
@@ -76,7 +76,7 @@ impl EventSource {
 
     /// Finds who holds the connections that were open before [`Self::start`].
     pub fn find_socket_owners(&mut self, sink: &mut dyn FnMut(Event)) {
-        let now = now();
+        let now = Timestamp::now();
         for owner in socket_owners::find() {
             self.connections.socket_owner(&owner, now, sink);
         }
@@ -112,7 +112,7 @@ impl EventSource {
         let lost = self.attached.counter(Counter::Dropped);
         if lost > self.lost {
             sink(Event::Lost {
-                time: now(),
+                time: Timestamp::now(),
                 records: lost - self.lost,
             });
             self.lost = lost;
@@ -169,46 +169,29 @@ impl WakeupLimiter {
 /// Turns boot time into Unix time.
 #[derive(Clone, Copy)]
 struct Clock {
-    /// Nanoseconds to add to `CLOCK_BOOTTIME`.
-    offset: i64,
+    booted: Timestamp,
 }
 
 impl Clock {
     /// Two readings of a clock differ by less; a clock that was set, by more.
-    const JITTER: u64 = 1_000_000;
+    const JITTER: Duration = Duration::from_millis(1);
 
     fn new() -> Self {
         Self {
-            offset: Self::measure(),
+            booted: Clocks::read().booted(),
         }
     }
 
     /// The wall clock may be set. Otherwise the offset stays, so that differences between events
     /// are exact.
     fn refresh(&mut self) {
-        let offset = Self::measure();
-        if offset.abs_diff(self.offset) > Self::JITTER {
-            self.offset = offset;
+        let booted = Clocks::read().booted();
+        if booted.abs_diff(self.booted) > Self::JITTER {
+            self.booted = booted;
         }
     }
 
-    fn unix(self, boot: u64) -> UnixNanos {
-        boot.cast_signed().saturating_add(self.offset)
+    fn unix(self, boot: u64) -> Timestamp {
+        self.booted + Duration::from_nanos(boot)
     }
-
-    fn measure() -> i64 {
-        now().saturating_sub(clock(ClockId::Boottime))
-    }
-}
-
-/// Unix time.
-pub fn now() -> UnixNanos {
-    clock(ClockId::Realtime)
-}
-
-fn clock(id: ClockId) -> i64 {
-    let time = clock_gettime(id);
-    time.tv_sec
-        .saturating_mul(1_000_000_000)
-        .saturating_add(time.tv_nsec)
 }

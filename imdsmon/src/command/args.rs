@@ -11,10 +11,10 @@ use anyhow::Context as _;
 
 use crate::{
     config::{Config, value::duration},
-    event::UnixNanos,
     knowledge::Knowledge,
     ledger::{ClientStats, Coverage},
     store,
+    time::Timestamp,
 };
 
 /// Which part of which store is read.
@@ -73,7 +73,7 @@ impl StoreArgs {
     pub(super) fn load(
         &self,
         config: &Config,
-        now: UnixNanos,
+        now: Timestamp,
     ) -> anyhow::Result<(Vec<ClientStats>, Coverage)> {
         let store = self.store.as_deref().unwrap_or(&config.store_dir.value);
         let mut reader = store::Reader::open(store).context(
@@ -81,12 +81,10 @@ impl StoreArgs {
              instead)",
         )?;
         let since = match self.since {
-            Since::All => 0,
-            Since::Ago(time) => {
-                now.saturating_sub(UnixNanos::try_from(time.as_nanos()).unwrap_or(UnixNanos::MAX))
-            }
+            Since::All => Timestamp::default(),
+            Since::Ago(time) => now - time,
         };
-        Ok(reader.load(since.max(0))?)
+        Ok(reader.load(since.max(Timestamp::default()))?)
     }
 }
 

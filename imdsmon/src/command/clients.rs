@@ -11,19 +11,17 @@ use serde_json::json;
 
 use super::args::{PolicyArgs, StoreArgs, config};
 use crate::{
-    capture::source,
     http::call::Version,
     ledger::ClientStats,
     report::labels,
     text::escape::escaped,
-    time::rfc3339,
+    time::{Hour, Timestamp},
     verdict::{self, Policy},
 };
 
 const HEADING: Style = Style::new().bold();
 /// Characters of a name that are shown.
 const NAME: usize = 200;
-const HOUR: i64 = 3600 * 1_000_000_000;
 
 /// List the clients in the store of the service, by severity
 #[derive(clap::Args)]
@@ -66,7 +64,7 @@ pub struct CallsArgs {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config = config()?;
     let knowledge = args.policy.knowledge(&config)?;
-    let now = source::now();
+    let now = Timestamp::now();
     let (entries, coverage) = args.store.load(&config, now)?;
     let policy = Policy {
         min_window: args.policy.min_window(&config),
@@ -85,7 +83,6 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let (tokenless, all) = calls(judged.stats);
         let name = judged.stats.client.name();
         let verdict = labels::verdict(judged.judgement.verdict);
-        let last = rfc3339(judged.stats.last);
         if args.json {
             let line = json!({
                 "imds.client": name,
@@ -94,15 +91,15 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 "needs_action": judged.judgement.needs_action,
                 "tokenless": tokenless,
                 "calls": all,
-                "first_seen": rfc3339(judged.stats.first),
-                "last_seen": last,
+                "first_seen": judged.stats.first.to_rfc3339(),
+                "last_seen": judged.stats.last.to_rfc3339(),
             });
             writeln!(out, "{line}")?;
         } else {
             writeln!(
                 out,
                 "{verdict:<12} {tokenless:>9} {all:>9}  {:<20}  {}",
-                last.get(..19).unwrap_or(&last).replace('T', " "),
+                judged.stats.last.to_second(),
                 escaped(&name, NAME)
             )?;
         }
@@ -116,7 +113,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// Runs `imdsmon calls`.
 pub fn run_calls(args: &CallsArgs) -> anyhow::Result<ExitCode> {
-    let (entries, _) = args.store.load(&config()?, source::now())?;
+    let (entries, _) = args.store.load(&config()?, Timestamp::now())?;
     let chosen: Vec<_> = entries
         .iter()
         .map(|entry| (entry.client.name(), entry))
@@ -144,7 +141,7 @@ fn as_json(out: &mut impl Write, name: &str, entry: &ClientStats) -> io::Result<
     for (cell, count) in &entry.cells {
         let line = json!({
             "imds.client": name,
-            "hour": rfc3339(cell.hour.saturating_mul(HOUR)),
+            "hour": cell.hour.begin().to_rfc3339(),
             "imds.version": cell.version,
             "imds.token": cell.token,
             "answer": cell.answer,
@@ -159,7 +156,7 @@ fn as_json(out: &mut impl Write, name: &str, entry: &ClientStats) -> io::Result<
 
 fn as_text(out: &mut impl Write, name: &str, entry: &ClientStats) -> io::Result<()> {
     writeln!(out, "{HEADING}{}{HEADING:#}", escaped(name, NAME))?;
-    let mut hours: BTreeMap<i64, BTreeMap<(Version, &str), i64>> = BTreeMap::new();
+    let mut hours: BTreeMap<Hour, BTreeMap<(Version, &str), i64>> = BTreeMap::new();
     for (cell, count) in &entry.cells {
         let kinds = hours.entry(cell.hour).or_default();
         *kinds
@@ -167,8 +164,7 @@ fn as_text(out: &mut impl Write, name: &str, entry: &ClientStats) -> io::Result<
             .or_default() += count;
     }
     for (hour, kinds) in hours {
-        let begin = rfc3339(hour.saturating_mul(HOUR));
-        let begin = begin.get(..16).unwrap_or(&begin).replace('T', " ");
+        let begin = hour.begin().to_minute();
         for ((version, class), count) in kinds {
             let how = match version {
                 Version::V1 => "without a token",
@@ -182,7 +178,7 @@ fn as_text(out: &mut impl Write, name: &str, entry: &ClientStats) -> io::Result<
         writeln!(
             out,
             "  for example {} {} {}: {}",
-            rfc3339(sample.time),
+            sample.time.to_rfc3339(),
             escaped(&sample.method, NAME),
             escaped(&sample.target, NAME),
             escaped(&labels::response(sample), NAME)

@@ -20,6 +20,7 @@ use crate::{
         model::{Instance, Report},
         text,
     },
+    time::Timestamp,
     verdict::{self, Policy},
 };
 
@@ -86,8 +87,8 @@ impl Output {
 
     fn report(&self, pipeline: &Pipeline) -> Report {
         let mut coverage = Coverage::default();
-        let (from, to) = pipeline.window().unwrap_or_default();
-        if to > 0 {
+        let window = pipeline.window();
+        if let Some((from, to)) = window {
             let totals = pipeline.totals();
             let mut span = Span::new(from, to, totals.as_ref(), &pipeline.counters());
             span.add_overflow(self.ledger.overflow());
@@ -105,7 +106,7 @@ impl Output {
             min_window: MIN_WINDOW,
             cloudwatch: None,
             // Not the time of day: a replay gives the same bytes.
-            now: to,
+            now: window.map_or(Timestamp::default(), |(_, to)| to),
         })
     }
 

@@ -13,7 +13,6 @@ use anyhow::Context as _;
 
 use super::args::{PolicyArgs, StoreArgs, config};
 use crate::{
-    capture::source,
     ledger::recording,
     report::{
         self,
@@ -21,6 +20,7 @@ use crate::{
         cloudwatch::{self, Metrics},
         model::{Instance, Report},
     },
+    time::Timestamp,
     verdict::{self, HostVerdict, Policy},
 };
 
@@ -81,7 +81,7 @@ enum Format {
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config = config()?;
     let knowledge = Rc::new(args.policy.knowledge(&config)?);
-    let now = source::now();
+    let now = Timestamp::now();
     let is_live = args.from.is_empty();
     let (clients, coverage, instance) = if is_live {
         let (clients, coverage) = args.store.load(&config, now)?;

@@ -13,8 +13,7 @@ pub mod facts;
 use bytes::ByteString;
 use facts::{Ancestor, ContainerFacts, FileId, ProcFacts};
 
-/// Nanoseconds since 1970-01-01 UTC.
-pub type UnixNanos = i64;
+use crate::time::Timestamp;
 
 /// Number of a connection, unique in a run, counted from 1.
 pub type ConnectionId = u64;
@@ -29,7 +28,7 @@ pub enum Event {
     /// The programs are attached: from here on, calls are seen.
     Start {
         /// When.
-        time: UnixNanos,
+        time: Timestamp,
     },
     /// A task opened a connection to IMDS, or was seen to use one that it did not open.
     Task(Box<Task>),
@@ -40,26 +39,26 @@ pub enum Event {
     /// The last descriptor of the connection's socket was closed: nobody waits any more.
     Closed {
         /// When.
-        time: UnixNanos,
+        time: Timestamp,
         /// Which.
         connection: ConnectionId,
     },
     /// Nothing happened until this time: what waits for an answer may expire.
     Tick {
         /// When.
-        time: UnixNanos,
+        time: Timestamp,
     },
     /// The kernel had no room for this many records since the last such event.
     Lost {
         /// When user space learned of it.
-        time: UnixNanos,
+        time: Timestamp,
         /// How many.
         records: u64,
     },
     /// The monitor stopped as it should, and this is all there was.
     End {
         /// When.
-        time: UnixNanos,
+        time: Timestamp,
         /// What went through the kernel programs.
         totals: Totals,
     },
@@ -130,7 +129,7 @@ impl Endpoint {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sent {
     /// When it was sent.
-    pub time: UnixNanos,
+    pub time: Timestamp,
     /// On which connection.
     pub connection: ConnectionId,
     /// The latest task known to send on this connection.
@@ -162,7 +161,7 @@ pub struct Sent {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Received {
     /// When it came.
-    pub time: UnixNanos,
+    pub time: Timestamp,
     /// On which connection.
     pub connection: ConnectionId,
     /// TCP sequence number of the first payload byte.
@@ -196,7 +195,7 @@ pub enum Role {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Task {
     /// When it connected, sent or was found.
-    pub time: UnixNanos,
+    pub time: Timestamp,
     /// The same in nanoseconds since boot; 0 if only found. Not recorded: it is for `/proc`.
     #[serde(skip)]
     pub boot: u64,

@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    event::UnixNanos,
     http::call::Version,
     ledger::{Answer, ClientStats},
+    time::Timestamp,
 };
 
 /// Clients with a line of their own in one period; each is a metric that is paid for.
@@ -99,7 +99,7 @@ impl Emf {
     }
 
     /// The lines for what was counted, one for each client, with the time of the period's end.
-    pub fn lines(&self, now: UnixNanos) -> String {
+    pub fn lines(&self, now: Timestamp) -> String {
         let mut lines = String::new();
         for (client, count) in self.counts.iter().filter(|(_, count)| count.calls > 0) {
             lines.push_str(&self.line(client, *count, now).to_string());
@@ -122,7 +122,7 @@ impl Emf {
         sum.rejected = sum.rejected.saturating_add(count.rejected);
     }
 
-    fn line(&self, client: &str, count: Count, now: UnixNanos) -> Value {
+    fn line(&self, client: &str, count: Count, now: Timestamp) -> Value {
         // By client over the fleet, by instance, and by both.
         let dimensions = match self.instance {
             Some(_) => json!([["InstanceId", "Client"], ["InstanceId"], ["Client"]]),
@@ -132,7 +132,7 @@ impl Emf {
         line.insert(
             "_aws".into(),
             json!({
-                "Timestamp": now / 1_000_000,
+                "Timestamp": now.as_millis(),
                 "CloudWatchMetrics": [{
                     "Namespace": self.namespace.as_str(),
                     "Dimensions": dimensions,
@@ -178,7 +178,7 @@ mod tests {
     }
 
     fn parsed(emf: &Emf) -> Vec<Value> {
-        let lines = emf.lines(1_700_000_000_123_456_789);
+        let lines = emf.lines(Timestamp::from_nanos(1_700_000_000_123_456_789));
         assert!(lines.is_empty() || lines.ends_with('\n'));
         lines
             .lines()
@@ -247,7 +247,7 @@ mod tests {
         assert_eq!(lines, [expected]);
         is_valid(&lines[0]);
         emf.clear();
-        assert!(emf.is_empty() && emf.lines(0).is_empty());
+        assert!(emf.is_empty() && emf.lines(Timestamp::default()).is_empty());
     }
 
     #[test]

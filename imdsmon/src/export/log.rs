@@ -12,7 +12,8 @@ use super::{
     lines::{Lines, Rotation},
 };
 use crate::output::json;
-use crate::{event::UnixNanos, pipeline::AttributedEvent, time::rfc3339};
+use crate::pipeline::AttributedEvent;
+use crate::time::Timestamp;
 
 /// Bytes of lines that wait for the next flush.
 const MAX_BUFFERED_BYTES: usize = 64 << 10;
@@ -26,7 +27,7 @@ pub struct CallLog {
     waiting: Vec<u8>,
     waiting_lines: u64,
     /// When the last of those that wait was made.
-    time: UnixNanos,
+    time: Timestamp,
     /// Lines that could not be written, and for which the log has no `imds.log_gap` yet.
     dropped: u64,
     next_warning: Option<Instant>,
@@ -39,7 +40,7 @@ impl CallLog {
             lines: Lines::open(destination, rotation)?,
             waiting: Vec::new(),
             waiting_lines: 0,
-            time: 0,
+            time: Timestamp::default(),
             dropped: 0,
             next_warning: None,
         })
@@ -62,7 +63,7 @@ impl CallLog {
         }
         if self.dropped > 0 {
             let gap = json!({
-                "timestamp": rfc3339(self.time),
+                "timestamp": self.time.to_rfc3339(),
                 "event.name": "imds.log_gap",
                 "imds.dropped_lines": self.dropped,
             });

@@ -15,11 +15,11 @@ use prometheus_client::{
 };
 
 use crate::{
-    event::UnixNanos,
     http::call::Version,
     identity::client::Client,
     ledger::{ClientStats, Coverage},
     text::escape::is_unsafe,
+    time::Timestamp,
     verdict::{HostVerdict, Verdict},
     word::word,
 };
@@ -173,14 +173,12 @@ impl Metrics {
     /// Tells when somebody watched, and how well.
     pub fn set_coverage(&mut self, coverage: &Coverage) {
         let Coverage { spans, self_test } = coverage;
-        let mut watched: UnixNanos = 0;
         let (mut segments, mut lost) = (0_u64, 0_u64);
         for span in spans {
-            watched = watched.saturating_add(span.to.saturating_sub(span.from));
             segments = segments.saturating_add(span.segments);
             lost = lost.saturating_add(span.lost_records);
         }
-        self.watched.set(seconds(watched));
+        self.watched.set(coverage.observed().as_secs_f64());
         // What the store forgets is not taken back from a counter.
         let more = |counter: &Counter, now: u64| counter.inc_by(now.saturating_sub(counter.get()));
         more(&self.segments, segments);
@@ -189,7 +187,7 @@ impl Metrics {
             let is_heard = i64::from(test.result.is_ok());
             self.canary.get_or_create(&NoLabels {}).set(is_heard);
             let time = self.canary_time.get_or_create(&NoLabels {});
-            time.set(seconds(test.time));
+            time.set(test.time.since(Timestamp::default()).as_secs_f64());
         }
     }
 
@@ -344,10 +342,6 @@ impl ClientLabels {
 fn set(family: &Family<VerdictLabel, Gauge>, verdict: &impl serde::Serialize, value: i64) {
     let verdict = word(verdict);
     family.get_or_create(&VerdictLabel { verdict }).set(value);
-}
-
-fn seconds(nanos: UnixNanos) -> f64 {
-    std::time::Duration::from_nanos(nanos.max(0).cast_unsigned()).as_secs_f64()
 }
 
 /// Untrusted text as a label: bounded, and without what harms a terminal. Prometheus itself takes

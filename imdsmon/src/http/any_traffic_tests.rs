@@ -9,6 +9,7 @@ use super::{Http, Limits};
 use crate::event::bytes::ByteString;
 use crate::event::{Endpoint, Event, Received, Sent};
 use crate::http::test_support::line;
+use crate::time::Timestamp;
 
 /// Pieces that mean something, so that random streams reach every state.
 fn piece() -> impl Strategy<Value = Vec<u8>> {
@@ -50,8 +51,8 @@ fn seq() -> impl Strategy<Value = u32> {
     prop_oneof![8 => (0..120_u32).prop_map(|n| n.wrapping_sub(60)), 1 => any::<u32>()]
 }
 
-fn time() -> impl Strategy<Value = i64> {
-    prop_oneof![20 => 0..3000_i64, 1 => any::<i64>()]
+fn time() -> impl Strategy<Value = Timestamp> {
+    prop_oneof![20 => 0..3000_i64, 1 => any::<i64>()].prop_map(Timestamp::from_nanos)
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -148,7 +149,7 @@ fn told(segments: &[(usize, Vec<u8>)], first: u32, limits: Limits) -> Vec<String
     let mut send = |seq, syn, bytes: ByteString| {
         let len = u32::try_from(bytes.len()).unwrap();
         let sent = Sent {
-            time: 1,
+            time: Timestamp::from_nanos(1),
             connection: 1,
             task: 1,
             server: Endpoint::V4,

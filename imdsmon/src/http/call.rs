@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{ConnectionId, Endpoint, TaskId, UnixNanos};
+use crate::event::{ConnectionId, Endpoint, TaskId};
+use crate::time::Timestamp;
 
 /// Which way of speaking to IMDS a request is (EC2 User Guide, "How IMDSv2 works").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -39,7 +40,7 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
     /// When the first segment of the request was sent.
-    pub time: UnixNanos,
+    pub time: Timestamp,
     /// On which connection.
     pub connection: ConnectionId,
     /// Who sent its first segment.
@@ -74,7 +75,7 @@ pub struct Call {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unparsed {
     /// When the first of them was sent.
-    pub time: UnixNanos,
+    pub time: Timestamp,
     /// On which connection.
     pub connection: ConnectionId,
     /// Who sent the first of them.
@@ -96,7 +97,7 @@ pub enum HttpEvent {
 
 impl HttpEvent {
     /// When it was sent.
-    pub fn time(&self) -> UnixNanos {
+    pub fn time(&self) -> Timestamp {
         match self {
             Self::Call(call) => call.time,
             Self::Unparsed(unparsed) => unparsed.time,

@@ -4,8 +4,9 @@ use super::call::{Call, HttpEvent, Outcome, Unparsed};
 use super::reader::{Origin, Parsed, Reader};
 use super::stream::{Stream, StreamChunk};
 use super::{Counters, Limits};
-use crate::event::{ConnectionId, Received, Sent, UnixNanos};
+use crate::event::{ConnectionId, Received, Sent};
 use crate::http::response_matcher::ResponseMatcher;
+use crate::time::Timestamp;
 
 /// What every step needs beside the flow.
 pub(super) struct Context<'a> {
@@ -22,11 +23,11 @@ pub(super) struct Flow {
     start: u32,
     stream: Stream,
     /// Since when bytes are missing.
-    hole_since: Option<UnixNanos>,
+    hole_since: Option<Timestamp>,
     reader: Reader,
     exchange: ResponseMatcher,
     /// When its latest segment was seen.
-    last: UnixNanos,
+    last: Timestamp,
 }
 
 impl Flow {
@@ -75,16 +76,16 @@ impl Flow {
     }
 
     /// Gives up what has waited too long.
-    pub(super) fn expire(&mut self, now: UnixNanos, context: &mut Context<'_>) {
-        let answer_timeout = context.limits.answer_timeout_nanos();
-        let is_due = |since: UnixNanos| since.saturating_add(answer_timeout) <= now;
+    pub(super) fn expire(&mut self, now: Timestamp, context: &mut Context<'_>) {
+        let answer_timeout = context.limits.answer_timeout;
+        let is_due = |since: Timestamp| since + answer_timeout <= now;
         if self.hole_since.is_some_and(is_due) {
             self.skip_holes(context);
         }
         while self.exchange.since().is_some_and(is_due) {
             self.exchange.give_up_first(context.found, context.counters);
         }
-        if self.last.saturating_add(context.limits.idle_nanos()) <= now {
+        if self.idle_at(context.limits) <= now {
             self.end_reading(context);
         }
     }
@@ -97,16 +98,16 @@ impl Flow {
     }
 
     /// When [`Flow::expire`] would do something.
-    pub(super) fn deadline(&self, limits: &Limits) -> Option<UnixNanos> {
+    pub(super) fn deadline(&self, limits: &Limits) -> Option<Timestamp> {
         let answer = self.exchange.since().into_iter().chain(self.hole_since);
-        let answer = answer.map(|t| t.saturating_add(limits.answer_timeout_nanos()));
+        let answer = answer.map(|since| since + limits.answer_timeout);
         let idle = self.reader.is_incomplete().then(|| self.idle_at(limits));
         answer.chain(idle).min()
     }
 
     /// When the flow will have been silent for too long.
-    pub(super) fn idle_at(&self, limits: &Limits) -> UnixNanos {
-        self.last.saturating_add(limits.idle_nanos())
+    pub(super) fn idle_at(&self, limits: &Limits) -> Timestamp {
+        self.last + limits.idle
     }
 
     /// Sequence number of the first byte seen.
@@ -145,7 +146,7 @@ impl Flow {
     /// were sent, if they were seen.
     fn deliver<R>(
         &mut self,
-        now: Option<UnixNanos>,
+        now: Option<Timestamp>,
         context: &mut Context<'_>,
         step: impl FnOnce(&mut Stream, &mut dyn FnMut(StreamChunk<'_>)) -> R,
     ) -> R {
@@ -195,7 +196,7 @@ fn at(sent: &Sent) -> Origin {
 fn take(
     item: Parsed,
     connection: ConnectionId,
-    now: UnixNanos,
+    now: Timestamp,
     exchange: &mut ResponseMatcher,
     context: &mut Context<'_>,
 ) {

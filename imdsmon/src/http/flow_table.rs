@@ -5,15 +5,16 @@ use std::collections::BTreeSet;
 
 use lru::LruCache;
 
-use crate::event::{ConnectionId, UnixNanos};
+use crate::event::ConnectionId;
 use crate::http::Limits;
 use crate::http::flow::Flow;
+use crate::time::Timestamp;
 
 #[derive(Debug)]
 struct Entry {
     flow: Flow,
     /// What is registered of the flow in `deadlines` and `bytes`.
-    deadline: Option<UnixNanos>,
+    deadline: Option<Timestamp>,
     footprint: usize,
 }
 
@@ -30,7 +31,7 @@ pub(super) struct Past {
 #[derive(Debug)]
 pub(super) struct FlowTable {
     flows: LruCache<ConnectionId, Entry>,
-    deadlines: BTreeSet<(UnixNanos, ConnectionId)>,
+    deadlines: BTreeSet<(Timestamp, ConnectionId)>,
     bytes: usize,
     /// Connections that were let go: the kernel goes on to retransmit after the program has closed
     /// its socket, and that is not a second request.
@@ -110,7 +111,7 @@ impl FlowTable {
     }
 
     /// The flow with the earliest deadline.
-    pub(super) fn first_deadline(&self) -> Option<(UnixNanos, ConnectionId)> {
+    pub(super) fn first_deadline(&self) -> Option<(Timestamp, ConnectionId)> {
         self.deadlines.first().copied()
     }
 

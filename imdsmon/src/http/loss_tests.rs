@@ -1,9 +1,11 @@
 //! What is missed costs what was missed, and nothing after it.
 
+use std::time::Duration;
+
 use super::Limits;
 use crate::event::Event;
 use crate::http::test_support::{
-    CLIENT, MS, PUT, SECOND, SERVER, Story, V1, V1_UNANSWERED, V2, V2_UNANSWERED, calls,
+    CLIENT, MS, PUT, SECOND, SERVER, Story, V1, V1_UNANSWERED, V2, V2_UNANSWERED, after, calls,
 };
 
 /// Bytes of what [`Story::status`] sends.
@@ -14,7 +16,7 @@ const LOST: &str = "GET /lost HTTP/1.1\r\n\r\n";
 fn lost_records_are_noted() {
     let mut story = Story::new();
     story.feed(&Event::Lost {
-        time: 0,
+        time: after(Duration::ZERO),
         records: 7,
     });
     assert_eq!(story.counters().lost_records, 7);
@@ -189,7 +191,10 @@ fn the_time_of_a_call_behind_a_hole_is_its_own() {
 fn a_hole_that_nobody_fills_is_given_up_with_the_wait_for_answers() {
     let mut story = Story::new();
     story.miss(LOST).send(V2);
-    assert_eq!(story.http.next_deadline(), Some(60 * SECOND + 2 * MS));
+    assert_eq!(
+        story.http.next_deadline(),
+        Some(after(60 * SECOND + 2 * MS))
+    );
     assert_eq!(story.wait(61 * SECOND).told(), [V2_UNANSWERED]);
     assert_eq!(story.end(), [""; 0]);
     assert_eq!((story.counters().gaps, story.counters().gap_bytes), (1, 22));

@@ -24,8 +24,9 @@ use std::time::Duration;
 use self::call::HttpEvent;
 use self::flow::{Context, Flow};
 use self::stream::is_before;
-use crate::event::{ConnectionId, Event, Received, Sent, UnixNanos};
+use crate::event::{ConnectionId, Event, Received, Sent};
 use crate::http::flow_table::FlowTable;
+use crate::time::Timestamp;
 
 /// What bounds the work on hostile or unlucky traffic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,16 +58,6 @@ impl Default for Limits {
             answer_timeout: Duration::from_secs(60),
             idle: Duration::from_secs(600),
         }
-    }
-}
-
-impl Limits {
-    fn answer_timeout_nanos(&self) -> UnixNanos {
-        UnixNanos::try_from(self.answer_timeout.as_nanos()).unwrap_or(UnixNanos::MAX)
-    }
-
-    fn idle_nanos(&self) -> UnixNanos {
-        UnixNanos::try_from(self.idle.as_nanos()).unwrap_or(UnixNanos::MAX)
     }
 }
 
@@ -193,7 +184,7 @@ impl Http {
     }
 
     /// When an [`Event::Tick`] is worth sending; `None` as long as nothing waits.
-    pub fn next_deadline(&self) -> Option<UnixNanos> {
+    pub fn next_deadline(&self) -> Option<Timestamp> {
         self.table.first_deadline().map(|(time, _)| time)
     }
 
@@ -258,7 +249,7 @@ impl Http {
         self.keep_bounds(found);
     }
 
-    fn expire(&mut self, now: UnixNanos, found: &mut Vec<HttpEvent>) {
+    fn expire(&mut self, now: Timestamp, found: &mut Vec<HttpEvent>) {
         while let Some((time, connection)) = self.table.first_deadline()
             && time <= now
         {

@@ -9,12 +9,13 @@
 mod lines;
 
 use super::request::{self, Request};
-use crate::event::{Endpoint, TaskId, UnixNanos};
+use crate::event::{Endpoint, TaskId};
+use crate::time::Timestamp;
 
 /// Where a byte came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Origin {
-    pub time: UnixNanos,
+    pub time: Timestamp,
     pub task: TaskId,
     pub server: Endpoint,
 }

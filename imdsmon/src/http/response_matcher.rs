@@ -28,14 +28,15 @@ use crate::http::call::{Call, HttpEvent, Outcome};
 use crate::http::response::Response;
 use crate::http::server::{Place, ServerBytes};
 use crate::http::stream::is_before;
+use crate::time::Timestamp;
 
-use crate::event::{Received, UnixNanos};
+use crate::event::Received;
 
 /// A request that waits.
 #[derive(Debug)]
 struct Waiting {
     /// When its head was complete.
-    since: UnixNanos,
+    since: Timestamp,
     /// Bytes came that may have been its answer.
     maybe_answered: bool,
     call: Box<Call>,
@@ -67,7 +68,7 @@ impl Waiting {
 #[derive(Debug)]
 struct Answer {
     response: Response,
-    time: UnixNanos,
+    time: Timestamp,
 }
 
 /// The exchange of requests and responses on a connection.
@@ -93,7 +94,7 @@ impl ResponseMatcher {
     pub(super) fn request(
         &mut self,
         call: Box<Call>,
-        since: UnixNanos,
+        since: Timestamp,
         out: &mut Vec<HttpEvent>,
         counters: &mut Counters,
     ) {
@@ -116,7 +117,7 @@ impl ResponseMatcher {
     }
 
     /// Since when the first of them does.
-    pub(super) fn since(&self) -> Option<UnixNanos> {
+    pub(super) fn since(&self) -> Option<Timestamp> {
         self.waiting.front().map(|w| w.since)
     }
 
@@ -306,9 +307,8 @@ impl ResponseMatcher {
         call.outcome = Outcome::Answered;
         call.status = response.status;
         call.imds_server = response.server;
-        // A clock that was set back must not make an answer come before its question.
-        let latency = time.saturating_sub(since).max(0) / 1000;
-        call.latency_us = u64::try_from(latency).ok();
+        // A clock that was set back must not make a response come before its request.
+        call.latency_us = u64::try_from(time.since(since).as_micros()).ok();
         counters.calls += 1;
         out.push(HttpEvent::Call(call));
     }

@@ -1,15 +1,23 @@
 //! For tests: a conversation with IMDS told line by line, and what came of it in one line each.
 
+use std::time::Duration;
+
 use crate::event::bytes::ByteString;
-use crate::event::{Endpoint, Event, Received, Sent, UnixNanos};
+use crate::event::{Endpoint, Event, Received, Sent};
 use crate::http::call::{Call, HttpEvent, Outcome, TokenValue, Unparsed, Version};
 use crate::http::{Counters, Http, Limits};
+use crate::time::Timestamp;
 
-pub(super) const MS: UnixNanos = 1_000_000;
-pub(super) const SECOND: UnixNanos = 1000 * MS;
+pub(super) const MS: Duration = Duration::from_millis(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 /// Where the client's and the server's sequence numbers begin: the client's wraps around soon.
 pub(super) const CLIENT: u32 = u32::MAX - 20;
 pub(super) const SERVER: u32 = 7000;
+
+/// So long after the story's begin.
+pub(super) fn after(time: Duration) -> Timestamp {
+    Timestamp::default() + time
+}
 
 pub(super) const PUT: &str = "PUT /latest/api/token HTTP/1.1\r\nHost: x\r\nX-aws-ec2-metadata-token-ttl-seconds: 60\r\nContent-Length: 0\r\n\r\n";
 pub(super) const V1: &str = "GET /latest/meta-data/ HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -23,7 +31,7 @@ pub(super) const V2_UNANSWERED: &str = "v2 GET /latest/user-data no answer";
 pub(super) struct Story {
     pub http: Http,
     pub found: Vec<HttpEvent>,
-    pub now: UnixNanos,
+    pub now: Timestamp,
     pub connection: u64,
     sent: u32,
     received: u32,
@@ -38,7 +46,7 @@ impl Story {
         let mut story = Self {
             http: Http::new(limits),
             found: Vec::new(),
-            now: 0,
+            now: Timestamp::default(),
             connection: 1,
             sent: CLIENT,
             received: SERVER,
@@ -140,7 +148,7 @@ impl Story {
         self.feed(&Event::Closed { time, connection })
     }
 
-    pub fn wait(&mut self, time: UnixNanos) -> &mut Self {
+    pub fn wait(&mut self, time: Duration) -> &mut Self {
         self.now += time;
         let time = self.now;
         self.feed(&Event::Tick { time })
@@ -168,7 +176,7 @@ impl Story {
         self.http.counters()
     }
 
-    fn tick(&mut self) -> UnixNanos {
+    fn tick(&mut self) -> Timestamp {
         self.now += MS;
         self.now
     }

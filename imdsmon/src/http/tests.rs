@@ -1,7 +1,7 @@
 //! Conversations, and the calls they are.
 
 use crate::http::test_support::{
-    CLIENT, MS, PUT, Story, V1, V1_UNANSWERED, V2, V2_UNANSWERED, calls,
+    CLIENT, MS, PUT, Story, V1, V1_UNANSWERED, V2, V2_UNANSWERED, after, calls,
 };
 
 #[test]
@@ -16,7 +16,7 @@ fn an_sdk_fetches_a_token_and_uses_it_on_one_connection() {
         .status(401);
     let calls = calls(&story);
     assert_eq!(calls[0].imds_server.as_deref(), Some("EC2ws"));
-    assert_eq!((calls[0].time, calls[0].task), (2 * MS, 5));
+    assert_eq!((calls[0].time, calls[0].task), (after(2 * MS), 5));
     assert_eq!(calls[0].latency_us, Some(1000));
     assert_eq!(
         story.end(),

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    event::UnixNanos,
     http::call::{Call, Outcome, TokenValue, Version},
     identity::client::Client,
     knowledge::{PathClass, Sdk},
+    time::{Hour, Timestamp},
 };
 
 /// Counts and evidence of one client.
@@ -17,9 +17,9 @@ pub struct ClientStats {
     /// The client.
     pub client: Client,
     /// Time of its first call.
-    pub first: UnixNanos,
+    pub first: Timestamp,
     /// Time of its last call.
-    pub last: UnixNanos,
+    pub last: Timestamp,
     /// Calls by bucket. A count to be merged into earlier ones may be negative: it corrects calls
     /// that later evidence gave another cause.
     pub cells: BTreeMap<BucketKey, i64>,
@@ -32,7 +32,7 @@ const MAX_CELLS: usize = 1 << 16;
 
 impl ClientStats {
     /// Nothing counted yet, at the time of the first call.
-    pub fn new(client: Client, time: UnixNanos) -> Self {
+    pub fn new(client: Client, time: Timestamp) -> Self {
         Self {
             client,
             first: time,
@@ -64,7 +64,7 @@ impl ClientStats {
     }
 
     /// Extends the time of the first or last call.
-    pub(super) fn touch(&mut self, time: UnixNanos) {
+    pub(super) fn touch(&mut self, time: Timestamp) {
         self.first = self.first.min(time);
         self.last = self.last.max(time);
     }
@@ -108,7 +108,7 @@ impl ClientStats {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BucketKey {
     /// Hours since 1970-01-01 UTC.
-    pub hour: i64,
+    pub hour: Hour,
     /// `IMDSv1`, `IMDSv2` or token request.
     pub version: Version,
     /// The token header's value.
@@ -233,7 +233,7 @@ pub struct PathSeen {
 pub struct Sample {
     /// When it was made.
     #[serde(with = "crate::time::as_rfc3339")]
-    pub time: UnixNanos,
+    pub time: Timestamp,
     /// `v1`, `v2` or `token`.
     pub version: String,
     /// What led to it.
@@ -300,7 +300,7 @@ mod tests {
     #[test]
     fn a_sample_survives_its_json_form() {
         let sample = Sample {
-            time: 7000,
+            time: Timestamp::from_nanos(7000),
             version: "v1".into(),
             how: Cause::AfterNoAnswer,
             answer: Answer::None,

@@ -1,12 +1,12 @@
 //! The times of monitoring, and what limits their data.
 
+use std::time::Duration;
+
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
 pub use super::doubt::{Doubt, DoubtKind};
-use crate::{
-    event::{Totals, UnixNanos},
-    http::Counters,
-};
+use crate::time::Timestamp;
+use crate::{event::Totals, http::Counters};
 
 /// The times of monitoring and the latest self-test.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -22,10 +22,10 @@ pub struct Coverage {
 pub struct Span {
     /// From.
     #[serde(with = "crate::time::as_rfc3339")]
-    pub from: UnixNanos,
+    pub from: Timestamp,
     /// To; grows while it lasts.
     #[serde(with = "crate::time::as_rfc3339")]
-    pub to: UnixNanos,
+    pub to: Timestamp,
     /// Whether it ended in an orderly way or still lasts; otherwise calls after `to` may be missing.
     pub is_complete: bool,
     /// TCP segments with payload, to or from IMDS, on the whole host.
@@ -62,7 +62,7 @@ impl Overflow {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SelfTest {
     /// When.
-    pub time: UnixNanos,
+    pub time: Timestamp,
     /// `Ok`, or why it failed.
     pub result: Result<(), String>,
 }
@@ -71,7 +71,7 @@ impl Serialize for SelfTest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self { time, result } = self;
         let mut object = serializer.serialize_struct("SelfTest", 3)?;
-        object.serialize_field("time", &crate::time::rfc3339(*time))?;
+        object.serialize_field("time", &time.to_rfc3339())?;
         object.serialize_field("passed", &result.is_ok())?;
         object.serialize_field("reason", &result.as_ref().err())?;
         object.end()
@@ -80,7 +80,7 @@ impl Serialize for SelfTest {
 
 impl Coverage {
     /// Watching begins.
-    pub fn watching_since(&mut self, time: UnixNanos) {
+    pub fn watching_since(&mut self, time: Timestamp) {
         self.add(Span {
             from: time,
             to: time,
@@ -90,7 +90,7 @@ impl Coverage {
     }
 
     /// The latest time of watching lasts until now, and this is what it is worth so far.
-    pub fn watched_until(&mut self, time: UnixNanos, totals: &Totals, counters: &Counters) {
+    pub fn watched_until(&mut self, time: Timestamp, totals: &Totals, counters: &Counters) {
         if let Some(span) = self.spans.last_mut() {
             let from = span.from;
             *span = Span::new(from, time.max(from), Some(totals), counters);
@@ -130,25 +130,22 @@ impl Coverage {
     }
 
     /// Begin of the first and end of the last span.
-    pub fn window(&self) -> Option<(UnixNanos, UnixNanos)> {
+    pub fn window(&self) -> Option<(Timestamp, Timestamp)> {
         Some((self.spans.first()?.from, self.spans.last()?.to))
     }
 
     /// Nanoseconds of monitoring.
-    pub fn observed(&self) -> UnixNanos {
-        let lengths = self
-            .spans
-            .iter()
-            .map(|span| span.to.saturating_sub(span.from));
-        lengths.fold(0, UnixNanos::saturating_add)
+    pub fn observed(&self) -> Duration {
+        let lengths = self.spans.iter().map(|span| span.to.since(span.from));
+        lengths.fold(Duration::ZERO, Duration::saturating_add)
     }
 }
 
 impl Span {
     /// A span with the counters of the kernel and of HTTP. Without `totals` it is incomplete.
     pub fn new(
-        from: UnixNanos,
-        to: UnixNanos,
+        from: Timestamp,
+        to: Timestamp,
         totals: Option<&Totals>,
         counters: &Counters,
     ) -> Self {
@@ -233,7 +230,10 @@ mod tests {
                 r#"{"time":"1970-01-01T00:00:00.000007Z","passed":false,"reason":"no namespace"}"#,
             ),
         ] {
-            let test = SelfTest { time: 7000, result };
+            let test = SelfTest {
+                time: Timestamp::from_nanos(7000),
+                result,
+            };
             assert_eq!(serde_json::to_string(&test).unwrap(), json);
         }
     }

@@ -1,11 +1,12 @@
 //! Samples and names of one client, bounded: a client can neither fill the memory nor displace the
 //! most severe evidence.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
 use crate::ledger::client_stats::{Answer, BucketKey, Cause, Evidence, PathSeen, Sample};
+use crate::time::Timestamp;
 use crate::{
-    event::{UnixNanos, bytes::ByteString},
+    event::bytes::ByteString,
     http::call::{Call, Version},
     identity::{Caller, Process},
     knowledge::{PathClass, Sdk},
@@ -22,7 +23,7 @@ const MAX_TARGET_CHARS: usize = 512;
 /// Bytes of a sample's arguments in total.
 const MAX_ARGS_BYTES: usize = 1024;
 /// Time between two samples of one kind.
-const MIN_SAMPLE_INTERVAL: UnixNanos = 1_000_000_000;
+const MIN_SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 /// Ancestors of a sample.
 const MAX_ANCESTORS: usize = 8;
 
@@ -47,7 +48,7 @@ impl Evidence {
     }
 
     /// Whether to keep a call of this kind as a sample: few kinds, the most severe, and the latest.
-    pub(super) fn wants_sample(&self, kind: &BucketKey, time: UnixNanos) -> bool {
+    pub(super) fn wants_sample(&self, kind: &BucketKey, time: Timestamp) -> bool {
         let version = version_name(kind.version);
         let same = |s: &&Sample| s.version == version && s.how == kind.how;
         let kept = self.samples.iter().filter(same);
@@ -56,7 +57,7 @@ impl Evidence {
             || kept.clone().all(|sample| self.weight(sample) < weight)
             || kept
                 .clone()
-                .all(|sample| time.saturating_sub(sample.time) >= MIN_SAMPLE_INTERVAL)
+                .all(|sample| time.since(sample.time) >= MIN_SAMPLE_INTERVAL)
     }
 
     /// Adds a sample; of each kind the most severe and the latest stay.
@@ -83,7 +84,7 @@ impl Evidence {
     }
 
     /// A sample was made of a call that later evidence shows in another light.
-    pub(super) fn correct(&mut self, time: UnixNanos, pid: u32, from: Cause, how: Cause) {
+    pub(super) fn correct(&mut self, time: Timestamp, pid: u32, from: Cause, how: Cause) {
         let is_meant =
             |s: &Sample| s.version == "v1" && (s.time, s.pid, s.how) == (time, Some(pid), from);
         let meant: Vec<Sample> = self.samples.extract_if(.., |s| is_meant(s)).collect();

@@ -25,12 +25,11 @@ use crate::{
     identity::{Caller, Process, client::Client},
     knowledge::{Knowledge, Sdk},
     pipeline::AttributedEvent,
+    time::Timestamp,
 };
 
 /// Processes whose client is cached.
 const MAX_CACHED_PROCESSES: NonZeroUsize = NonZeroUsize::new(256).unwrap();
-/// Nanoseconds of an hour.
-const HOUR: i64 = 3600 * 1_000_000_000;
 
 /// Counts and evidence of every client since the last [`Ledger::take`].
 pub struct Ledger {
@@ -105,7 +104,7 @@ impl Ledger {
         let answer = Answer::of(call);
         let class = self.knowledge.path_class(&call.method, &call.path);
         let mut kind = BucketKey {
-            hour: call.time.div_euclid(HOUR),
+            hour: call.time.hour(),
             version: call.version,
             token: call.token,
             answer,
@@ -149,7 +148,7 @@ impl Ledger {
         }
     }
 
-    fn entry(&mut self, client: Rc<Client>, time: i64) -> &mut ClientStats {
+    fn entry(&mut self, client: Rc<Client>, time: Timestamp) -> &mut ClientStats {
         let new = |client: &Rc<Client>| ClientStats::new(Client::clone(client), time);
         let entry = self.entries.entry(client).or_insert_with_key(new);
         entry.touch(time);

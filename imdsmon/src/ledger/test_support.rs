@@ -13,10 +13,8 @@ use crate::{
     },
     knowledge::{Knowledge, PathClass},
     pipeline::AttributedEvent,
+    time::{Hour, Timestamp},
 };
-
-/// Nanoseconds of a second.
-pub(crate) const SECOND: i64 = 1_000_000_000;
 
 /// A call, answered 200 by IMDS unless told otherwise.
 #[derive(Clone, Debug)]
@@ -51,7 +49,7 @@ pub(crate) fn process(pid: u32, args: &[&str]) -> Rc<Process> {
 pub(crate) fn tokenless(path: &str) -> Step {
     Step {
         call: Call {
-            time: 0,
+            time: Timestamp::default(),
             connection: 1,
             task: 1,
             server: Endpoint::V4,
@@ -102,7 +100,7 @@ impl Step {
 
     /// Seconds since the story began.
     pub(crate) fn at(mut self, seconds: i64) -> Self {
-        self.call.time = seconds * SECOND;
+        self.call.time = Timestamp::from_secs(seconds);
         self
     }
 
@@ -156,7 +154,7 @@ pub(crate) fn ledger(steps: impl IntoIterator<Item = Step>) -> Ledger {
 pub(crate) fn entry(program: &str, counts: &[(Version, Answer, Cause, i64)]) -> ClientStats {
     let cells = counts.iter().map(|(version, answer, how, count)| {
         let cell = BucketKey {
-            hour: 0,
+            hour: Hour::default(),
             version: *version,
             token: None,
             answer: *answer,

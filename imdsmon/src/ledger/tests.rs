@@ -1,8 +1,11 @@
+use std::time::Duration;
+
 use super::*;
 use crate::ledger::test_support::*;
 use crate::{
     http::call::{Unparsed, Version},
     identity::Process,
+    time::{Hour, Timestamp},
 };
 
 /// Tokenless calls by what led to them.
@@ -189,7 +192,7 @@ fn a_retry_is_for_the_rejected_path() {
 fn unidentified_callers_are_counted() {
     let mut ledger = ledger([tokenless("/a")]);
     let unparsed = Unparsed {
-        time: 5,
+        time: Timestamp::from_nanos(5),
         connection: 1,
         task: 0,
         server: crate::event::Endpoint::V4,
@@ -294,7 +297,7 @@ fn hostile_evidence_is_bounded_and_hides_nothing() {
 fn old_hours_get_coarser_and_no_call_is_lost() {
     let mut entry = ClientStats::default();
     let cell = |hour| BucketKey {
-        hour,
+        hour: Hour::new(hour),
         version: Version::V1,
         token: None,
         answer: Answer::Ok,
@@ -311,9 +314,10 @@ fn old_hours_get_coarser_and_no_call_is_lost() {
 
 #[test]
 fn spans_keep_their_order_and_overlaps_merge() {
+    let at = Timestamp::from_secs;
     let span = |from, to| coverage::Span {
-        from,
-        to,
+        from: at(from),
+        to: at(to),
         is_complete: true,
         segments: 1,
         lost_records: 1,
@@ -327,10 +331,10 @@ fn spans_keep_their_order_and_overlaps_merge() {
         coverage.add(span(from, to));
     }
     let spans: Vec<_> = coverage.spans.iter().map(|s| (s.from, s.to)).collect();
-    assert_eq!(spans, [(0, 20), (50, 70)]);
+    assert_eq!(spans, [(at(0), at(20)), (at(50), at(70))]);
     assert_eq!(
         (coverage.observed(), coverage.window()),
-        (40, Some((0, 70)))
+        (Duration::from_secs(40), Some((at(0), at(70))))
     );
     assert_eq!(coverage.spans[0].lost_records, 3);
     assert_eq!(coverage.spans[0].doubts[0].count, 6);

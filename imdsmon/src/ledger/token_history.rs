@@ -4,13 +4,14 @@
 //! A token request without a response is known as such only when its connection ends, possibly
 //! after the IMDSv1 calls that it explains. These are kept until then and classified again.
 
-use std::{collections::VecDeque, num::NonZeroUsize, rc::Rc};
+use std::{collections::VecDeque, num::NonZeroUsize, rc::Rc, time::Duration};
 
 use lru::LruCache;
 
 use crate::ledger::client_stats::{Answer, BucketKey, Cause};
+use crate::time::Timestamp;
 use crate::{
-    event::{UnixNanos, bytes::ByteString},
+    event::bytes::ByteString,
     http::call::{Call, Outcome, Version},
     identity::Process,
 };
@@ -26,9 +27,9 @@ const MAX_OPEN_CALLS: usize = 128;
 /// Paths of one process that were rejected without a token.
 const MAX_REJECTED_PATHS: usize = 16;
 /// How long a token request explains the calls of sibling processes.
-const FAMILY_TTL: UnixNanos = 5 * 60 * 1_000_000_000;
+const FAMILY_TTL: Duration = Duration::from_secs(5 * 60);
 /// A process that called within this time is active: forgetting it may give a wrong cause.
-const ACTIVE_PERIOD: UnixNanos = 3600 * 1_000_000_000;
+const ACTIVE_PERIOD: Duration = Duration::from_secs(3600);
 
 /// The processes and their token requests.
 pub(super) struct TokenHistory {
@@ -44,17 +45,17 @@ type Family = (u32, ByteString);
 
 struct ProcessHistory {
     process: Rc<Process>,
-    last: UnixNanos,
+    last: Timestamp,
     attempts: VecDeque<Attempt>,
     open: VecDeque<OpenCall>,
-    refused: VecDeque<(UnixNanos, String)>,
+    refused: VecDeque<(Timestamp, String)>,
     /// Whether it made calls other than token requests.
     has_read: bool,
 }
 
 #[derive(Clone)]
 struct Attempt {
-    time: UnixNanos,
+    time: Timestamp,
     /// The cause that it gives to an `IMDSv1` call after it.
     then: Cause,
     origin: Option<UserAgentOrigin>,
@@ -69,7 +70,7 @@ pub(super) struct UserAgentOrigin {
 
 /// An `IMDSv1` call that may be reclassified.
 struct OpenCall {
-    time: UnixNanos,
+    time: Timestamp,
     kind: BucketKey,
     origin: Option<UserAgentOrigin>,
 }
@@ -83,7 +84,7 @@ pub(super) struct Classified {
 
 /// A call that moves from one bucket to another.
 pub(super) struct Correction {
-    pub time: UnixNanos,
+    pub time: Timestamp,
     pub from: BucketKey,
     pub how: Cause,
 }
@@ -160,7 +161,7 @@ impl TokenHistory {
         self.forgotten
     }
 
-    fn history(&mut self, key: Key, process: &Rc<Process>, time: UnixNanos) -> &mut ProcessHistory {
+    fn history(&mut self, key: Key, process: &Rc<Process>, time: Timestamp) -> &mut ProcessHistory {
         let is_known = self.processes.peek(&key).is_some_and(|history| {
             Rc::ptr_eq(&history.process, process) || history.process.is_same_program(process)
         });
@@ -168,7 +169,7 @@ impl TokenHistory {
             let new = ProcessHistory::new(Rc::clone(process), time);
             let old = self.processes.push(key, new);
             let is_other = |(other, old): &(Key, ProcessHistory)| {
-                *other != key && time.saturating_sub(old.last) < ACTIVE_PERIOD
+                *other != key && time.since(old.last) < ACTIVE_PERIOD
             };
             self.forgotten += u64::from(old.as_ref().is_some_and(is_other));
         }
@@ -178,10 +179,10 @@ impl TokenHistory {
 
     /// The latest token request before `time` of a sibling that did nothing else, as a script's
     /// `curl` for the token is a sibling of its `curl` for the data.
-    fn siblings(&mut self, process: &Process, key: Key, time: UnixNanos) -> Option<Attempt> {
+    fn siblings(&mut self, process: &Process, key: Key, time: Timestamp) -> Option<Attempt> {
         let family = self.families.get(&family(process)?)?;
         let is_explaining = |(other, attempt): &&(Key, Attempt)| {
-            let is_before = (0..FAMILY_TTL).contains(&time.saturating_sub(attempt.time));
+            let is_before = attempt.time <= time && time.since(attempt.time) < FAMILY_TTL;
             let history = self.processes.peek(other);
             *other != key && is_before && history.is_some_and(|history| !history.has_read)
         };
@@ -199,7 +200,7 @@ impl TokenHistory {
 }
 
 impl ProcessHistory {
-    fn new(process: Rc<Process>, time: UnixNanos) -> Self {
+    fn new(process: Rc<Process>, time: Timestamp) -> Self {
         Self {
             process,
             last: time,
@@ -213,7 +214,7 @@ impl ProcessHistory {
     /// Why an `IMDSv1` call at this time has no token.
     fn how(
         &self,
-        time: UnixNanos,
+        time: Timestamp,
         origin: Option<&UserAgentOrigin>,
         sibling: Option<&Attempt>,
     ) -> Cause {
@@ -232,7 +233,7 @@ impl ProcessHistory {
     }
 
     /// Reclassifies the calls after a token request at `time` whose result has become known.
-    fn reclassify(&mut self, time: UnixNanos, sibling: Option<&Attempt>) -> Vec<Correction> {
+    fn reclassify(&mut self, time: Timestamp, sibling: Option<&Attempt>) -> Vec<Correction> {
         let mut corrections = Vec::new();
         let mut open = std::mem::take(&mut self.open);
         for call in open.iter_mut().filter(|call| call.time >= time) {
@@ -251,7 +252,7 @@ impl ProcessHistory {
     }
 
     /// Whether a call before `time`, for `path` if given, was rejected without a token.
-    fn was_refused(&self, time: UnixNanos, path: Option<&str>) -> bool {
+    fn was_refused(&self, time: Timestamp, path: Option<&str>) -> bool {
         let mut refused = self.refused.iter();
         refused.any(|(at, refused)| *at <= time && path.is_none_or(|path| path == refused))
     }

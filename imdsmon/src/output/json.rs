@@ -13,7 +13,6 @@ use crate::{
     identity::{Process, client::Client},
     knowledge::Sdk,
     pipeline::AttributedEvent,
-    time::rfc3339,
 };
 
 /// Writes a finding as one line.
@@ -89,7 +88,7 @@ impl<'a> CallLine<'a> {
             latency_us,
         } = call;
         Self {
-            timestamp: rfc3339(*time),
+            timestamp: time.to_rfc3339(),
             event: "imds.call",
             version: match version {
                 Version::V1 => "v1",
@@ -146,7 +145,7 @@ impl UnparsedLine {
             bytes,
         } = unparsed;
         Self {
-            timestamp: rfc3339(*time),
+            timestamp: time.to_rfc3339(),
             event: "imds.unparsed",
             bytes: *bytes,
             server: server.address().to_string(),

@@ -10,7 +10,6 @@ use crate::{
     http::call::{Call, HttpEvent, Outcome, TokenValue, Version},
     identity::{Caller, Process},
     pipeline::AttributedEvent,
-    time::rfc3339,
 };
 
 /// Characters of a path, a program or a name that are shown at most.
@@ -41,7 +40,7 @@ pub fn line(out: &mut impl Write, found: &AttributedEvent) -> io::Result<()> {
             write!(
                 out,
                 "{DIM}{}{DIM:#} {style}{kind:<5}{style:#} ",
-                clock(call.time)
+                call.time.to_time_of_day()
             )?;
             answer(out, call)?;
             who(out, &found.caller)?;
@@ -63,7 +62,7 @@ pub fn line(out: &mut impl Write, found: &AttributedEvent) -> io::Result<()> {
             write!(
                 out,
                 "{DIM}{}{DIM:#} {ODD}{:<5}{ODD:#} {:<9} ",
-                clock(unparsed.time),
+                unparsed.time.to_time_of_day(),
                 "?",
                 ""
             )?;
@@ -162,11 +161,6 @@ fn short_blanks(text: &str) -> String {
     shown + rest
 }
 
-/// The time of day.
-fn clock(time: i64) -> String {
-    rfc3339(time).get(11..23).unwrap_or_default().to_owned()
-}
-
 /// A latency in at most seven characters.
 fn takes(us: u64) -> String {
     match us {
@@ -184,6 +178,7 @@ mod tests {
         event::Endpoint,
         http::call::Unparsed,
         output::json::tests::{anonymous, call, caller},
+        time::Timestamp,
     };
 
     /// What a person reads, without colours.
@@ -253,7 +248,7 @@ mod tests {
         assert_ne!(empty, text(|_| ()), "a token header without a token");
         let unparsed = shown(&AttributedEvent {
             finding: HttpEvent::Unparsed(Unparsed {
-                time: 0,
+                time: Timestamp::default(),
                 connection: 1,
                 task: 1,
                 server: Endpoint::V4,

@@ -11,15 +11,11 @@ use super::{
     next_steps::next_steps,
 };
 use crate::{
-    event::UnixNanos,
     http::call::Version,
     ledger::{self, ClientStats, Coverage},
-    time::rfc3339,
+    time::{self, Timestamp},
     verdict::{Assessed, Assessment, INSTANCE_ID},
 };
-
-const SECOND: i64 = 1_000_000_000;
-const HOUR: i64 = 3600 * SECOND;
 
 /// What a report is made of.
 pub struct ReportInput<'a> {
@@ -34,7 +30,7 @@ pub struct ReportInput<'a> {
     /// Comparison with CloudWatch.
     pub cloudwatch: Option<Reconciliation>,
     /// When the report is made.
-    pub now: UnixNanos,
+    pub now: Timestamp,
 }
 
 impl Report {
@@ -67,7 +63,7 @@ impl Report {
         Self {
             schema: SCHEMA,
             generator: concat!("imdsmon ", env!("CARGO_PKG_VERSION")).into(),
-            generated_at: rfc3339(now),
+            generated_at: now.to_rfc3339(),
             answer: Answer {
                 verdict,
                 sentence,
@@ -86,7 +82,7 @@ impl Report {
 }
 
 /// How to compare the report with CloudWatch.
-fn compare(instance: Option<&str>, from: UnixNanos, to: UnixNanos) -> NextStep {
+fn compare(instance: Option<&str>, from: Timestamp, to: Timestamp) -> NextStep {
     let mut commands = cloudwatch::commands(instance, from, to);
     commands.push("imdsmon report --cloudwatch cloudwatch.json".into());
     NextStep {
@@ -141,8 +137,8 @@ fn client(assessed: Assessed<'_>, instance: Option<&str>) -> ClientReport {
         sdks: evidence.sdks.clone(),
         user_agents: evidence.user_agents.clone(),
         most_sensitive: most_sensitive.unwrap_or_default(),
-        first_seen: rfc3339(*first),
-        last_seen: rfc3339(*last),
+        first_seen: first.to_rfc3339(),
+        last_seen: last.to_rfc3339(),
         paths,
         more_paths: evidence.more_paths,
         samples: evidence.samples.clone(),
@@ -152,7 +148,7 @@ fn client(assessed: Assessed<'_>, instance: Option<&str>) -> ClientReport {
 
 /// Calls by hour.
 fn timeline(entry: &ClientStats) -> Vec<Hour> {
-    let mut hours: BTreeMap<i64, (u64, u64)> = BTreeMap::new();
+    let mut hours: BTreeMap<time::Hour, (u64, u64)> = BTreeMap::new();
     for (cell, count) in &entry.cells {
         let (tokenless, others) = hours.entry(cell.hour).or_default();
         let count = u64::try_from(*count).unwrap_or(0);
@@ -164,7 +160,7 @@ fn timeline(entry: &ClientStats) -> Vec<Hour> {
     hours
         .into_iter()
         .map(|(hour, (tokenless, others))| Hour {
-            begin: rfc3339(hour.saturating_mul(HOUR)),
+            begin: hour.begin().to_rfc3339(),
             tokenless,
             others,
         })
@@ -220,18 +216,13 @@ impl Totals {
 
 fn window(coverage: &Coverage, min_window: Duration) -> Window {
     let spans = &coverage.spans;
-    let (from, to) = match (spans.first(), spans.last()) {
-        (Some(first), Some(last)) => (Some(first.from), Some(last.to)),
-        _ => (None, None),
-    };
-    let seconds = |nanos: i64| u64::try_from(nanos / SECOND).unwrap_or(0);
-    let length = to.unwrap_or(0).saturating_sub(from.unwrap_or(0));
-    let observed = spans.iter().map(|span| span.to.saturating_sub(span.from));
+    let (from, to) = coverage.window().unzip();
+    let length = to.unwrap_or_default().since(from.unwrap_or_default());
     Window {
-        from: from.map(rfc3339),
-        to: to.map(rfc3339),
-        length_s: seconds(length),
-        observed_s: seconds(observed.sum()),
+        from: from.map(Timestamp::to_rfc3339),
+        to: to.map(Timestamp::to_rfc3339),
+        length_s: length.as_secs(),
+        observed_s: coverage.observed().as_secs(),
         wanted_s: min_window.as_secs(),
         lost_records: spans.iter().map(|span| span.lost_records).sum(),
         gaps: spans.len().saturating_sub(1) as u64,

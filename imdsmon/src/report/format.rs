@@ -1,6 +1,8 @@
 //! How numbers, lengths and times are written, the same in every format for people.
 
-use jiff::{Timestamp, tz::TimeZone};
+use std::time::Duration;
+
+use crate::time::{Human, Timestamp};
 
 /// A number with separators between thousands.
 pub fn count(n: u64) -> String {
@@ -33,40 +35,28 @@ pub fn share(part: f64) -> String {
     }
 }
 
-/// Seconds in their two largest units; days from 48 hours on.
+/// Seconds in their two largest units.
 pub fn length(seconds: u64) -> String {
-    let two = |large: u64, name: &str, small: u64, smaller: &str| match small {
-        0 => format!("{large} {name}"),
-        _ => format!("{large} {name} {small} {smaller}"),
-    };
-    match seconds {
-        ..60 => format!("{seconds} s"),
-        60..3600 => two(seconds / 60, "min", seconds % 60, "s"),
-        3600..172_800 => two(seconds / 3600, "h", seconds / 60 % 60, "min"),
-        _ => two(seconds / 86_400, "d", seconds / 3600 % 24, "h"),
-    }
+    Human(Duration::from_secs(seconds)).to_string()
 }
 
 /// An RFC 3339 time to the minute, UTC: `2026-11-27 08:59`. What is none stays as it is.
 pub fn minute(time: &str) -> String {
-    formatted(time, "%Y-%m-%d %H:%M")
+    formatted(time, Timestamp::to_minute)
 }
 
 /// The same to the second.
 pub fn second(time: &str) -> String {
-    formatted(time, "%Y-%m-%d %H:%M:%S")
+    formatted(time, Timestamp::to_second)
 }
 
-fn formatted(time: &str, format: &str) -> String {
-    time.parse::<Timestamp>().map_or_else(
-        |_| time.to_owned(),
-        |time| time.to_zoned(TimeZone::UTC).strftime(format).to_string(),
-    )
+fn formatted(time: &str, format: impl Fn(Timestamp) -> String) -> String {
+    time.parse().map_or_else(|_| time.to_owned(), format)
 }
 
 /// Seconds since 1970 of an RFC 3339 time.
 pub fn seconds(time: &str) -> Option<i64> {
-    time.parse::<Timestamp>().ok().map(Timestamp::as_second)
+    time.parse().ok().map(Timestamp::as_secs)
 }
 
 /// How long before `now` something was, in the largest unit: `2 min ago`.

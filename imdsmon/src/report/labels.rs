@@ -11,7 +11,6 @@ use crate::{
     identity::workload::WorkloadKind,
     knowledge::{PathClass, Sdk},
     ledger::{Cause, Sample},
-    time::rfc3339,
     verdict::{Confidence, HostVerdict, Verdict},
 };
 
@@ -254,7 +253,7 @@ fn self_test(window: &Window) -> (String, bool) {
     let Some(test) = &window.coverage.self_test else {
         return ("not run".to_owned(), false);
     };
-    let time = format::minute(&rfc3339(test.time));
+    let time = format::minute(&test.time.to_rfc3339());
     match &test.result {
         Ok(()) => (format!("passed at {time} UTC"), true),
         Err(reason) => (format!("failed at {time} UTC: {reason}"), false),

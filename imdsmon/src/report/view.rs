@@ -11,7 +11,6 @@ use crate::{
         model::{ClientReport, MetricReport, NextStep, PathReport, Reconciliation, Report},
     },
     text::{escape::escaped, shell},
-    time::rfc3339,
     verdict::{HostVerdict, Judgement, Verdict},
 };
 
@@ -307,7 +306,7 @@ impl Call {
         }
         let request = format!("{} {} to {}", sample.method, sample.target, sample.address);
         Self {
-            when: format::second(&rfc3339(sample.time)),
+            when: format::second(&sample.time.to_rfc3339()),
             cause: labels::cause(sample.how),
             request: shown(&request),
             response: shown(&labels::response(sample)),

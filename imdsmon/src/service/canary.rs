@@ -5,7 +5,8 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::shared::Shared;
-use crate::{capture::source, selftest::canary::Canary};
+use crate::selftest::canary::Canary;
+use crate::time::Timestamp;
 
 /// Returns at once if there is no interval: the canary is off.
 pub(crate) async fn run(canary: Option<&Canary>, interval: Option<Duration>, shared: &Shared) {
@@ -26,7 +27,7 @@ pub(crate) async fn run(canary: Option<&Canary>, interval: Option<Duration>, sha
 
 fn record(result: Result<(), String>, shared: &Shared) {
     let mut state = shared.state.borrow_mut();
-    state.coverage.record_canary(source::now(), result);
+    state.coverage.record_canary(Timestamp::now(), result);
     drop(state);
     shared.changed();
 }

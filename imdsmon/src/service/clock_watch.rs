@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
+use crate::time::{Clocks, Timestamp};
 
 /// Two clocks read one after the other differ by less.
 const JITTER: Duration = Duration::from_secs(2);
 
-/// The differences between the clocks, in nanoseconds.
+/// The differences between the clocks.
 pub(crate) struct ClockWatch {
     /// Total time in suspend since boot.
-    suspended: i64,
+    suspended: Duration,
     /// Wall-clock time of the boot.
-    boot: i64,
+    booted: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,11 +25,10 @@ pub(crate) enum ClockChange {
 
 impl ClockWatch {
     pub(crate) fn new() -> Self {
-        let boot = nanos(ClockId::Boottime);
+        let clocks = Clocks::read();
         Self {
-            // CLOCK_MONOTONIC does not advance during suspend (clock_gettime(2)).
-            suspended: boot.saturating_sub(nanos(ClockId::Monotonic)),
-            boot: nanos(ClockId::Realtime).saturating_sub(boot),
+            suspended: clocks.suspended(),
+            booted: clocks.booted(),
         }
     }
 
@@ -42,10 +41,9 @@ impl ClockWatch {
     }
 
     fn change_to(&self, now: &Self) -> Option<ClockChange> {
-        let jitter = u64::try_from(JITTER.as_nanos()).unwrap_or(u64::MAX);
-        if now.suspended.abs_diff(self.suspended) > jitter {
+        if now.suspended.abs_diff(self.suspended) > JITTER {
             Some(ClockChange::Suspended)
-        } else if now.boot.abs_diff(self.boot) > jitter {
+        } else if now.booted.abs_diff(self.booted) > JITTER {
             Some(ClockChange::Set)
         } else {
             None
@@ -53,28 +51,24 @@ impl ClockWatch {
     }
 }
 
-fn nanos(id: ClockId) -> i64 {
-    let time = clock_gettime(id);
-    time.tv_sec
-        .saturating_mul(1_000_000_000)
-        .saturating_add(time.tv_nsec)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const SECOND: i64 = 1_000_000_000;
-
     #[test]
     fn suspend_and_a_set_clock_are_told_apart() {
-        let clocks = |suspended, boot| ClockWatch { suspended, boot };
-        let before = clocks(5 * SECOND, 1_000 * SECOND);
-        let quiet = clocks(5 * SECOND + 7, 1_000 * SECOND + 900);
+        let clocks = |suspended, booted| ClockWatch {
+            suspended: Duration::from_secs(suspended),
+            booted: Timestamp::from_secs(booted),
+        };
+        let before = clocks(5, 1_000);
+        let mut quiet = clocks(5, 1_000);
+        quiet.suspended += Duration::from_nanos(7);
+        quiet.booted += Duration::from_nanos(900);
         assert_eq!(before.change_to(&quiet), None);
-        let resumed = clocks(65 * SECOND, 1_000 * SECOND);
+        let resumed = clocks(65, 1_000);
         assert_eq!(before.change_to(&resumed), Some(ClockChange::Suspended));
-        let a_day_back = clocks(5 * SECOND, 1_000 * SECOND - 86_400 * SECOND);
+        let a_day_back = clocks(5, 1_000 - 86_400);
         assert_eq!(before.change_to(&a_day_back), Some(ClockChange::Set));
         assert_eq!(ClockWatch::new().change(), None);
     }

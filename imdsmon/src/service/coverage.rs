@@ -1,12 +1,13 @@
 //! The coverage of this run: one span, unless the host was suspended or its clock was set.
 
 use crate::{
-    event::{Totals, UnixNanos},
+    event::Totals,
     http::Counters,
     ledger::{
         Coverage, Overflow,
         coverage::{SelfTest, Span},
     },
+    time::Timestamp,
 };
 
 /// Tracks when this service captured, and what may be missing.
@@ -14,7 +15,7 @@ pub(crate) struct CoverageTracker {
     /// Spans that have ended, and the latest self-test.
     ended: Coverage,
     /// First and last time of the open span.
-    span: (UnixNanos, UnixNanos),
+    span: (Timestamp, Timestamp),
     /// The counts when the span began, and now.
     base: Counts,
     latest: Counts,
@@ -31,7 +32,7 @@ struct Counts {
 
 impl CoverageTracker {
     /// Opens the first span.
-    pub(crate) fn new(now: UnixNanos) -> Self {
+    pub(crate) fn new(now: Timestamp) -> Self {
         Self {
             ended: Coverage::default(),
             span: (now, now),
@@ -43,7 +44,7 @@ impl CoverageTracker {
     /// Extends the open span, and takes what was counted since the service started.
     pub(crate) fn update(
         &mut self,
-        now: UnixNanos,
+        now: Timestamp,
         totals: Totals,
         counters: Counters,
         overflow: Overflow,
@@ -58,19 +59,19 @@ impl CoverageTracker {
     }
 
     /// Extends the open span.
-    pub(crate) fn extend(&mut self, now: UnixNanos) {
+    pub(crate) fn extend(&mut self, now: Timestamp) {
         self.span.1 = self.span.1.max(now);
     }
 
     /// Ends the open span where it was last extended, and opens another at `now`.
-    pub(crate) fn interrupt(&mut self, now: UnixNanos) {
+    pub(crate) fn interrupt(&mut self, now: Timestamp) {
         self.ended.add(self.open_span());
         self.span = (now, now);
         self.base = self.latest;
     }
 
     /// Notes a canary check. A failure stays a doubt about the open span, whatever comes after.
-    pub(crate) fn record_canary(&mut self, time: UnixNanos, result: Result<(), String>) {
+    pub(crate) fn record_canary(&mut self, time: Timestamp, result: Result<(), String>) {
         self.latest.failed_canaries += u64::from(result.is_err());
         self.ended.add_self_test(SelfTest { time, result });
     }
@@ -111,6 +112,10 @@ impl CoverageTracker {
 mod tests {
     use crate::service::coverage::*;
 
+    fn at(nanos: i64) -> Timestamp {
+        Timestamp::from_nanos(nanos)
+    }
+
     fn lost(records: u64) -> (Totals, Counters) {
         let totals = Totals {
             lost: records,
@@ -129,18 +134,18 @@ mod tests {
 
     #[test]
     fn each_span_has_only_its_own_losses() {
-        let mut coverage = CoverageTracker::new(100);
+        let mut coverage = CoverageTracker::new(at(100));
         let (totals, counters) = lost(3);
-        coverage.update(200, totals, counters, overflow(7));
-        coverage.interrupt(500);
+        coverage.update(at(200), totals, counters, overflow(7));
+        coverage.interrupt(at(500));
         let (totals, counters) = lost(5);
-        coverage.update(600, totals, counters, overflow(9));
+        coverage.update(at(600), totals, counters, overflow(9));
         let spans = coverage.coverage().spans;
         let seen: Vec<_> = spans
             .iter()
             .map(|span| (span.from, span.to, span.lost_records, span.segments))
             .collect();
-        assert_eq!(seen, [(100, 200, 3, 30), (500, 600, 2, 20)]);
+        assert_eq!(seen, [(at(100), at(200), 3, 30), (at(500), at(600), 2, 20)]);
         assert_eq!(coverage.lost_records(), 5);
         let merged: Vec<_> = spans.iter().map(|span| span.doubts[0].count).collect();
         assert_eq!(merged, [7, 2]);
@@ -148,29 +153,29 @@ mod tests {
 
     #[test]
     fn a_clock_set_back_keeps_earlier_spans() {
-        let mut coverage = CoverageTracker::new(1000);
-        coverage.extend(2000);
-        coverage.interrupt(100);
-        coverage.extend(300);
+        let mut coverage = CoverageTracker::new(at(1000));
+        coverage.extend(at(2000));
+        coverage.interrupt(at(100));
+        coverage.extend(at(300));
         let spans = coverage.coverage().spans;
         let seen: Vec<_> = spans.iter().map(|span| (span.from, span.to)).collect();
-        assert_eq!(seen, [(100, 300), (1000, 2000)]);
-        coverage.extend(1500);
+        assert_eq!(seen, [(at(100), at(300)), (at(1000), at(2000))]);
+        coverage.extend(at(1500));
         assert_eq!(
             coverage.coverage().spans.len(),
             1,
             "the spans overlap by now"
         );
-        assert_eq!(coverage.coverage().window(), Some((100, 2000)));
+        assert_eq!(coverage.coverage().window(), Some((at(100), at(2000))));
     }
 
     #[test]
     fn a_failed_canary_stays_a_doubt_about_its_span() {
-        let mut coverage = CoverageTracker::new(100);
-        coverage.record_canary(150, Err("no calls captured".into()));
-        coverage.record_canary(160, Ok(()));
-        coverage.interrupt(200);
-        coverage.extend(300);
+        let mut coverage = CoverageTracker::new(at(100));
+        coverage.record_canary(at(150), Err("no calls captured".into()));
+        coverage.record_canary(at(160), Ok(()));
+        coverage.interrupt(at(200));
+        coverage.extend(at(300));
         let coverage = coverage.coverage();
         let doubts: Vec<_> = coverage
             .spans

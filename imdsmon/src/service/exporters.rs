@@ -6,7 +6,6 @@ use std::{fmt::Display, io, path::PathBuf, time::Instant};
 
 use super::notify::WARN_INTERVAL;
 use crate::{
-    capture::source,
     config::Config,
     export::{
         Destination,
@@ -19,6 +18,7 @@ use crate::{
     host::Instance,
     ledger::{ClientStats, Coverage},
     pipeline::AttributedEvent,
+    time::Timestamp,
     verdict::Assessment,
 };
 
@@ -114,7 +114,7 @@ impl Exporters {
         if let Some((emf, lines)) = &mut self.emf
             && !emf.is_empty()
         {
-            let written = lines.write(emf.lines(source::now()).as_bytes());
+            let written = lines.write(emf.lines(Timestamp::now()).as_bytes());
             if written.is_ok() {
                 emf.clear();
             }

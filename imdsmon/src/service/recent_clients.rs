@@ -3,18 +3,17 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
-    event::UnixNanos,
     identity::client::Client,
     ledger::{BucketKey, ClientStats, Coverage},
+    time::{Hour, Timestamp},
 };
 
 /// How far back the verdict of the service looks.
 pub(crate) const WINDOW: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// Start of the window that ends now.
-pub(crate) fn window_start(now: UnixNanos) -> UnixNanos {
-    let window = UnixNanos::try_from(WINDOW.as_nanos()).unwrap_or(UnixNanos::MAX);
-    now.saturating_sub(window)
+pub(crate) fn window_start(now: Timestamp) -> Timestamp {
+    now - WINDOW
 }
 
 /// Clients of this run and of earlier ones.
@@ -35,7 +34,7 @@ impl RecentClients {
     }
 
     /// Starts again from what the store holds since `since`.
-    pub(crate) fn rebuild(&mut self, clients: &[ClientStats], since: UnixNanos) {
+    pub(crate) fn rebuild(&mut self, clients: &[ClientStats], since: Timestamp) {
         self.clients.clear();
         for stats in clients {
             self.add(stats);
@@ -47,7 +46,10 @@ impl RecentClients {
         let mut flat = stats.clone();
         flat.cells.clear();
         for (key, count) in &stats.cells {
-            let key = BucketKey { hour: 0, ..*key };
+            let key = BucketKey {
+                hour: Hour::default(),
+                ..*key
+            };
             *flat.cells.entry(key).or_default() += count;
         }
         merge(&mut self.clients, flat);

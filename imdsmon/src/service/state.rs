@@ -12,8 +12,8 @@ use super::{
     recent_clients::{RecentClients, merge, window_start},
     store_thread::{Batch, CommitResult},
 };
+use crate::time::Timestamp;
 use crate::{
-    capture::source,
     config::Config,
     event::Totals,
     http::Counters,
@@ -51,7 +51,7 @@ impl State {
             uncommitted: BTreeMap::new(),
             recent_clients: RecentClients::default(),
             rebuilt: Instant::now(),
-            coverage: CoverageTracker::new(source::now()),
+            coverage: CoverageTracker::new(Timestamp::now()),
             exporters: Exporters::open(config),
             min_window: config.report_min_window.value,
             store_limits: config.store_limits(),
@@ -76,7 +76,7 @@ impl State {
     pub(crate) fn update_coverage(&mut self, totals: Totals, counters: Counters) {
         let overflow = self.ledger.overflow();
         self.coverage
-            .update(source::now(), totals, counters, overflow);
+            .update(Timestamp::now(), totals, counters, overflow);
     }
 
     /// Moves what the ledger counted to everything that sums it up.
@@ -92,7 +92,7 @@ impl State {
     /// Everything that is not in the store yet.
     pub(crate) fn batch(&mut self, is_last: bool) -> Batch {
         self.drain_ledger();
-        let now = source::now();
+        let now = Timestamp::now();
         let is_rebuild_due = self.rebuilt.elapsed() >= REBUILD_INTERVAL;
         Batch {
             delta: std::mem::take(&mut self.uncommitted)
@@ -117,7 +117,7 @@ impl State {
         }
         if let Some(clients) = result.reloaded {
             self.rebuilt = Instant::now();
-            let since = window_start(source::now());
+            let since = window_start(Timestamp::now());
             self.recent_clients.rebuild(&clients, since);
             // What was drained while the store was read is not in it.
             for stats in self.uncommitted.values() {

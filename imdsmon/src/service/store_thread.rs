@@ -13,8 +13,8 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::recent_clients::window_start;
+use crate::time::Timestamp;
 use crate::{
-    event::UnixNanos,
     ledger::{ClientStats, Coverage},
     store::{Limits, Quarantined, Store, StoreError},
 };
@@ -24,12 +24,12 @@ pub(crate) struct Batch {
     pub(crate) delta: Vec<ClientStats>,
     /// The coverage of this run, whole.
     pub(crate) coverage: Coverage,
-    pub(crate) now: UnixNanos,
+    pub(crate) now: Timestamp,
     pub(crate) limits: Limits,
     /// No batch follows: the store is closed.
     pub(crate) is_last: bool,
     /// Read back everything since then, this delta included.
-    pub(crate) reload_since: Option<UnixNanos>,
+    pub(crate) reload_since: Option<Timestamp>,
 }
 
 #[derive(Default)]
@@ -147,7 +147,7 @@ impl Worker {
     fn store(
         &mut self,
         limits: Limits,
-        now: UnixNanos,
+        now: Timestamp,
         result: &mut CommitResult,
     ) -> Result<&mut Store, StoreError> {
         let open = match self.store.take() {
@@ -165,7 +165,7 @@ impl Worker {
     fn open(
         &self,
         limits: Limits,
-        now: UnixNanos,
+        now: Timestamp,
         result: &mut CommitResult,
     ) -> Result<Store, StoreError> {
         let mut store = Store::open(&self.directory, limits)?;

@@ -8,14 +8,14 @@ use super::{
     shared::Shared,
     systemd,
 };
-use crate::capture::source;
+use crate::time::Timestamp;
 
 pub(crate) async fn run(shared: &Shared) {
     let mut clocks = ClockWatch::new();
     loop {
         sleep(systemd::heartbeat_interval()).await;
         let mut state = shared.state.borrow_mut();
-        let now = source::now();
+        let now = Timestamp::now();
         match clocks.change() {
             Some(ClockChange::Suspended) => {
                 tracing::warn!("the host was suspended; coverage has a gap");

@@ -7,6 +7,7 @@ use crate::{
         BucketKey,
         coverage::{Doubt, DoubtKind},
     },
+    time::Hour,
     word::{value, word},
 };
 
@@ -30,7 +31,7 @@ pub fn words(cell: &BucketKey) -> [String; 5] {
 }
 
 /// The bucket key with these words; `None` if a word is unknown.
-pub fn cell(hour: i64, [version, token, answer, path, how]: [String; 5]) -> Option<BucketKey> {
+pub fn cell(hour: Hour, [version, token, answer, path, how]: [String; 5]) -> Option<BucketKey> {
     Some(BucketKey {
         hour,
         version: value(version)?,

@@ -16,6 +16,7 @@ mod error;
 mod read;
 mod retention;
 mod schema;
+mod sql_time;
 mod write;
 
 #[cfg(test)]
@@ -35,8 +36,8 @@ pub use error::StoreError;
 pub use read::Reader;
 
 use crate::{
-    event::UnixNanos,
     ledger::{ClientStats, Coverage},
+    time::{Hour, Timestamp},
 };
 
 /// Bytes of a database page, the default of `SQLite`.
@@ -94,7 +95,7 @@ pub struct Store {
     /// The ID of this run, after its first commit.
     run: Option<i64>,
     /// The hour of the last commit with retention.
-    retained_at: Option<i64>,
+    retained_at: Option<Hour>,
     quarantine: Option<Quarantined>,
 }
 
@@ -150,7 +151,7 @@ impl Store {
         &mut self,
         delta: &[ClientStats],
         coverage: &Coverage,
-        now: UnixNanos,
+        now: Timestamp,
     ) -> Result<(), StoreError> {
         self.write(delta, coverage, now, false)
     }
@@ -160,13 +161,13 @@ impl Store {
         &mut self,
         delta: &[ClientStats],
         coverage: &Coverage,
-        now: UnixNanos,
+        now: Timestamp,
     ) -> Result<(), StoreError> {
         self.write(delta, coverage, now, true)
     }
 
     /// Counts and coverage since `since`, rounded down to the hour.
-    pub fn load(&mut self, since: UnixNanos) -> Result<(Vec<ClientStats>, Coverage), StoreError> {
+    pub fn load(&mut self, since: Timestamp) -> Result<(Vec<ClientStats>, Coverage), StoreError> {
         let loaded = read::load(&mut self.connection, since, self.run);
         loaded.map_err(|error| StoreError::sql(&self.path, error))
     }
@@ -182,7 +183,7 @@ impl Store {
         &mut self,
         delta: &[ClientStats],
         coverage: &Coverage,
-        now: UnixNanos,
+        now: Timestamp,
         is_last: bool,
     ) -> Result<(), StoreError> {
         self.check_name()?;
@@ -205,9 +206,9 @@ impl Store {
         }
         self.run = Some(written.map_err(|error| self.error(error))?);
         // The delta is on disk: an error from here on must not make the caller add it twice.
-        let hour = write::hour(now);
+        let hour = now.hour();
         let last = self.retained_at.replace(hour);
-        let is_due = last.is_some_and(|last| CLOCK_STEP_HOURS.contains(&hour.saturating_sub(last)));
+        let is_due = last.is_some_and(|last| CLOCK_STEP_HOURS.contains(&hour.since(last)));
         if let Err(error) = retention::enforce(&mut self.connection, self.limits, now, is_due) {
             self.retained_at = last;
             tracing::warn!(%error, "cannot remove old data from the store; retrying at the next commit");

@@ -8,20 +8,20 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, types::FromSql};
 
 use super::{
     DATABASE, StoreError,
     schema::{MIGRATIONS, check_version},
-    write::{begin, evidence, hour},
+    write::evidence,
 };
 use crate::store::{
     codec::{self, cell},
     dir::{is_in_use, sidecar},
     retention,
 };
+use crate::time::{Hour, Timestamp};
 use crate::{
-    event::UnixNanos,
     identity::client::Client,
     ledger::{
         BucketKey, ClientStats, Coverage,
@@ -67,7 +67,7 @@ impl Reader {
 
     /// What is stored of the time since `since`, rounded down to the hour: clients with their
     /// calls, and the coverage, in one transaction.
-    pub fn load(&mut self, since: UnixNanos) -> Result<(Vec<ClientStats>, Coverage), StoreError> {
+    pub fn load(&mut self, since: Timestamp) -> Result<(Vec<ClientStats>, Coverage), StoreError> {
         let mut load = || {
             let open_run = if is_in_use(&self.path) == Some(false) {
                 None
@@ -122,19 +122,20 @@ fn uri_path(path: &Path) -> String {
 /// Reads everything in one transaction. `open_run` is the run that has not ended, if any.
 pub fn load(
     connection: &mut Connection,
-    since: UnixNanos,
+    since: Timestamp,
     open_run: Option<i64>,
 ) -> rusqlite::Result<(Vec<ClientStats>, Coverage)> {
     let transaction = connection.transaction()?;
-    let first_hour = hour(since);
+    let first_hour = since.hour();
     let entries = entries(&transaction, first_hour)?;
-    let from =
-        begin(first_hour).max(meta(&transaction, retention::KEPT_SINCE)?.unwrap_or(i64::MIN));
+    let kept_since = meta(&transaction, retention::KEPT_SINCE)?;
+    let from = kept_since.map_or(first_hour.begin(), |kept| first_hour.begin().max(kept));
     let mut spans = spans(&transaction, from, open_run)?;
     // Clients dropped before the loaded period do not limit it.
-    let is_recent = meta(&transaction, retention::DROPPED_AT)?.is_none_or(|time| time >= from);
-    let dropped = meta(&transaction, retention::DROPPED)?.filter(|_| is_recent);
-    let dropped = dropped.unwrap_or(0);
+    let dropped_at: Option<Timestamp> = meta(&transaction, retention::DROPPED_AT)?;
+    let is_recent = dropped_at.is_none_or(|time| time >= from);
+    let dropped: Option<i64> = meta(&transaction, retention::DROPPED)?;
+    let dropped = dropped.filter(|_| is_recent).unwrap_or(0);
     if let (Some(last), Ok(count)) = (spans.last_mut(), u64::try_from(dropped)) {
         last.doubt(DoubtKind::DroppedClients, count);
     }
@@ -155,7 +156,7 @@ pub fn load(
 }
 
 /// Clients with calls since an hour, in order of their first commit.
-fn entries(transaction: &Transaction<'_>, first_hour: i64) -> rusqlite::Result<Vec<ClientStats>> {
+fn entries(transaction: &Transaction<'_>, first_hour: Hour) -> rusqlite::Result<Vec<ClientStats>> {
     let mut cells = cells(transaction, first_hour)?;
     let mut clients =
         transaction.prepare("SELECT id, facts, first, last, evidence FROM client ORDER BY id")?;
@@ -163,9 +164,9 @@ fn entries(transaction: &Transaction<'_>, first_hour: i64) -> rusqlite::Result<V
     let mut entries = Vec::new();
     while let Some(row) = rows.next()? {
         let id: i64 = row.get(0)?;
-        let last: UnixNanos = row.get(3)?;
+        let last: Timestamp = row.get(3)?;
         let cells = cells.remove(&id).unwrap_or_default();
-        if cells.is_empty() && last < begin(first_hour) {
+        if cells.is_empty() && last < first_hour.begin() {
             continue;
         }
         let text: String = row.get(1)?;
@@ -187,7 +188,7 @@ fn entries(transaction: &Transaction<'_>, first_hour: i64) -> rusqlite::Result<V
 type Cells = BTreeMap<BucketKey, i64>;
 
 /// Counts by client. A count below 1 corrects rows that are no longer stored.
-fn cells(transaction: &Transaction<'_>, first_hour: i64) -> rusqlite::Result<HashMap<i64, Cells>> {
+fn cells(transaction: &Transaction<'_>, first_hour: Hour) -> rusqlite::Result<HashMap<i64, Cells>> {
     let kinds = kinds(transaction)?;
     let mut rollups = transaction
         .prepare("SELECT client, kind, hour, count FROM rollup WHERE hour >= ?1 AND count > 0")?;
@@ -221,7 +222,7 @@ fn kinds(transaction: &Transaction<'_>) -> rusqlite::Result<HashMap<i64, BucketK
             row.get(4)?,
             row.get(5)?,
         ];
-        match cell(0, words) {
+        match cell(Hour::default(), words) {
             Some(kind) => drop(kinds.insert(row.get(0)?, kind)),
             None => {
                 tracing::warn!("the store has a kind of call that this version does not support");
@@ -234,7 +235,7 @@ fn kinds(transaction: &Transaction<'_>) -> rusqlite::Result<HashMap<i64, BucketK
 /// Spans since `from`, in order and without overlap.
 fn spans(
     transaction: &Transaction<'_>,
-    from: UnixNanos,
+    from: Timestamp,
     open_run: Option<i64>,
 ) -> rusqlite::Result<Vec<Span>> {
     // The end of a run is known if the run was closed, or has not ended.
@@ -253,7 +254,7 @@ fn spans(
         let number =
             |index| Ok::<u64, rusqlite::Error>(row.get::<_, i64>(index)?.max(0).cast_unsigned());
         let span = Span {
-            from: row.get::<_, UnixNanos>(0)?.max(from),
+            from: row.get::<_, Timestamp>(0)?.max(from),
             to: row.get(1)?,
             is_complete: row.get(5)?,
             segments: number(2)?,
@@ -265,7 +266,7 @@ fn spans(
     Ok(coverage.spans)
 }
 
-fn meta(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<Option<i64>> {
+fn meta<T: FromSql>(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<Option<T>> {
     transaction
         .query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| {
             row.get(0)

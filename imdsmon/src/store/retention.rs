@@ -6,12 +6,8 @@
 
 use rusqlite::{Connection, params};
 
-use crate::event::UnixNanos;
-use crate::store::{
-    Limits,
-    schema::pragma,
-    write::{begin, hour},
-};
+use crate::store::{Limits, schema::pragma};
+use crate::time::{Hour, Timestamp};
 
 /// Hours removed in one transaction, which bounds the log.
 const HOURS_PER_TRANSACTION: i64 = 24;
@@ -31,7 +27,7 @@ pub const DROPPED_AT: &str = "dropped_at";
 pub fn enforce(
     connection: &mut Connection,
     limits: Limits,
-    now: UnixNanos,
+    now: Timestamp,
     is_due: bool,
 ) -> rusqlite::Result<()> {
     let pages = limits.pages();
@@ -54,13 +50,13 @@ pub fn is_at_limit(connection: &Connection, limits: Limits) -> rusqlite::Result<
 pub fn evict(
     connection: &mut Connection,
     limits: Limits,
-    now: UnixNanos,
+    now: Timestamp,
     wanted: u64,
 ) -> rusqlite::Result<()> {
-    let latest = hour(now);
+    let latest = now.hour();
     while used(connection)? > wanted {
         match oldest(connection)? {
-            Some(oldest) if oldest < latest => forget_before(connection, oldest + 1)?,
+            Some(oldest) if oldest < latest => forget_before(connection, oldest.plus(1))?,
             _ => {
                 if drop_clients(connection, now)? == 0 {
                     break;
@@ -71,24 +67,21 @@ pub fn evict(
     vacuum(connection, limits.pages())
 }
 
-fn forget_old(connection: &mut Connection, limits: Limits, now: UnixNanos) -> rusqlite::Result<()> {
-    let cutoff = hour(now).saturating_sub(i64::from(limits.days).saturating_mul(24));
+fn forget_old(connection: &mut Connection, limits: Limits, now: Timestamp) -> rusqlite::Result<()> {
+    let cutoff = now.hour().plus(-i64::from(limits.days) * 24);
     while let Some(oldest) = oldest(connection)?.filter(|oldest| *oldest < cutoff) {
-        forget_before(
-            connection,
-            cutoff.min(oldest.saturating_add(HOURS_PER_TRANSACTION)),
-        )?;
+        forget_before(connection, cutoff.min(oldest.plus(HOURS_PER_TRANSACTION)))?;
     }
     let transaction = connection.transaction()?;
     transaction.execute(
         "DELETE FROM self_test WHERE time < ?1 AND time < (SELECT max(time) FROM self_test)",
-        [begin(cutoff)],
+        [cutoff.begin()],
     )?;
-    transaction.execute("DELETE FROM span WHERE until < ?1", [begin(cutoff)])?;
+    transaction.execute("DELETE FROM span WHERE until < ?1", [cutoff.begin()])?;
     transaction.execute(
         "DELETE FROM meta WHERE name IN (?1, ?2)
          AND (SELECT value FROM meta WHERE name = ?2) < ?3",
-        params![DROPPED, DROPPED_AT, begin(cutoff)],
+        params![DROPPED, DROPPED_AT, cutoff.begin()],
     )?;
     transaction.execute(
         "DELETE FROM run WHERE id NOT IN (SELECT run FROM span)
@@ -99,8 +92,8 @@ fn forget_old(connection: &mut Connection, limits: Limits, now: UnixNanos) -> ru
 }
 
 /// Removes all data before an hour.
-fn forget_before(connection: &mut Connection, hour: i64) -> rusqlite::Result<()> {
-    let time = begin(hour);
+fn forget_before(connection: &mut Connection, hour: Hour) -> rusqlite::Result<()> {
+    let time = hour.begin();
     let transaction = connection.transaction()?;
     transaction.execute("DELETE FROM rollup WHERE hour < ?1", [hour])?;
     transaction.execute(
@@ -117,7 +110,7 @@ fn forget_before(connection: &mut Connection, hour: i64) -> rusqlite::Result<()>
 }
 
 /// Removes the newest clients and returns their number.
-fn drop_clients(connection: &mut Connection, now: UnixNanos) -> rusqlite::Result<usize> {
+fn drop_clients(connection: &mut Connection, now: Timestamp) -> rusqlite::Result<usize> {
     let transaction = connection.transaction()?;
     let dropped = {
         let mut newest = transaction.prepare("SELECT id FROM client ORDER BY id DESC LIMIT ?1")?;
@@ -146,7 +139,7 @@ fn drop_clients(connection: &mut Connection, now: UnixNanos) -> rusqlite::Result
     Ok(dropped)
 }
 
-fn oldest(connection: &Connection) -> rusqlite::Result<Option<i64>> {
+fn oldest(connection: &Connection) -> rusqlite::Result<Option<Hour>> {
     connection.query_row("SELECT min(hour) FROM rollup", [], |row| row.get(0))
 }
 

@@ -8,27 +8,16 @@ use rusqlite::{
 
 use crate::store::codec::{self, json};
 use crate::{
-    event::UnixNanos,
     identity::{client::Client, workload::Workload},
     ledger::{
         ClientStats, Coverage, Evidence,
         coverage::{SelfTest, Span},
     },
+    time::Timestamp,
 };
 
 /// JSON of one client's evidence; beyond that, samples are dropped, the latest first.
 const MAX_EVIDENCE_BYTES: usize = 64 << 10;
-const NANOS_OF_AN_HOUR: i64 = 3_600_000_000_000;
-
-/// The hour that a time is in.
-pub fn hour(time: UnixNanos) -> i64 {
-    time.div_euclid(NANOS_OF_AN_HOUR)
-}
-
-/// When an hour begins.
-pub fn begin(hour: i64) -> UnixNanos {
-    hour.saturating_mul(NANOS_OF_AN_HOUR)
-}
 
 /// Adds everything in one transaction and returns the ID of the run.
 pub fn commit(
@@ -83,7 +72,7 @@ fn add_entries(transaction: &Transaction<'_>, delta: &[ClientStats]) -> rusqlite
 /// Inserts or updates a client and returns its ID.
 fn add_client(transaction: &Transaction<'_>, new: &ClientStats) -> rusqlite::Result<i64> {
     let name = name(&new.client)?;
-    let known: Option<(i64, UnixNanos, UnixNanos, String)> = transaction
+    let known: Option<(i64, Timestamp, Timestamp, String)> = transaction
         .query_row(
             "SELECT id, first, last, evidence FROM client WHERE name = ?1",
             [&name],

@@ -2,6 +2,7 @@
 
 use std::{cmp::Reverse, collections::BTreeMap, fmt::Write as _, time::Duration};
 
+use crate::time::Human;
 use crate::verdict::{
     AccessAfter, Assessed, Assessment, HostVerdict, Policy,
     call_counts::CallCounts,
@@ -10,7 +11,6 @@ use crate::verdict::{
     rule::Rule,
 };
 use crate::{
-    event::UnixNanos,
     knowledge::{Knowledge, PathClass},
     ledger::{
         ClientStats, Coverage,
@@ -23,9 +23,9 @@ const MAX_NAMES: usize = 3;
 /// Characters of a name in the sentence.
 const MAX_NAME_CHARS: usize = 80;
 /// Gaps may take one part in so many of the observation period.
-const MAX_GAP_SHARE: UnixNanos = 10;
+const MAX_GAP_SHARE: u32 = 10;
 /// How long ago monitoring may have ended.
-const MAX_AGE: UnixNanos = 3600 * 1_000_000_000;
+const MAX_AGE: Duration = Duration::from_secs(3600);
 
 /// Judges every client, and the instance by them.
 pub fn assess<'a>(
@@ -83,25 +83,25 @@ fn coverage_doubts(coverage: &Coverage, policy: &Policy) -> Vec<String> {
     };
     let mut doubts = Vec::new();
     let observed = coverage.observed();
-    let wanted = UnixNanos::try_from(policy.min_window.as_nanos()).unwrap_or(UnixNanos::MAX);
+    let wanted = policy.min_window;
     if observed < wanted {
         doubts.push(format!(
             "Observed for {}; at least {} is required.",
-            length(observed),
-            length(wanted)
+            Human(observed),
+            Human(wanted)
         ));
     }
-    let gaps = to.saturating_sub(from).saturating_sub(observed);
-    if gaps > to.saturating_sub(from) / MAX_GAP_SHARE {
+    let gaps = to.since(from).saturating_sub(observed);
+    if gaps > to.since(from) / MAX_GAP_SHARE {
         doubts.push(format!(
             "Monitoring was interrupted for {} in total.",
-            length(gaps)
+            Human(gaps)
         ));
     }
     if let Some(now) = policy.now {
-        let since = now.saturating_sub(to);
+        let since = now.since(to);
         if since > MAX_AGE {
-            doubts.push(format!("Monitoring ended {} ago.", length(since)));
+            doubts.push(format!("Monitoring ended {} ago.", Human(since)));
         }
     }
     let spans = &coverage.spans;
@@ -221,7 +221,7 @@ fn not_ready(affected: &[&Assessed<'_>]) -> String {
 }
 
 fn ready(clients: &[Assessed<'_>], coverage: &Coverage) -> String {
-    let observed = length(coverage.observed());
+    let observed = Human(coverage.observed());
     let needs = match clients.len() {
         0 => return format!("No calls in {observed}, and the self-test passed."),
         1 => format!("The only client observed in {observed} does not need IMDSv1"),
@@ -261,19 +261,6 @@ fn thing(class: PathClass) -> &'static str {
         PathClass::UserData => "user data",
         PathClass::Identity => "the instance's identity",
         PathClass::Description | PathClass::OtherCloud | PathClass::Token => "metadata",
-    }
-}
-
-/// A time in the largest units that matter.
-fn length(nanos: UnixNanos) -> String {
-    let seconds = nanos.max(0) / 1_000_000_000;
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
-    match seconds {
-        ..60 => format!("{seconds} s"),
-        60..3600 => format!("{minutes} min"),
-        3600..172_800 if minutes == 0 => format!("{} h", seconds / 3600),
-        3600..172_800 => format!("{} h {minutes} min", seconds / 3600),
-        _ => format!("{days} d {hours} h"),
     }
 }
 

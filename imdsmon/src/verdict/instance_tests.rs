@@ -1,6 +1,6 @@
 //! Stories of whole instances: given these clients and this watching, this answer.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
 use proptest::prelude::*;
 
@@ -14,16 +14,21 @@ use crate::{
         coverage::{DoubtKind, SelfTest, Span},
         test_support::*,
     },
+    time::Timestamp,
 };
 
 const ROLE: &str = "/latest/meta-data/iam/security-credentials/role";
 const ID: &str = "/latest/meta-data/instance-id";
-const HOUR: i64 = 3600 * SECOND;
+const HOUR: Duration = Duration::from_secs(3600);
 
-fn span(from: i64, to: i64) -> Span {
+fn after(hours: u32) -> Timestamp {
+    Timestamp::default() + hours * HOUR
+}
+
+fn span(from: u32, to: u32) -> Span {
     Span {
-        from: from * HOUR,
-        to: to * HOUR,
+        from: after(from),
+        to: after(to),
         is_complete: true,
         ..Span::default()
     }
@@ -34,7 +39,7 @@ fn day() -> Coverage {
     Coverage {
         spans: vec![span(0, 25)],
         self_test: Some(SelfTest {
-            time: 0,
+            time: Timestamp::default(),
             result: Ok(()),
         }),
     }
@@ -86,7 +91,7 @@ fn every_limit_of_coverage_is_a_doubt() {
     for (coverage, word) in [
         (doubtful(|c| c.spans.clear()), "No monitoring data."),
         (
-            doubtful(|c| c.spans[0].to = HOUR),
+            doubtful(|c| c.spans[0].to = after(1)),
             "at least 24 h is required",
         ),
         (
@@ -110,7 +115,7 @@ fn every_limit_of_coverage_is_a_doubt() {
         (
             doubtful(|c| {
                 c.self_test = Some(SelfTest {
-                    time: 0,
+                    time: Timestamp::default(),
                     result: Err("no namespace".into()),
                 });
             }),
@@ -134,7 +139,7 @@ fn every_limit_of_coverage_is_a_doubt() {
 #[test]
 fn monitoring_that_ended_long_ago_is_a_doubt() {
     let policy = Policy {
-        now: Some(40 * HOUR),
+        now: Some(after(40)),
         ..Policy::default()
     };
     let ledger = ready();
@@ -236,12 +241,12 @@ proptest! {
     #[test]
     fn every_ledger_has_an_answer(
         steps in prop::collection::vec(any_step(), 0..40),
-        hours in 0_i64..100,
+        hours in 0_u32..100,
         proven in any::<bool>(),
     ) {
         let mut ledger = ledger(steps);
-        let to = hours * HOUR;
-        ledger.coverage.add(Span { from: 0, to, is_complete: true, ..Span::default() });
+        let to = after(hours);
+        ledger.coverage.add(Span { from: after(0), to, is_complete: true, ..Span::default() });
         let result = if proven { Ok(()) } else { Err("no namespace".into()) };
         ledger.coverage.add_self_test(SelfTest { time: to, result });
         let entries: Vec<&ClientStats> = ledger.entries().collect();

@@ -18,7 +18,7 @@ pub use instance::assess;
 pub use remedy::{DRY_RUN, INSTANCE_ID};
 pub use rule::Rule;
 
-use crate::{event::UnixNanos, ledger::ClientStats};
+use crate::{ledger::ClientStats, time::Timestamp};
 
 /// What requiring `IMDSv2` (`HttpTokens=required`) means for a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -104,7 +104,7 @@ pub struct Policy {
     /// The shortest observation period; a day by default.
     pub min_window: Duration,
     /// The current time if monitoring is meant to go on, so that it must not have ended long ago.
-    pub now: Option<UnixNanos>,
+    pub now: Option<Timestamp>,
 }
 
 /// The verdicts on the instance and on each client.

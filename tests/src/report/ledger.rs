@@ -1,6 +1,6 @@
 //! A ledger as two weeks on an instance fill it: the counts and evidence of each client.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use imdsmon::{
     http::call::Version,
@@ -10,9 +10,10 @@ use imdsmon::{
         Answer, BucketKey, Cause, ClientStats, Sample,
         client_stats::{Evidence, PathSeen},
     },
+    time::{Hour, Timestamp},
 };
 
-use super::{BEGIN, HOUR, NOW};
+use super::{BEGIN, NOW};
 
 /// A client and what it does each time it runs.
 pub(super) struct Story<'a> {
@@ -20,7 +21,7 @@ pub(super) struct Story<'a> {
     pub(super) agent: Option<&'a str>,
     pub(super) args: &'a [&'a str],
     /// Hours between two runs.
-    pub(super) every: i64,
+    pub(super) every: usize,
     pub(super) requests: Vec<Request<'a>>,
 }
 
@@ -80,8 +81,8 @@ impl Story<'_> {
             user_agents: self.agent.map(str::to_owned).into_iter().collect(),
             ..Evidence::default()
         };
-        let step = usize::try_from(self.every * HOUR).unwrap();
-        let runs: Vec<i64> = (BEGIN + HOUR..NOW).step_by(step).collect();
+        let hours = BEGIN.hour().get() + 1..NOW.hour().get();
+        let runs: Vec<_> = hours.step_by(self.every).map(Hour::new).collect();
         for request in &self.requests {
             for &run in &runs {
                 count(request, run, knowledge, &mut cells, &mut evidence.paths);
@@ -106,7 +107,7 @@ impl Story<'_> {
         }
     }
 
-    fn sample(&self, request: &Request<'_>, run: i64) -> Sample {
+    fn sample(&self, request: &Request<'_>, run: Hour) -> Sample {
         let is_known = !self.args.is_empty();
         let parents = [(812, "sh".to_owned()), (1, "systemd".to_owned())];
         Sample {
@@ -130,19 +131,19 @@ impl Story<'_> {
 }
 
 /// When a run calls: not at the full hour.
-fn moment(run: i64) -> i64 {
-    run + 1_712_345_678_000
+fn moment(run: Hour) -> Timestamp {
+    run.begin() + Duration::from_micros(1_712_345_678)
 }
 
 fn count(
     request: &Request<'_>,
-    run: i64,
+    run: Hour,
     knowledge: &Knowledge,
     cells: &mut BTreeMap<BucketKey, i64>,
     paths: &mut BTreeMap<String, PathSeen>,
 ) {
     // Busy clients call more often by day.
-    let hour = run / HOUR;
+    let hour = run.get();
     let more = match request.count {
         3.. if (7..19).contains(&(hour % 24)) => request.count + hour % 7,
         _ => 0,
@@ -150,7 +151,7 @@ fn count(
     let count = request.count + more;
     let class = knowledge.path_class(request.method(), request.path);
     let bucket = BucketKey {
-        hour,
+        hour: run,
         version: request.version,
         token: None,
         answer: request.answer(),

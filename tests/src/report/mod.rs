@@ -19,7 +19,7 @@ use imdsmon::{
         cloudwatch::{self, Counts, Metrics},
         model::{Instance, Reconciliation, Report, Totals},
     },
-    time::rfc3339,
+    time::{Hour, Timestamp},
     verdict::{Policy, assess},
 };
 use serde_json::json;
@@ -27,13 +27,11 @@ use serde_json::json;
 pub use format::{FORMATS, Format, coloured, plain};
 pub use hostile::{FORMULAS, HOSTILE, hostile};
 
-/// Nanoseconds of an hour.
-const HOUR: i64 = 3_600_000_000_000;
 /// 2026-11-27 09:00 UTC, when the report is made.
-const NOW: i64 = 1_795_770_000_000_000_000;
+const NOW: Timestamp = Timestamp::from_secs(1_795_770_000);
 /// When watching began.
-const BEGIN: i64 = NOW - 14 * 24 * HOUR;
-const PAUSE: i64 = BEGIN + 6 * 24 * HOUR + 18 * HOUR;
+const BEGIN: Timestamp = NOW.hour().plus(-14 * 24).begin();
+const PAUSE: Timestamp = BEGIN.hour().plus(6 * 24 + 18).begin();
 
 /// A client of each verdict, on an instance that must not require IMDSv2 yet.
 ///
@@ -144,13 +142,13 @@ fn interrupted() -> Coverage {
                 }],
                 ..span(BEGIN, PAUSE)
             },
-            span(PAUSE + 6900 * 1_000_000_000, NOW),
+            span(PAUSE + Duration::from_secs(6900), NOW),
         ],
         self_test: Some(passed()),
     }
 }
 
-fn span(from: i64, to: i64) -> Span {
+fn span(from: Timestamp, to: Timestamp) -> Span {
     Span {
         from,
         to,
@@ -163,7 +161,7 @@ fn span(from: i64, to: i64) -> Span {
 
 fn passed() -> SelfTest {
     SelfTest {
-        time: NOW - 45 * 60 * 1_000_000_000,
+        time: NOW - Duration::from_secs(45 * 60),
         result: Ok(()),
     }
 }
@@ -171,10 +169,14 @@ fn passed() -> SelfTest {
 /// CloudWatch counted the same calls, and a few more in one hour.
 fn compared(counts: &BTreeMap<i64, Counts>, coverage: &Coverage) -> Reconciliation {
     let series = |metric: &str, sum: fn(&Counts) -> u64, more: u64| {
-        let points = (BEGIN / HOUR..NOW / HOUR).map(|hour| {
+        let points = (BEGIN.hour().get()..NOW.hour().get()).map(|hour| {
             let counted = counts.get(&hour).map_or(0, sum);
-            let missed = if hour == PAUSE / HOUR - 3 { more } else { 0 };
-            json!({"Timestamp": rfc3339(hour * HOUR), "Sum": counted + missed})
+            let missed = if Hour::new(hour) == PAUSE.hour().plus(-3) {
+                more
+            } else {
+                0
+            };
+            json!({"Timestamp": Hour::new(hour).begin().to_rfc3339(), "Sum": counted + missed})
         });
         json!({"Label": metric, "Datapoints": points.collect::<Vec<_>>()}).to_string()
     };

@@ -38,14 +38,14 @@ fn full() -> Metrics {
     );
     metrics.set_coverage(&Coverage {
         spans: vec![Span {
-            from: 0,
-            to: 90_500_000_000,
+            from: Timestamp::default(),
+            to: Timestamp::from_nanos(90_500_000_000),
             segments: 7,
             lost_records: 2,
             ..Span::default()
         }],
         self_test: Some(SelfTest {
-            time: 1_700_000_000_000_000_000,
+            time: Timestamp::from_secs(1_700_000_000),
             result: Ok(()),
         }),
     });

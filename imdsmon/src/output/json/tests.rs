@@ -9,6 +9,7 @@ use crate::{
         Caller,
         workload::{Container, Pod, Workload, WorkloadKind},
     },
+    time::Timestamp,
 };
 
 fn bytes(text: &str) -> ByteString {
@@ -18,7 +19,7 @@ fn bytes(text: &str) -> ByteString {
 /// A call of which everything is known.
 pub(crate) fn call() -> Call {
     Call {
-        time: 1_700_000_000_123_456_789,
+        time: Timestamp::from_nanos(1_700_000_000_123_456_789),
         connection: 3,
         task: 4,
         server: Endpoint::V6,
@@ -211,7 +212,7 @@ fn each_kind_has_its_word() {
 #[test]
 fn bytes_that_are_no_request_have_a_caller_too() {
     let finding = HttpEvent::Unparsed(Unparsed {
-        time: 1_000,
+        time: Timestamp::from_nanos(1_000),
         connection: 9,
         task: 1,
         server: Endpoint::V4,

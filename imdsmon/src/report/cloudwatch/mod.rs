@@ -18,11 +18,10 @@ use std::{
     io::{self, Read},
 };
 
-use jiff::Timestamp;
 use serde::Deserialize;
 
 pub use self::reconcile::{Counts, counts, reconcile};
-use crate::{event::UnixNanos, host::id_or_placeholder, text::escape::escaped};
+use crate::{host::id_or_placeholder, text::escape::escaped, time::Timestamp};
 
 /// Bytes of a file. As many points as CloudWatch returns at once (100,800) take 10 MiB.
 pub const MAX_BYTES: u64 = 16 << 20;
@@ -306,7 +305,7 @@ impl Time {
         match self {
             Self::Text(text) => text
                 .parse::<Timestamp>()
-                .map(Timestamp::as_second)
+                .map(Timestamp::as_secs)
                 .map_err(|_not_a_time| CloudWatchError::Time(shown(text))),
             // From 1970 to 9999.
             #[expect(
@@ -333,9 +332,7 @@ fn shown(text: &str) -> String {
 
 /// A second in RFC 3339.
 fn rfc3339(second: i64) -> String {
-    Timestamp::from_second(second)
-        .unwrap_or_default()
-        .to_string()
+    Timestamp::from_secs(second).to_rfc3339_seconds()
 }
 
 /// Points of one response of `get-metric-statistics` (`CloudWatch` API, "`GetMetricStatistics`").
@@ -345,10 +342,10 @@ const MAX_POINTS: i64 = 1440;
 ///
 /// They start and end at whole hours, as [`reconcile()`] requires. Up to five days are fetched in
 /// periods of five minutes, more in periods of an hour, and no more than the last sixty days.
-pub fn commands(instance: Option<&str>, from: UnixNanos, to: UnixNanos) -> Vec<String> {
-    const NANOS: i64 = HOUR * 1_000_000_000;
-    let end = to.div_euclid(NANOS) + i64::from(to.rem_euclid(NANOS) > 0);
-    let begin = from.div_euclid(NANOS).clamp(end - MAX_POINTS, end - 1);
+pub fn commands(instance: Option<&str>, from: Timestamp, to: Timestamp) -> Vec<String> {
+    let end = to.hour();
+    let end = end.get() + i64::from(to > end.begin());
+    let begin = from.hour().get().clamp(end - MAX_POINTS, end - 1);
     let period = if (end - begin) * HOUR / 300 <= MAX_POINTS {
         300
     } else {

@@ -161,9 +161,9 @@ fn a_file_without_an_end_is_refused() {
 
 #[test]
 fn the_commands_ask_for_whole_hours_of_this_instance() {
-    let nanos = |minute: i64| (T0 + minute * 60) * 1_000_000_000;
+    let at = |minute: i64| Timestamp::from_secs(T0 + minute * 60);
     assert_eq!(
-        commands(Some("i-0123456789abcdef0"), nanos(5), nanos(130)),
+        commands(Some("i-0123456789abcdef0"), at(5), at(130)),
         [
             "aws cloudwatch get-metric-statistics --namespace AWS/EC2 \
              --metric-name MetadataNoToken --dimensions Name=InstanceId,Value=i-0123456789abcdef0 \
@@ -176,7 +176,7 @@ fn the_commands_ask_for_whole_hours_of_this_instance() {
              --statistics Sum --output json >> cloudwatch.json",
         ]
     );
-    let unknown = &commands(None, nanos(0), nanos(0))[0];
+    let unknown = &commands(None, at(0), at(0))[0];
     assert!(unknown.contains("Value=INSTANCE_ID "), "{unknown}");
     assert!(
         unknown.contains("--start-time 2026-11-27T23:00:00Z"),
@@ -187,14 +187,14 @@ fn the_commands_ask_for_whole_hours_of_this_instance() {
 #[test]
 fn the_commands_ask_for_no_more_points_than_one_answer_has() {
     for days in [1, 5, 6, 60, 61, 400] {
-        let to = (T0 + 90) * 1_000_000_000;
-        let from = to - days * 86_400 * 1_000_000_000;
+        let to = Timestamp::from_secs(T0 + 90);
+        let from = Timestamp::from_secs(T0 + 90 - days * 86_400);
         let command = &commands(None, from, to)[0];
         let after = |option: &str| {
             let rest = command.split(option).nth(1).unwrap();
             rest.split_whitespace().next().unwrap()
         };
-        let second = |option| after(option).parse::<Timestamp>().unwrap().as_second();
+        let second = |option| after(option).parse::<Timestamp>().unwrap().as_secs();
         let period: i64 = after("--period ").parse().unwrap();
         let length = second("--end-time ") - second("--start-time ");
         assert!(length / period <= MAX_POINTS, "{command}");

@@ -14,9 +14,8 @@ use crate::{
     http::call::Version,
     ledger::{Answer, ClientStats, coverage::Span},
     report::model::{Difference, MetricReport, Reconciliation},
+    time::Timestamp,
 };
-
-const NANOS: i64 = 1_000_000_000;
 
 /// IMDSv1 calls that imdsmon captured in one hour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,7 +30,7 @@ pub struct Counts {
 pub fn counts<'a>(entries: impl IntoIterator<Item = &'a ClientStats>) -> BTreeMap<i64, Counts> {
     let mut sums: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
     for (cell, count) in entries.into_iter().flat_map(|entry| &entry.cells) {
-        let (successful, rejected) = sums.entry(cell.hour).or_default();
+        let (successful, rejected) = sums.entry(cell.hour.get()).or_default();
         match (cell.version, cell.answer) {
             (Version::V1, Answer::Ok) => *successful += count,
             (Version::V1, Answer::Unauthorized) => *rejected += count,
@@ -322,8 +321,8 @@ fn lend(buckets: &mut [Bucket], length: i64) {
 
 /// Whether `length` seconds from `begin` on were observed without a gap.
 fn is_observed(begin: i64, length: i64, spans: &[Span]) -> bool {
-    let from = begin.saturating_mul(NANOS);
-    let to = begin.saturating_add(length).saturating_mul(NANOS);
+    let from = Timestamp::from_secs(begin);
+    let to = Timestamp::from_secs(begin.saturating_add(length));
     spans.iter().any(|span| span.from <= from && to <= span.to)
 }
 

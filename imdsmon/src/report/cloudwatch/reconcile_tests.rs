@@ -13,6 +13,7 @@ use crate::{
     knowledge::PathClass,
     ledger::{Answer as Status, BucketKey, Cause, ClientStats, coverage::Span},
     report::model::{MetricReport, Reconciliation},
+    time::{Hour, Timestamp},
 };
 
 /// CloudWatch's count of five minutes each, from [`T0`] on.
@@ -41,8 +42,8 @@ fn hours(counts: &[(u64, u64)]) -> BTreeMap<i64, Counts> {
 /// Watched from one minute after [`T0`] to another.
 fn watched(from: i64, to: i64) -> Span {
     Span {
-        from: (T0 + from * 60) * 1_000_000_000,
-        to: (T0 + to * 60) * 1_000_000_000,
+        from: Timestamp::from_secs(T0 + from * 60),
+        to: Timestamp::from_secs(T0 + to * 60),
         is_complete: true,
         ..Span::default()
     }
@@ -270,7 +271,7 @@ fn nothing_to_compare_is_no_agreement() {
 #[test]
 fn only_imdsv1_calls_with_a_response_count() {
     let cell = |version, answer| BucketKey {
-        hour: 7,
+        hour: Hour::new(7),
         version,
         token: None,
         answer,
@@ -310,16 +311,16 @@ fn hour() -> impl Strategy<Value = i64> {
 }
 
 /// Times near those hours, or any that there are.
-fn nanos() -> impl Strategy<Value = i64> {
+fn time() -> impl Strategy<Value = Timestamp> {
     let near = (T0 * 1_000_000_000)..((T0 + 48 * HOUR) * 1_000_000_000);
-    prop_oneof![near, any::<i64>()]
+    prop_oneof![near, any::<i64>()].prop_map(Timestamp::from_nanos)
 }
 
 proptest! {
     #[test]
     fn no_points_and_times_make_it_panic(
         points in prop::collection::vec((hour(), 0.0..2e12_f64), 0..20),
-        spans in prop::collection::vec((nanos(), nanos()), 0..4),
+        spans in prop::collection::vec((time(), time()), 0..4),
     ) {
         let points: Vec<_> = points
             .iter()

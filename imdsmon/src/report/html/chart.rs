@@ -6,6 +6,7 @@ use crate::report::{
     format,
     model::{ClientReport, Window},
 };
+use crate::time::Timestamp;
 
 /// Bars of a chart; more are too thin on a phone.
 const MAX_BARS: i64 = 60;
@@ -66,9 +67,7 @@ impl Chart {
         let all = bars.iter().map(|bar| bar.0.saturating_add(bar.1));
         let most = all.max().unwrap_or(0);
         let bucket = format::length(u64::try_from(bucket * HOUR).unwrap_or_default());
-        let time = |seconds: i64| {
-            format::minute(&crate::time::rfc3339(seconds.saturating_mul(1_000_000_000)))
-        };
+        let time = |seconds| Timestamp::from_secs(seconds).to_minute();
         let (from, to) = (time(begin), time(end));
         let sum = v1().fold(0, u64::saturating_add);
         Self {

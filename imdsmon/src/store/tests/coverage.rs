@@ -4,21 +4,21 @@ use super::*;
 use crate::ledger::coverage::{Doubt, DoubtKind};
 
 fn spans(directory: &Path) -> Vec<(i64, i64, bool)> {
-    let (_, coverage) = Reader::open(directory).unwrap().load(0).unwrap();
+    let (_, coverage) = Reader::open(directory).unwrap().load(EPOCH).unwrap();
     let spans = coverage.spans.iter();
     spans
         .map(|span| {
             (
-                (span.from - NOW) / HOUR,
-                (span.to - NOW) / HOUR,
+                span.from.hour().since(NOW.hour()),
+                span.to.hour().since(NOW.hour()),
                 span.is_complete,
             )
         })
         .collect()
 }
 
-fn at(hours: i64) -> UnixNanos {
-    NOW + hours * HOUR
+fn at(hours: i64) -> Timestamp {
+    NOW.hour().plus(hours).begin() + NOW.since(NOW.hour().begin())
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn a_killed_service_leaves_an_incomplete_span() {
     drop(store);
     assert_eq!(spans(directory.path()), [(0, 1, false)], "it is gone");
     let mut store = open(directory.path());
-    let (_, coverage) = store.load(0).unwrap();
+    let (_, coverage) = store.load(EPOCH).unwrap();
     assert!(!coverage.spans[0].is_complete, "the next run knows it, too");
     store.commit(&[], &watched(at(2), at(3)), at(3)).unwrap();
     assert_eq!(spans(directory.path()), [(0, 1, false), (2, 3, true)]);
@@ -73,7 +73,7 @@ fn a_clock_set_back_by_a_day_removes_nothing() {
     store
         .commit(&third, &watched(at(-20), at(1)), at(1))
         .unwrap();
-    let (entries, coverage) = store.load(0).unwrap();
+    let (entries, coverage) = store.load(EPOCH).unwrap();
     assert_eq!(calls(&entries), 3);
     assert_eq!(
         spans(directory.path()),
@@ -101,7 +101,7 @@ fn doubts_of_spans_that_overlap_are_added() {
         coverage.spans[0].lost_records = 5;
         store.close(&[], &coverage, at(2)).unwrap();
     }
-    let (_, coverage) = Reader::open(directory.path()).unwrap().load(0).unwrap();
+    let (_, coverage) = Reader::open(directory.path()).unwrap().load(EPOCH).unwrap();
     let [span] = &coverage.spans[..] else {
         panic!("one span, not {coverage:?}");
     };
@@ -120,7 +120,7 @@ fn the_latest_self_test_is_loaded() {
         };
         store.commit(&[], &coverage, time).unwrap();
     }
-    let (_, coverage) = store.load(0).unwrap();
+    let (_, coverage) = store.load(EPOCH).unwrap();
     assert_eq!(
         coverage.self_test,
         Some(SelfTest {

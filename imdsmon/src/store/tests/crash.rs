@@ -26,7 +26,7 @@ fn commits_until_it_is_killed() {
         store
             .commit(
                 &clients.collect::<Vec<_>>(),
-                &watched(NOW, NOW + number),
+                &watched(NOW, NOW + Duration::from_nanos(number)),
                 NOW,
             )
             .unwrap();
@@ -78,7 +78,7 @@ fn a_kill_loses_nothing_that_was_acknowledged() {
     }
     let mut store = open(directory.path());
     assert_eq!(store.quarantine(), None);
-    let (_, coverage) = store.load(0).unwrap();
+    let (_, coverage) = store.load(EPOCH).unwrap();
     assert!(!coverage.spans.last().unwrap().is_complete);
     store.commit(&[], &Coverage::default(), NOW).unwrap();
 }

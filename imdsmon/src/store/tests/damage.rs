@@ -87,10 +87,10 @@ fn random_damage_is_detected_or_harmless() {
         let mut store = open(directory.path());
         quarantined += usize::from(store.quarantine().is_some());
         // Nothing of it may panic; what is wrong in a text is an error or another text.
-        drop(store.load(0));
+        drop(store.load(EPOCH));
         drop(store.commit(&[entry("app", NOW, 1)], &watched(NOW, NOW), NOW));
         drop(store);
-        drop(Reader::open(directory.path()).map(|mut reader| reader.load(0)));
+        drop(Reader::open(directory.path()).map(|mut reader| reader.load(EPOCH)));
     }
     assert!(quarantined > 20, "{quarantined}");
 }
@@ -183,11 +183,11 @@ fn unreadable_evidence_keeps_the_counts() {
         .unwrap();
     drop(connection);
     let mut store = open(directory.path());
-    assert_eq!(calls(&store.load(0).unwrap().0), 300);
+    assert_eq!(calls(&store.load(EPOCH).unwrap().0), 300);
     store
         .commit(&[entry("app-7", NOW, 1)], &Coverage::default(), NOW)
         .unwrap();
-    assert_eq!(calls(&store.load(0).unwrap().0), 301);
+    assert_eq!(calls(&store.load(EPOCH).unwrap().0), 301);
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn damage_at_run_time_is_an_error_and_loses_no_delta() {
     let mut store = open(directory.path());
     assert!(store.quarantine().is_some());
     store.commit(&delta, &Coverage::default(), NOW).unwrap();
-    assert_eq!(calls(&store.load(0).unwrap().0), 1);
+    assert_eq!(calls(&store.load(EPOCH).unwrap().0), 1);
 }
 
 #[test]

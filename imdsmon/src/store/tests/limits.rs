@@ -18,7 +18,7 @@ fn is_root() -> bool {
 }
 
 /// A client with as much evidence as a client can have.
-fn talkative(name: &str, time: UnixNanos) -> ClientStats {
+fn talkative(name: &str, time: Timestamp) -> ClientStats {
     let mut entry = entry(name, time, 1);
     for number in 0..64 {
         let path = format!("/{number:0>200}");
@@ -49,7 +49,7 @@ fn too_many_clients_stay_within_the_limit_and_are_a_doubt() {
     }
     // The index of the log is not in the limit: 32 KiB for each 4096 pages.
     assert!(largest <= (8 << 20) + (64 << 10), "{largest}");
-    let (entries, coverage) = store.load(0).unwrap();
+    let (entries, coverage) = store.load(EPOCH).unwrap();
     assert!(entries.contains(&victim), "who came first is still there");
     let kept = u64::try_from(entries.len()).unwrap();
     let dropped = &coverage.spans[0].doubts[0];
@@ -65,7 +65,7 @@ fn too_many_clients_stay_within_the_limit_and_are_a_doubt() {
         spans.map(|span| span.doubts.len()).sum::<usize>()
     };
     assert_eq!(doubts(store.load(later).unwrap()), 0);
-    assert_eq!(doubts(store.load(0).unwrap()), 1);
+    assert_eq!(doubts(store.load(EPOCH).unwrap()), 1);
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn a_commit_larger_than_what_is_left_makes_room() {
         .map(|n| talkative(&format!("large-{n}"), NOW))
         .collect();
     store.commit(&many, &watched(NOW, NOW), NOW).unwrap();
-    let (entries, coverage) = store.load(0).unwrap();
+    let (entries, coverage) = store.load(EPOCH).unwrap();
     let large = entries
         .iter()
         .filter(|entry| entry.client.program.starts_with("large"));
@@ -100,7 +100,7 @@ fn a_commit_larger_than_what_is_left_makes_room() {
         .min();
     let begin = coverage.spans[0].from;
     assert!(
-        write::hour(begin) <= oldest.unwrap(),
+        begin.hour() <= oldest.unwrap(),
         "coverage is not longer than counts"
     );
     assert!(begin > NOW - 3 * HOUR, "and not shorter");
@@ -119,14 +119,18 @@ fn expired_data_takes_its_client_and_coverage_along() {
         ];
         store.commit(&delta, &watched(NOW, time), time).unwrap();
     }
-    assert_eq!(store.load(0).unwrap().0.len(), 6, "an hour has to begin");
+    assert_eq!(
+        store.load(EPOCH).unwrap().0.len(),
+        6,
+        "an hour has to begin"
+    );
     let time = NOW + (4 * 24 + 1) * HOUR;
     store.commit(&[], &watched(NOW, time), time).unwrap();
-    let (entries, coverage) = store.load(0).unwrap();
+    let (entries, coverage) = store.load(EPOCH).unwrap();
     let names = entries.iter().map(|entry| &entry.client.program[..]);
     assert_eq!(names.collect::<Vec<_>>(), ["always", "day-3", "day-4"]);
     assert_eq!(entries[0].cells.len(), 2);
-    let begin = write::begin(write::hour(time - 48 * HOUR));
+    let begin = (time - 48 * HOUR).hour().begin();
     assert_eq!((coverage.spans.len(), coverage.spans[0].from), (1, begin));
 }
 
@@ -139,7 +143,7 @@ fn a_clock_that_jumps_expires_nothing() {
         let delta = [entry("app", time, 1)];
         store.commit(&delta, &watched(NOW, time), time).unwrap();
     }
-    assert_eq!(calls(&store.load(0).unwrap().0), 5);
+    assert_eq!(calls(&store.load(EPOCH).unwrap().0), 5);
 }
 
 #[test]
@@ -233,7 +237,7 @@ fn a_full_disk_loses_nothing_once_there_is_room() {
     }
     fs::remove_file(&ballast).unwrap();
     store.commit(&many, &watched(NOW, NOW), NOW).unwrap();
-    assert_eq!(calls(&store.load(0).unwrap().0), 51);
+    assert_eq!(calls(&store.load(EPOCH).unwrap().0), 51);
     drop(store);
     assert_eq!(open(&directory).quarantine(), None);
 }
@@ -269,7 +273,7 @@ fn a_read_only_disk_is_read_and_later_written() {
     assert!(matches!(error, StoreError::Directory { .. }), "{error}");
     assert!(error.to_string().contains("Read-only"), "{error}");
     disk.remount("rw");
-    assert_eq!(calls(&open(&directory).load(0).unwrap().0), 1);
+    assert_eq!(calls(&open(&directory).load(EPOCH).unwrap().0), 1);
 }
 
 #[test]
@@ -294,7 +298,7 @@ fn reading_needs_read_permission_only() {
                 libc::setfsgid(65534);
                 libc::setfsuid(65534);
             }
-            Reader::open(&path).and_then(|mut reader| reader.load(0))
+            Reader::open(&path).and_then(|mut reader| reader.load(EPOCH))
         });
         thread.join().unwrap()
     };

@@ -26,13 +26,15 @@ use crate::{
         client_stats::PathSeen,
         coverage::{SelfTest, Span},
     },
+    time::{Hour, Timestamp},
 };
 
-pub const HOUR: i64 = 3_600_000_000_000;
+pub const HOUR: Duration = Duration::from_secs(3600);
+pub const EPOCH: Timestamp = Timestamp::from_nanos(0);
 /// 2023-11-14 22:13:20 UTC.
-pub const NOW: UnixNanos = 1_700_000_000_000_000_000;
+pub const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 
-pub fn cell(hour: i64) -> BucketKey {
+pub fn cell(hour: Hour) -> BucketKey {
     BucketKey {
         hour,
         version: Version::V1,
@@ -44,7 +46,7 @@ pub fn cell(hour: i64) -> BucketKey {
 }
 
 /// A client with `count` calls at `time`.
-pub fn entry(name: &str, time: UnixNanos, count: i64) -> ClientStats {
+pub fn entry(name: &str, time: Timestamp, count: i64) -> ClientStats {
     ClientStats {
         client: Client {
             program: name.into(),
@@ -59,14 +61,14 @@ pub fn entry(name: &str, time: UnixNanos, count: i64) -> ClientStats {
         },
         first: time,
         last: time,
-        cells: BTreeMap::from([(cell(write::hour(time)), count)]),
+        cells: BTreeMap::from([(cell(time.hour()), count)]),
         evidence: Evidence::default(),
     }
 }
 
 pub fn sample(how: Cause, pid: u32) -> Sample {
     Sample {
-        time: NOW / 1000 * 1000,
+        time: NOW,
         version: "v1".into(),
         how,
         answer: Answer::Ok,
@@ -84,7 +86,7 @@ pub fn sample(how: Cause, pid: u32) -> Sample {
     }
 }
 
-pub fn watched(from: UnixNanos, to: UnixNanos) -> Coverage {
+pub fn watched(from: Timestamp, to: Timestamp) -> Coverage {
     Coverage {
         spans: vec![Span {
             from,
@@ -106,7 +108,7 @@ pub fn calls(entries: &[ClientStats]) -> i64 {
 }
 
 pub fn stored_calls(directory: &Path) -> i64 {
-    calls(&Reader::open(directory).unwrap().load(0).unwrap().0)
+    calls(&Reader::open(directory).unwrap().load(EPOCH).unwrap().0)
 }
 
 #[test]
@@ -121,7 +123,7 @@ fn committed_data_is_loaded_unchanged() {
             answer: Answer::NotImds,
             path: PathClass::UserData,
             how: Cause::RetryAfterUnauthorized,
-            ..cell(write::hour(NOW) - 1)
+            ..cell(NOW.hour().plus(-1))
         },
         5,
     );
@@ -147,9 +149,9 @@ fn committed_data_is_loaded_unchanged() {
     };
     let all = vec![first, second];
     store.commit(&all, &coverage, NOW).unwrap();
-    assert_eq!(store.load(0).unwrap(), (all.clone(), coverage.clone()));
+    assert_eq!(store.load(EPOCH).unwrap(), (all.clone(), coverage.clone()));
     let mut reader = Reader::open(directory.path()).unwrap();
-    assert_eq!(reader.load(0).unwrap(), (all, coverage));
+    assert_eq!(reader.load(EPOCH).unwrap(), (all, coverage));
 }
 
 #[test]
@@ -167,8 +169,8 @@ fn a_delta_adds_to_earlier_runs() {
     for run in 0..3 {
         let mut store = open(directory.path());
         let later = ClientStats {
-            first: NOW + run,
-            last: NOW + run,
+            first: NOW + Duration::from_nanos(run),
+            last: NOW + Duration::from_nanos(run),
             ..delta.clone()
         };
         store
@@ -176,11 +178,14 @@ fn a_delta_adds_to_earlier_runs() {
             .unwrap();
         store.close(&[later], &Coverage::default(), NOW).unwrap();
     }
-    let (entries, _) = Reader::open(directory.path()).unwrap().load(0).unwrap();
+    let (entries, _) = Reader::open(directory.path()).unwrap().load(EPOCH).unwrap();
     let [app] = &entries[..] else {
         panic!("one client, not {entries:?}");
     };
-    assert_eq!((calls(&entries), app.first, app.last), (12, NOW, NOW + 2));
+    assert_eq!(
+        (calls(&entries), app.first, app.last),
+        (12, NOW, NOW + Duration::from_nanos(2))
+    );
     assert_eq!(app.evidence.samples, [sample(Cause::Plain, 1)]);
     assert_eq!(app.evidence.paths["/latest/"].tokenless, 12);
 }
@@ -206,7 +211,7 @@ fn evidence_is_bounded_however_often_it_grows() {
         store.commit(&[new], &Coverage::default(), NOW).unwrap();
     }
     assert!(size(&store) < 64 << 10, "{}", size(&store));
-    let (entries, _) = store.load(0).unwrap();
+    let (entries, _) = store.load(EPOCH).unwrap();
     assert!(!entries[0].evidence.samples.is_empty());
     // What other code may hand over one day is cut, too.
     let mut huge = entry("huge", NOW, 1);
@@ -230,7 +235,7 @@ fn a_package_update_does_not_change_the_client() {
     let mut other = entry("app", NOW, 1);
     other.client.user = "root".into();
     store.commit(&[other], &Coverage::default(), NOW).unwrap();
-    let (entries, _) = store.load(0).unwrap();
+    let (entries, _) = store.load(EPOCH).unwrap();
     assert_eq!(entries.len(), 2);
     assert_eq!(calls(&entries[..1]), 2);
     assert_eq!(entries[0].client.package, new.client.package);
@@ -246,10 +251,7 @@ fn only_what_is_asked_for_is_loaded() {
         .unwrap();
     let (entries, coverage) = store.load(NOW - HOUR).unwrap();
     assert_eq!(entries, &delta[1..]);
-    assert_eq!(
-        coverage.spans[0].from,
-        write::begin(write::hour(NOW - HOUR))
-    );
+    assert_eq!(coverage.spans[0].from, (NOW - HOUR).hour().begin());
 }
 
 #[test]
@@ -321,7 +323,7 @@ fn a_reader_gets_whole_commits_during_writes() {
         let mut reader = Reader::open(&path).unwrap();
         let mut seen = Vec::new();
         for _ in 0..200 {
-            let (entries, _) = reader.load(0).unwrap();
+            let (entries, _) = reader.load(EPOCH).unwrap();
             let counts: Vec<i64> = entries
                 .iter()
                 .flat_map(|e| e.cells.values().copied())

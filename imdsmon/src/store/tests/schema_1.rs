@@ -53,7 +53,7 @@ fn assert_loaded((entries, coverage): &(Vec<ClientStats>, Coverage)) {
 fn a_store_of_schema_1_is_read_without_being_migrated() {
     let directory = tempfile::tempdir().unwrap();
     let path = written(directory.path());
-    assert_loaded(&Reader::open(directory.path()).unwrap().load(0).unwrap());
+    assert_loaded(&Reader::open(directory.path()).unwrap().load(EPOCH).unwrap());
     let connection = Connection::open(&path).unwrap();
     assert_eq!(schema::pragma(&connection, "user_version").unwrap(), 1);
 }
@@ -64,7 +64,7 @@ fn a_store_of_schema_1_is_migrated_and_written_to() {
     let path = written(directory.path());
     let mut store = open(directory.path());
     assert_eq!(store.quarantine(), None);
-    assert_loaded(&store.load(0).unwrap());
+    assert_loaded(&store.load(EPOCH).unwrap());
     let doubts: String = store
         .connection
         .query_row("SELECT group_concat(doubts) FROM span", [], |row| {
@@ -73,12 +73,12 @@ fn a_store_of_schema_1_is_migrated_and_written_to() {
         .unwrap();
     assert_eq!(doubts.matches(' ').count(), 7, "one sentence: {doubts}");
     // The same client is recognised.
-    let (mut entries, _) = store.load(0).unwrap();
+    let (mut entries, _) = store.load(EPOCH).unwrap();
     entries.truncate(1);
     store.commit(&entries, &Coverage::default(), NOW).unwrap();
     drop(store);
     let connection = Connection::open(&path).unwrap();
     assert_eq!(schema::pragma(&connection, "user_version").unwrap(), 2);
-    let (entries, _) = Reader::open(directory.path()).unwrap().load(0).unwrap();
+    let (entries, _) = Reader::open(directory.path()).unwrap().load(EPOCH).unwrap();
     assert_eq!((entries.len(), entries[0].calls()), (2, 8));
 }

@@ -5,10 +5,10 @@ use proptest::prelude::*;
 use super::*;
 
 /// Which client, which hour, which answer, how often.
-type Add = (u8, i64, bool, i64);
+type Add = (u8, u32, bool, i64);
 
 fn adds() -> impl Strategy<Value = Vec<Vec<Add>>> {
-    let add = (0..4_u8, 0..5_i64, any::<bool>(), 1..1000_i64);
+    let add = (0..4_u8, 0..5_u32, any::<bool>(), 1..1000_i64);
     prop::collection::vec(prop::collection::vec(add, 0..8), 0..8)
 }
 
@@ -27,17 +27,17 @@ proptest! {
             }
             let mut entries = Vec::new();
             for (client, hour, is_ok, count) in delta {
-                let time = NOW - hour * HOUR;
+                let time = NOW - *hour * HOUR;
                 let mut new = entry(&format!("client-{client}"), time, 0);
                 let answer = if *is_ok { Answer::Ok } else { Answer::None };
-                let cell = BucketKey { answer, ..cell(write::hour(time)) };
+                let cell = BucketKey { answer, ..cell(time.hour()) };
                 new.cells = BTreeMap::from([(cell, *count)]);
                 *sum.entry((new.client.program.clone(), cell)).or_default() += count;
                 entries.push(new);
             }
             store.commit(&entries, &Coverage::default(), NOW).unwrap();
         }
-        let (entries, _) = store.load(0).unwrap();
+        let (entries, _) = store.load(EPOCH).unwrap();
         let loaded: BTreeMap<(String, BucketKey), i64> = entries
             .into_iter()
             .flat_map(|entry| {
@@ -59,13 +59,13 @@ fn corrected_counts_are_not_loaded() {
     let mut correction = entry("app", NOW, -2);
     let shown = BucketKey {
         how: Cause::AfterNoAnswer,
-        ..cell(write::hour(NOW))
+        ..cell(NOW.hour())
     };
     correction.cells.insert(shown, 2);
     store
         .commit(&[correction], &Coverage::default(), NOW)
         .unwrap();
-    let (entries, _) = store.load(0).unwrap();
-    let expected = BTreeMap::from([(cell(write::hour(NOW)), 1), (shown, 2)]);
+    let (entries, _) = store.load(EPOCH).unwrap();
+    let expected = BTreeMap::from([(cell(NOW.hour()), 1), (shown, 2)]);
     assert_eq!(entries[0].cells, expected);
 }
