@@ -85,8 +85,8 @@ impl Watch {
         });
         let err = thread::spawn(move || {
             let mut text = String::new();
-            while err.read_line(&mut text).is_ok_and(|n| n > 0) && !text.contains("watching") {}
-            let _ = attached.send(text.contains("watching"));
+            while err.read_line(&mut text).is_ok_and(|n| n > 0) && !text.contains("Attached ") {}
+            let _ = attached.send(text.contains("Attached "));
             drop(err.read_to_string(&mut text));
             text
         });

@@ -55,11 +55,11 @@ impl Monitor {
             let mut text = String::new();
             if let Some(stderr) = stderr {
                 let mut lines = BufReader::new(stderr);
-                while !text.contains("watching")
+                while !text.contains("Attached ")
                     && lines.read_line(&mut text).is_ok_and(|read| read > 0)
                 {}
                 // The receiver is gone if the monitor took too long.
-                let _ = attached.send(text.contains("watching"));
+                let _ = attached.send(text.contains("Attached "));
                 // What came until an error is still worth showing.
                 drop(lines.read_to_string(&mut text));
             }
