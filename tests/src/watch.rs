@@ -186,21 +186,21 @@ impl Ended {
     }
 }
 
-/// Records that were lost, as a report in text form says.
+/// Dropped records in a text report.
 ///
 /// # Panics
 ///
-/// If it does not say.
+/// If the report does not have them.
 #[must_use]
 pub fn lost(report: &str) -> u64 {
     let mut lines = report
         .lines()
-        .filter_map(|line| line.trim().strip_prefix("Lost "));
+        .filter_map(|line| line.trim().strip_prefix("Dropped records "));
     let Some(said) = lines.next().map(str::trim) else {
-        panic!("nothing is said of losses: {report}")
+        panic!("no dropped records: {report}")
     };
     let digits: String = said.chars().filter(char::is_ascii_digit).collect();
-    if said == "nothing" {
+    if said == "none" {
         0
     } else {
         digits.parse().unwrap()

@@ -212,7 +212,7 @@ fn a_run_ends_when_its_time_is_over() {
     }
     let output = imdsmon(&["watch", "--duration", "200ms"]);
     assert!(output.status.success());
-    assert!(text(&output.stdout).contains("Watched"), "{output:?}");
+    assert!(text(&output.stdout).contains("Observed"), "{output:?}");
 }
 
 #[test]

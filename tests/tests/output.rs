@@ -40,7 +40,7 @@ fn mixed(scene: &Scene, client: &OwnClient) {
     }
 }
 
-/// What a report says of a client's calls: tokenless, with a token, for a token.
+/// IMDSv1 calls, IMDSv2 calls and token requests of a client, from a report.
 fn counts(report: &str, client: &OwnClient) -> [u64; 3] {
     let name = client.path.file_name().unwrap().to_str().unwrap();
     // The block of the client begins with its number and its name.
@@ -57,7 +57,7 @@ fn counts(report: &str, client: &OwnClient) -> [u64; 3] {
     let line = blocks
         .find(|line| line.trim_start().starts_with("Calls "))
         .unwrap();
-    [" tokenless", " with a token", " for a token"].map(|kind| {
+    [" IMDSv1", " IMDSv2", " token request"].map(|kind| {
         let before = line
             .split(kind)
             .next()

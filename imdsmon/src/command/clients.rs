@@ -13,7 +13,7 @@ use super::args::{PolicyArgs, StoreArgs, config};
 use crate::{
     http::call::Version,
     ledger::ClientStats,
-    report::labels,
+    report::{format, labels, model::Totals},
     text::escape::escaped,
     time::{Hour, Timestamp},
     verdict::{self, Policy},
@@ -76,11 +76,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         writeln!(
             out,
             "{HEADING}{:<12} {:>9} {:>9}  {:<20}  CLIENT{HEADING:#}",
-            "VERDICT", "TOKENLESS", "ALL", "LAST SEEN (UTC)"
+            "VERDICT", "IMDSv1", "ALL", "LAST SEEN (UTC)"
         )?;
     }
     for judged in &assessment.clients {
-        let (tokenless, all) = calls(judged.stats);
+        let totals = Totals::of(judged.stats);
         let name = judged.stats.client.name();
         let verdict = labels::verdict(judged.judgement.verdict);
         if args.json {
@@ -89,8 +89,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 "verdict": judged.judgement.verdict,
                 "rule": judged.judgement.rule,
                 "needs_action": judged.judgement.needs_action,
-                "tokenless": tokenless,
-                "calls": all,
+                "tokenless": totals.tokenless,
+                "calls": totals.calls,
                 "first_seen": judged.stats.first.to_rfc3339(),
                 "last_seen": judged.stats.last.to_rfc3339(),
             });
@@ -98,7 +98,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         } else {
             writeln!(
                 out,
-                "{verdict:<12} {tokenless:>9} {all:>9}  {:<20}  {}",
+                "{verdict:<12} {:>9} {:>9}  {:<20}  {}",
+                format::count(totals.tokenless),
+                format::count(totals.calls),
                 judged.stats.last.to_second(),
                 escaped(&name, NAME)
             )?;
@@ -166,35 +168,19 @@ fn as_text(out: &mut impl Write, name: &str, entry: &ClientStats) -> io::Result<
     for (hour, kinds) in hours {
         let begin = hour.begin().to_minute();
         for ((version, class), count) in kinds {
-            let how = match version {
-                Version::V1 => "without a token",
-                Version::V2 => "with a token",
-                Version::Token => "for a token",
-            };
-            writeln!(out, "  {begin} UTC  {count:>9} {how:<15}  {class}")?;
+            let kind = labels::calls_of(version);
+            writeln!(out, "  {begin} UTC  {count:>9} {kind:<14}  {class}")?;
         }
     }
     for sample in &entry.evidence.samples {
         writeln!(
             out,
-            "  for example {} {} {}: {}",
-            sample.time.to_rfc3339(),
+            "  example: {} UTC  {} {} → {}",
+            sample.time.to_second(),
             escaped(&sample.method, NAME),
             escaped(&sample.target, NAME),
             escaped(&labels::response(sample), NAME)
         )?;
     }
     writeln!(out)
-}
-
-/// Tokenless calls, and all.
-fn calls(entry: &ClientStats) -> (i64, i64) {
-    let of = |tokenless: bool| {
-        let cells = entry.cells.iter();
-        cells
-            .filter(|(cell, _)| !tokenless || cell.version == Version::V1)
-            .map(|(_, count)| count)
-            .sum()
-    };
-    (of(true), of(false))
 }

@@ -5,8 +5,8 @@ use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 use super::{
     cloudwatch,
     model::{
-        Answer, ClientReport, Hour, Instance, NextStep, PathReport, Reconciliation, Report, SCHEMA,
-        Totals, Window,
+        ClientReport, HourlyCalls, Instance, NextStep, ObservationPeriod, PathReport,
+        Reconciliation, Report, ReportVerdict, SCHEMA, Totals,
     },
     next_steps::next_steps,
 };
@@ -17,25 +17,25 @@ use crate::{
     verdict::{Assessed, Assessment, INSTANCE_ID},
 };
 
-/// What a report is made of.
+/// Input of [`Report::new`].
 pub struct ReportInput<'a> {
-    /// Which instance.
+    /// The observed instance.
     pub instance: Instance,
-    /// When it was watched.
+    /// The observed periods.
     pub coverage: &'a Coverage,
-    /// What was concluded, with the entries that it rests on.
+    /// The verdicts, with the ledger entries.
     pub assessment: Assessment<'a>,
-    /// How long must be watched for an answer.
+    /// Observation that is required.
     pub min_window: Duration,
-    /// Comparison with CloudWatch.
+    /// `None` if no metrics were given.
     pub cloudwatch: Option<Reconciliation>,
-    /// When the report is made.
+    /// Time of the report.
     pub now: Timestamp,
 }
 
 impl Report {
-    /// Puts it together; the clients keep the order of the assessment, worst first.
-    pub fn new(material: ReportInput<'_>) -> Self {
+    /// The clients keep the order of the assessment, worst first.
+    pub fn new(input: ReportInput<'_>) -> Self {
         let ReportInput {
             instance,
             coverage,
@@ -43,7 +43,7 @@ impl Report {
             min_window,
             cloudwatch,
             now,
-        } = material;
+        } = input;
         let Assessment {
             verdict,
             sentence,
@@ -63,13 +63,13 @@ impl Report {
         Self {
             schema: SCHEMA,
             generator: concat!("imdsmon ", env!("CARGO_PKG_VERSION")).into(),
-            generated_at: now.to_rfc3339(),
-            answer: Answer {
+            generated_at: now,
+            verdict: ReportVerdict {
                 verdict,
                 sentence,
                 doubts,
             },
-            window: window(coverage, min_window),
+            period: period(coverage, min_window),
             totals: clients
                 .iter()
                 .fold(Totals::default(), |sum, client| sum.plus(&client.totals)),
@@ -137,8 +137,8 @@ fn client(assessed: Assessed<'_>, instance: Option<&str>) -> ClientReport {
         sdks: evidence.sdks.clone(),
         user_agents: evidence.user_agents.clone(),
         most_sensitive: most_sensitive.unwrap_or_default(),
-        first_seen: first.to_rfc3339(),
-        last_seen: last.to_rfc3339(),
+        first_seen: *first,
+        last_seen: *last,
         paths,
         more_paths: evidence.more_paths,
         samples: evidence.samples.clone(),
@@ -147,7 +147,7 @@ fn client(assessed: Assessed<'_>, instance: Option<&str>) -> ClientReport {
 }
 
 /// Calls by hour.
-fn timeline(entry: &ClientStats) -> Vec<Hour> {
+fn timeline(entry: &ClientStats) -> Vec<HourlyCalls> {
     let mut hours: BTreeMap<time::Hour, (u64, u64)> = BTreeMap::new();
     for (cell, count) in &entry.cells {
         let (tokenless, others) = hours.entry(cell.hour).or_default();
@@ -159,8 +159,8 @@ fn timeline(entry: &ClientStats) -> Vec<Hour> {
     }
     hours
         .into_iter()
-        .map(|(hour, (tokenless, others))| Hour {
-            begin: hour.begin().to_rfc3339(),
+        .map(|(hour, (tokenless, others))| HourlyCalls {
+            hour,
             tokenless,
             others,
         })
@@ -214,17 +214,17 @@ impl Totals {
     }
 }
 
-fn window(coverage: &Coverage, min_window: Duration) -> Window {
+fn period(coverage: &Coverage, min_window: Duration) -> ObservationPeriod {
     let spans = &coverage.spans;
     let (from, to) = coverage.window().unzip();
     let length = to.unwrap_or_default().since(from.unwrap_or_default());
-    Window {
-        from: from.map(Timestamp::to_rfc3339),
-        to: to.map(Timestamp::to_rfc3339),
+    ObservationPeriod {
+        from,
+        to,
         length_s: length.as_secs(),
         observed_s: coverage.observed().as_secs(),
-        wanted_s: min_window.as_secs(),
-        lost_records: spans.iter().map(|span| span.lost_records).sum(),
+        required_s: min_window.as_secs(),
+        dropped_records: spans.iter().map(|span| span.lost_records).sum(),
         gaps: spans.len().saturating_sub(1) as u64,
         coverage: coverage.clone(),
     }

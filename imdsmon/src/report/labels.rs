@@ -4,10 +4,11 @@ use std::fmt::Write as _;
 
 use crate::report::{
     format,
-    model::{ClientReport, Report, Totals, Window},
+    model::{ClientReport, ObservationPeriod, Report, Totals},
     view::Field,
 };
 use crate::{
+    http::call::Version,
     identity::workload::WorkloadKind,
     knowledge::{PathClass, Sdk},
     ledger::{Cause, Sample},
@@ -212,51 +213,60 @@ pub(super) fn ancestry(sample: &Sample) -> Option<String> {
 
 /// How long and how completely calls were observed.
 pub(super) fn facts(report: &Report) -> Vec<Field> {
-    let window = &report.window;
-    let is_long_enough = window.observed_s >= window.wanted_s;
-    let dropped = match window.lost_records {
+    let period = &report.period;
+    let is_long_enough = period.observed_s >= period.required_s;
+    let dropped = match period.dropped_records {
         0 => "none".to_owned(),
         n => format::count(n),
     };
-    let (self_test, passed) = self_test(window);
-    let gaps = match window.gaps {
+    let (self_test, passed) = self_test(period);
+    let gaps = match period.gaps {
         0 => "none".to_owned(),
         n => format!(
             "{}, {} in total",
             format::count(n),
-            format::length(window.length_s.saturating_sub(window.observed_s))
+            format::length(period.length_s.saturating_sub(period.observed_s))
         ),
     };
     vec![
-        Field::checked("Observed", &observed(window), is_long_enough),
+        Field::checked("Observed", &observed(period), is_long_enough),
         Field::statement("Calls", &calls(&report.totals)),
-        Field::checked("Dropped records", &dropped, window.lost_records == 0),
+        Field::checked("Dropped records", &dropped, period.dropped_records == 0),
         Field::checked("Self-test", &self_test, passed),
-        Field::checked("Gaps", &gaps, window.gaps == 0),
+        Field::checked("Gaps", &gaps, period.gaps == 0),
     ]
 }
 
-fn observed(window: &Window) -> String {
-    let wanted = format::length(window.wanted_s);
-    match (&window.from, &window.to) {
+fn observed(period: &ObservationPeriod) -> String {
+    let wanted = format::length(period.required_s);
+    match (period.from, period.to) {
         (Some(from), Some(to)) => format!(
             "for {}, from {} to {} UTC; at least {wanted} is required",
-            format::length(window.observed_s),
-            format::minute(from),
-            format::minute(to),
+            format::length(period.observed_s),
+            from.to_minute(),
+            to.to_minute(),
         ),
         _ => format!("never; at least {wanted} is required"),
     }
 }
 
-fn self_test(window: &Window) -> (String, bool) {
-    let Some(test) = &window.coverage.self_test else {
+fn self_test(period: &ObservationPeriod) -> (String, bool) {
+    let Some(test) = &period.coverage.self_test else {
         return ("not run".to_owned(), false);
     };
-    let time = format::minute(&test.time.to_rfc3339());
+    let time = test.time.to_minute();
     match &test.result {
         Ok(()) => (format!("passed at {time} UTC"), true),
         Err(reason) => (format!("failed at {time} UTC: {reason}"), false),
+    }
+}
+
+/// Calls of one version.
+pub fn calls_of(version: Version) -> &'static str {
+    match version {
+        Version::V1 => "IMDSv1 calls",
+        Version::V2 => "IMDSv2 calls",
+        Version::Token => "token requests",
     }
 }
 

@@ -1,6 +1,6 @@
-//! The migration report as a value: what every format shows, and what its JSON is.
+//! The migration report as a value, which is also its JSON form.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 pub use crate::host::Instance;
 
@@ -8,66 +8,74 @@ use crate::{
     identity::client::Client,
     knowledge::{PathClass, Sdk},
     ledger::{Coverage, Sample},
+    time::{Hour, Timestamp, as_rfc3339},
     verdict::{HostVerdict, Judgement},
 };
 
 /// Version of the JSON form; a change that breaks readers raises it.
 pub const SCHEMA: &str = "imdsmon.report/1";
 
-/// May this instance be flipped, who must change what, and how sure is that?
+/// The verdict on an instance, its clients and their fixes.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// [`SCHEMA`].
     pub schema: &'static str,
-    /// imdsmon's version.
+    /// Program and version.
     pub generator: String,
-    /// When it was made, RFC 3339.
-    pub generated_at: String,
-    /// Which instance.
+    /// RFC 3339 in JSON, as all times.
+    #[serde(with = "as_rfc3339")]
+    pub generated_at: Timestamp,
+    /// The observed instance.
     pub instance: Instance,
-    /// The answer.
-    pub answer: Answer,
-    /// When and how well it was watched.
-    pub window: Window,
+    /// Whether it can require IMDSv2.
+    #[serde(rename = "answer")]
+    pub verdict: ReportVerdict,
+    /// How long and how completely it was observed.
+    #[serde(rename = "window")]
+    pub period: ObservationPeriod,
     /// Calls of all clients.
     pub totals: Totals,
     /// Clients, worst first.
     pub clients: Vec<ClientReport>,
-    /// Comparison with CloudWatch's metrics, if they were given.
+    /// `None` if no metrics were given.
     pub cloudwatch: Option<Reconciliation>,
-    /// What to do next, in order.
+    /// In order.
     pub next_steps: Vec<NextStep>,
 }
 
-/// The answer to the one question.
+/// Whether the instance can require IMDSv2.
 #[derive(Clone, Debug, Serialize)]
-pub struct Answer {
-    /// In a word.
+pub struct ReportVerdict {
+    /// Its kind.
     pub verdict: HostVerdict,
-    /// In a sentence: why.
+    /// The reason in one sentence. Holds untrusted names.
     pub sentence: String,
-    /// What makes it inconclusive, each in a sentence; also given beside a "not ready".
+    /// Reasons why the observation may be incomplete; also given with "not ready".
     pub doubts: Vec<String>,
 }
 
-/// How long and how well it was watched.
+/// From the first start of capture to its last end.
 #[derive(Clone, Debug, Serialize)]
-pub struct Window {
-    /// Begin of the first time of watching, RFC 3339; `None` if nobody watched.
-    pub from: Option<String>,
-    /// End of the last.
-    pub to: Option<String>,
-    /// Seconds between the two.
+pub struct ObservationPeriod {
+    /// `None` if nothing was observed.
+    #[serde(serialize_with = "optional")]
+    pub from: Option<Timestamp>,
+    /// `None` if nothing was observed.
+    #[serde(serialize_with = "optional")]
+    pub to: Option<Timestamp>,
+    /// Seconds from `from` to `to`.
     pub length_s: u64,
-    /// Seconds of them that were watched.
+    /// The same without gaps.
     pub observed_s: u64,
-    /// Seconds that must be watched for an answer.
-    pub wanted_s: u64,
-    /// Records that the kernel had no room for.
-    pub lost_records: u64,
-    /// Times in between when nobody watched.
+    /// Seconds of observation that are required.
+    #[serde(rename = "wanted_s")]
+    pub required_s: u64,
+    /// Records dropped because the ring buffer was full.
+    #[serde(rename = "lost_records")]
+    pub dropped_records: u64,
+    /// Intervals without capture.
     pub gaps: u64,
-    /// The facts behind these.
+    /// What these are computed from.
     pub coverage: Coverage,
 }
 
@@ -76,126 +84,151 @@ pub struct Window {
 pub struct Totals {
     /// Requests of any kind.
     pub calls: u64,
-    /// Without a token.
+    /// IMDSv1 calls.
     pub tokenless: u64,
-    /// Without a token and answered with success: what `MetadataNoToken` counts.
+    /// IMDSv1 calls that succeeded: what `MetadataNoToken` counts.
     pub tokenless_successful: u64,
-    /// Without a token and answered 401: what `MetadataNoTokenRejected` counts.
+    /// IMDSv1 calls rejected with 401: what `MetadataNoTokenRejected` counts.
     pub tokenless_rejected: u64,
-    /// With a token header.
+    /// IMDSv2 calls.
     pub with_token: u64,
-    /// Requests for a token.
+    /// `PUT /latest/api/token`.
     pub token_requests: u64,
-    /// Bytes to IMDS that are no request.
+    /// Bytes sent to IMDS that are not HTTP.
     pub unparsed_bytes: u64,
 }
 
 /// One client.
 #[derive(Clone, Debug, Serialize)]
 pub struct ClientReport {
-    /// Its stable name, as in `imds.client` of a call.
+    /// Stable, as `imds.client` of a call. Untrusted.
     pub name: String,
-    /// Who it is.
+    /// What the name is made of.
     pub client: Client,
-    /// What was concluded.
+    /// Verdict, reason and fix.
     #[serde(flatten)]
     pub judgement: Judgement,
     /// Its calls.
     pub totals: Totals,
-    /// SDKs and tools that it said it uses.
+    /// From its User-Agents.
     pub sdks: Vec<Sdk>,
     /// User-Agents.
     pub user_agents: Vec<String>,
-    /// The most sensitive thing that it asked for.
+    /// Most sensitive class of path that it requested.
     pub most_sensitive: PathClass,
-    /// First call, RFC 3339.
-    pub first_seen: String,
+    /// First call.
+    #[serde(with = "as_rfc3339")]
+    pub first_seen: Timestamp,
     /// Last call.
-    pub last_seen: String,
-    /// Paths that it asked for, most sensitive first.
+    #[serde(with = "as_rfc3339")]
+    pub last_seen: Timestamp,
+    /// Most sensitive first.
     pub paths: Vec<PathReport>,
-    /// Paths that did not fit.
+    /// Calls of paths beyond the limit of the ledger.
     pub more_paths: u64,
-    /// Calls to look at.
+    /// Examples of its calls.
     pub samples: Vec<Sample>,
     /// Calls by hour, only hours with calls, in order.
-    pub timeline: Vec<Hour>,
+    pub timeline: Vec<HourlyCalls>,
 }
 
-/// A path that a client asked for.
+/// A path that a client requested.
 #[derive(Clone, Debug, Serialize)]
 pub struct PathReport {
     /// The path.
     pub path: String,
-    /// What it is.
+    /// What it exposes.
     pub class: PathClass,
-    /// Calls without a token.
+    /// IMDSv1 calls.
     pub tokenless: u64,
-    /// Calls with one.
+    /// IMDSv2 calls.
     pub with_token: u64,
 }
 
 /// Calls in one hour.
 #[derive(Clone, Debug, Serialize)]
-pub struct Hour {
-    /// Its begin, RFC 3339.
-    pub begin: String,
-    /// Calls without a token.
+pub struct HourlyCalls {
+    /// Its start.
+    #[serde(rename = "begin", serialize_with = "begin_of")]
+    pub hour: Hour,
+    /// IMDSv1 calls.
     pub tokenless: u64,
-    /// Other calls.
+    /// IMDSv2 calls and token requests.
     pub others: u64,
 }
 
-/// What imdsmon saw beside what CloudWatch counted.
+/// Comparison of imdsmon's counts with CloudWatch's.
 #[derive(Clone, Debug, Serialize)]
 pub struct Reconciliation {
-    /// In a sentence: how well they agree, and what that means.
+    /// How far the counts agree, and what that means.
     pub sentence: String,
     /// One for each metric.
     pub metrics: Vec<MetricReport>,
 }
 
-/// One metric beside the same count of imdsmon.
+/// A metric of CloudWatch and the same count by imdsmon.
 #[derive(Clone, Debug, Serialize)]
 pub struct MetricReport {
     /// `MetadataNoToken` or `MetadataNoTokenRejected`.
     pub metric: String,
-    /// Sum over the periods that were watched whole.
+    /// Sum over the periods observed in full.
     pub cloudwatch: f64,
-    /// Calls that imdsmon saw in the same periods.
+    /// Calls that imdsmon captured in the same periods.
     pub imdsmon: u64,
-    /// Share of CloudWatch's count that imdsmon explains, 0 to 1; `None` where there is none.
+    /// Share of CloudWatch's count that imdsmon explains, 0 to 1; `None` if that count is 0.
     pub explained: Option<f64>,
-    /// Seconds of a period.
+    /// Length of a period.
     pub period_s: u64,
-    /// Periods that were compared.
+    /// Periods compared.
     pub compared: u64,
-    /// Periods that were left out because they were not watched whole.
+    /// Periods not observed in full.
     pub left_out: u64,
-    /// Periods in which the two differ, in order.
+    /// Periods with different counts, in order.
     pub differences: Vec<Difference>,
 }
 
 /// A period in which CloudWatch and imdsmon counted differently.
 #[derive(Clone, Debug, Serialize)]
 pub struct Difference {
-    /// Its begin, RFC 3339.
-    pub begin: String,
-    /// What CloudWatch counted.
+    /// Its start; without a fraction of a second, as CloudWatch has it.
+    #[serde(serialize_with = "without_fraction")]
+    pub begin: Timestamp,
+    /// Sum of the metric.
     pub cloudwatch: f64,
-    /// What imdsmon counted.
+    /// Captured calls.
     pub imdsmon: u64,
 }
 
-/// Something to do.
+/// A next step.
 #[derive(Clone, Debug, Serialize)]
 pub struct NextStep {
-    /// What, in a few words.
+    /// An imperative.
     pub title: String,
-    /// Why and when.
+    /// Explanation.
     pub text: String,
-    /// As typed, one line each.
+    /// To be pasted, one line each.
     pub commands: Vec<String>,
-    /// Page that describes it.
+    /// URL of the documentation.
     pub reference: Option<String>,
+}
+
+#[expect(clippy::ref_option, reason = "serde passes a reference")]
+fn optional<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+    time.map(Timestamp::to_rfc3339).serialize(serializer)
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn begin_of<S: Serializer>(hour: &Hour, serializer: S) -> Result<S::Ok, S::Error> {
+    as_rfc3339::serialize(&hour.begin(), serializer)
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn without_fraction<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&time.to_rfc3339_seconds())
 }

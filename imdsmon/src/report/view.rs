@@ -8,7 +8,9 @@ use crate::{
     ledger::Sample,
     report::{
         format, labels,
-        model::{ClientReport, MetricReport, NextStep, PathReport, Reconciliation, Report},
+        model::{
+            ClientReport, MetricReport, NextStep, PathReport, Reconciliation, Report, ReportVerdict,
+        },
     },
     text::{escape::escaped, shell},
     verdict::{HostVerdict, Judgement, Verdict},
@@ -131,7 +133,11 @@ pub(super) struct Step {
 
 impl View {
     pub(super) fn new(report: &Report) -> Self {
-        let answer = &report.answer;
+        let ReportVerdict {
+            verdict,
+            sentence,
+            doubts,
+        } = &report.verdict;
         let instance = match (&report.instance.id, &report.instance.hostname) {
             (Some(id), Some(host)) => Some(format!("{id} ({host})")),
             (Some(name), None) | (None, Some(name)) => Some(name.clone()),
@@ -139,19 +145,19 @@ impl View {
         };
         let clients = (1..).zip(&report.clients);
         Self {
-            verdict: answer.verdict,
-            answer: labels::answer(answer.verdict),
-            sentence: shown(&answer.sentence),
+            verdict: *verdict,
+            answer: labels::answer(*verdict),
+            sentence: shown(sentence),
             instance: instance.map(|name| named(&name)),
             facts: labels::facts(report),
-            doubts: answer.doubts.iter().map(|doubt| shown(doubt)).collect(),
+            doubts: doubts.iter().map(|doubt| shown(doubt)).collect(),
             clients: clients
                 .map(|(number, client)| Client::new(report, number, client))
                 .collect(),
             cloudwatch: report.cloudwatch.as_ref().map(CloudWatch::new),
             next_steps: report.next_steps.iter().map(Step::next).collect(),
             generator: shown(&report.generator),
-            generated_at: format::minute(&report.generated_at),
+            generated_at: report.generated_at.to_minute(),
         }
     }
 
@@ -211,9 +217,9 @@ impl Client {
             v1_calls: totals.tokenless,
             counts: labels::counts(totals.tokenless, totals.calls),
             last_seen: Moment {
-                rfc3339: shown(&client.last_seen),
-                minute: shown(&format::minute(&client.last_seen)),
-                ago: shown(&format::ago(&client.last_seen, &report.generated_at)),
+                rfc3339: client.last_seen.to_rfc3339(),
+                minute: client.last_seen.to_minute(),
+                ago: format::ago(client.last_seen, report.generated_at),
             },
             fetched: labels::class(client.most_sensitive),
             sensitivity: client.most_sensitive as u8,
@@ -250,9 +256,9 @@ fn fields(report: &Report, client: &ClientReport) -> Vec<Field> {
     fields.push(Field::statement("Calls", &labels::calls(&client.totals)));
     let observed = format!(
         "{} to {} UTC, last {}",
-        format::minute(&client.first_seen),
-        format::minute(&client.last_seen),
-        format::ago(&client.last_seen, &report.generated_at)
+        client.first_seen.to_minute(),
+        client.last_seen.to_minute(),
+        format::ago(client.last_seen, report.generated_at)
     );
     fields.push(Field::statement("Observed", &observed));
     let agents = client.user_agents.iter().take(MAX_USER_AGENTS);
@@ -306,7 +312,7 @@ impl Call {
         }
         let request = format!("{} {} to {}", sample.method, sample.target, sample.address);
         Self {
-            when: format::second(&sample.time.to_rfc3339()),
+            when: sample.time.to_second(),
             cause: labels::cause(sample.how),
             request: shown(&request),
             response: shown(&labels::response(sample)),
@@ -335,7 +341,7 @@ impl Metric {
         notes.extend(differences.map(|difference| {
             format!(
                 "{} UTC: CloudWatch {}, imdsmon {}",
-                format::minute(&difference.begin),
+                difference.begin.to_minute(),
                 format::sum(difference.cloudwatch),
                 format::count(difference.imdsmon)
             )

@@ -193,7 +193,7 @@ impl Comparison {
         };
         let differences = self.buckets.iter().filter(differs);
         let difference = |bucket: &Bucket| Difference {
-            begin: rfc3339(bucket.begin),
+            begin: Timestamp::from_secs(bucket.begin),
             cloudwatch: float(bucket.cloudwatch),
             imdsmon: bucket.imdsmon,
         };

@@ -83,13 +83,13 @@ fn missed_calls_are_placed_in_their_hour() {
     let differences: Vec<_> = report
         .differences
         .iter()
-        .map(|one| (one.begin.as_str(), one.cloudwatch, one.imdsmon))
+        .map(|one| (one.begin.to_rfc3339_seconds(), one.cloudwatch, one.imdsmon))
         .collect();
     assert_eq!(
         differences,
         [
-            ("2026-11-28T01:00:00Z", 12.0, 2),
-            ("2026-11-28T02:00:00Z", 12.0, 11)
+            ("2026-11-28T01:00:00Z".to_owned(), 12.0, 2),
+            ("2026-11-28T02:00:00Z".to_owned(), 12.0, 11)
         ]
     );
     for words in [

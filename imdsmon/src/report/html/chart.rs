@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::report::{
     format,
-    model::{ClientReport, Window},
+    model::{ClientReport, ObservationPeriod},
 };
 use crate::time::Timestamp;
 
@@ -12,7 +12,6 @@ use crate::time::Timestamp;
 const MAX_BARS: i64 = 60;
 /// Hours per bar; the smallest that fits is used, beyond the last a whole number of days.
 const BUCKETS: [i64; 9] = [1, 2, 3, 4, 6, 8, 12, 24, 48];
-const HOUR: i64 = 3600;
 
 /// Width and height of the small chart and of the large one, as in the template.
 const SPARK: (u64, u64) = (120, 28);
@@ -35,40 +34,35 @@ pub(super) struct Chart {
 
 impl Chart {
     /// `None` without any calls.
-    pub(super) fn new(window: &Window, client: &ClientReport) -> Option<Self> {
-        let (first, last) = (client.timeline.first()?, client.timeline.last()?);
-        let (first, last) = (
-            format::seconds(&first.begin)?,
-            format::seconds(&last.begin)?.saturating_add(HOUR),
-        );
-        let of = |time: &Option<String>| time.as_deref().and_then(format::seconds);
-        let begin = of(&window.from).map_or(first, |from| from.min(first));
-        let begin = begin - begin.rem_euclid(HOUR);
-        let end = of(&window.to).map_or(last, |to| to.max(last));
-        let hours = (end.saturating_sub(begin) + HOUR - 1) / HOUR;
+    pub(super) fn new(period: &ObservationPeriod, client: &ClientReport) -> Option<Self> {
+        let (first, last) = (client.timeline.first()?.hour, client.timeline.last()?.hour);
+        let begin = period.from.map_or(first, |from| from.hour().min(first));
+        let last_moment = last.plus(1).begin();
+        let end = period.to.map_or(last_moment, |to| to.max(last_moment));
+        let after = end.hour().plus(i64::from(end > end.hour().begin()));
+        let hours = after.since(begin);
         let bucket = BUCKETS
             .into_iter()
             .find(|bucket| bucket.saturating_mul(MAX_BARS) >= hours)
             .unwrap_or_else(|| (hours / MAX_BARS / 24 + 1) * 24);
         let number = usize::try_from((hours + bucket - 1) / bucket).ok()?.max(1);
         let mut bars = vec![(0_u64, 0_u64); number];
-        for hour in &client.timeline {
-            let since = format::seconds(&hour.begin)?.saturating_sub(begin);
-            let at = usize::try_from(since / HOUR / bucket).ok()?.min(number - 1);
-            bars[at].0 = bars[at].0.saturating_add(hour.tokenless);
-            bars[at].1 = bars[at].1.saturating_add(hour.others);
+        for calls in &client.timeline {
+            let at = usize::try_from(calls.hour.since(begin) / bucket).ok()?;
+            let bar = bars.get_mut(at.min(number - 1))?;
+            bar.0 = bar.0.saturating_add(calls.tokenless);
+            bar.1 = bar.1.saturating_add(calls.others);
         }
-        Some(Self::drawn(&bars, begin, end, bucket))
+        Some(Self::drawn(&bars, begin.begin(), end, bucket))
     }
 
-    fn drawn(bars: &[(u64, u64)], begin: i64, end: i64, bucket: i64) -> Self {
+    fn drawn(bars: &[(u64, u64)], begin: Timestamp, end: Timestamp, bucket: i64) -> Self {
         let v1 = || bars.iter().map(|bar| bar.0);
         let most_v1 = v1().max().unwrap_or(0);
         let all = bars.iter().map(|bar| bar.0.saturating_add(bar.1));
         let most = all.max().unwrap_or(0);
-        let bucket = format::length(u64::try_from(bucket * HOUR).unwrap_or_default());
-        let time = |seconds| Timestamp::from_secs(seconds).to_minute();
-        let (from, to) = (time(begin), time(end));
+        let bucket = format::length(bucket.unsigned_abs().saturating_mul(3600));
+        let (from, to) = (begin.to_minute(), end.to_minute());
         let sum = v1().fold(0, u64::saturating_add);
         Self {
             label: format!(

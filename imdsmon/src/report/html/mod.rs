@@ -64,7 +64,7 @@ pub fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
     let rows = view.clients.iter().zip(&report.clients);
     let row = |(client, reported)| Row {
         client,
-        chart: Chart::new(&report.window, reported),
+        chart: Chart::new(&report.period, reported),
         severity: client.verdict as u8,
         is_open: client.needs_action && client.number <= MAX_OPEN,
     };
