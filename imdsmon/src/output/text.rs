@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 
-use crate::text::escape::escaped;
+use crate::text::{escape::escaped, shell};
 use crate::{
     event::bytes::ByteString,
     http::call::{Call, HttpEvent, Outcome, TokenValue, Version},
@@ -143,7 +143,7 @@ fn command(process: &Process) -> String {
         return escaped(&exe, MAX_CHARS).to_string();
     }
     let args: Vec<String> = process.args.iter().map(ByteString::to_text).collect();
-    escaped(&short_blanks(&args.join(" ")), MAX_ARGV_CHARS).to_string()
+    escaped(&short_blanks(&shell::join(&args)), MAX_ARGV_CHARS).to_string()
 }
 
 /// A blanked token value needs no more than three characters to be seen as one.
@@ -258,6 +258,24 @@ mod tests {
             sdk: None,
         });
         assert_has(&unparsed, &[" 1717 "]);
+    }
+
+    #[test]
+    fn arguments_with_blanks_are_quoted() {
+        let mut caller = caller();
+        if let Some(process) = caller.process.as_mut().and_then(std::rc::Rc::get_mut) {
+            process.args = ["sh", "-c", "curl x; id"]
+                .map(|arg| arg.as_bytes().into())
+                .into();
+        }
+        let found = AttributedEvent {
+            caller,
+            ..anonymous(call())
+        };
+        let mut out = Vec::new();
+        line(&mut out, &found).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains("sh -c 'curl x; id'"), "{text:?}");
     }
 
     #[test]
