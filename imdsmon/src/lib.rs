@@ -36,4 +36,5 @@ pub mod store;
 pub mod text;
 pub mod time;
 pub mod verdict;
-pub mod word;
+#[cfg(test)]
+mod word_tests;

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use imdsmon::event::bytes::ByteString;
 use imdsmon::event::{Endpoint, Event, Received, Sent};
-use imdsmon::http::call::{Call, HttpEvent, Outcome, Version};
+use imdsmon::http::call::{Call, HttpEvent, ImdsVersion, Outcome};
 use imdsmon::http::{Http, Limits};
 use imdsmon::time::Timestamp;
 use serde::Deserialize;
@@ -43,7 +43,7 @@ impl Request {
     }
 
     /// Version and path.
-    fn expected(&self) -> (Version, String) {
+    fn expected(&self) -> (ImdsVersion, String) {
         let text = self.raw.to_text().to_lowercase();
         let mut lines = text.lines();
         let mut words = lines.next().unwrap().split(' ');
@@ -53,11 +53,11 @@ impl Request {
             .take_while(|line| !line.is_empty())
             .any(|line| line.starts_with("x-aws-ec2-metadata-token:"));
         let version = if has_token {
-            Version::V2
+            ImdsVersion::V2
         } else if method == "put" && path.ends_with("/api/token") {
-            Version::Token
+            ImdsVersion::Token
         } else {
-            Version::V1
+            ImdsVersion::V1
         };
         (version, path)
     }

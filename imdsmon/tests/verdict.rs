@@ -27,6 +27,7 @@ use imdsmon::{
     verdict::{AccessAfter, Judgement, Policy, Rule, Verdict, assess},
 };
 use serde::Deserialize;
+use strum::VariantArray as _;
 
 #[derive(Deserialize)]
 struct Run {
@@ -254,7 +255,7 @@ fn verdicts_predict_what_clients_get_under_required() {
             assert_eq!(judgement.rule, late.rule, "{client} {mode}");
             let verdict = serde_json::to_value(judgement.verdict).unwrap();
             let verdict = verdict.as_str().unwrap();
-            write!(table, " {verdict} (`{}`) |", judgement.rule).unwrap();
+            write!(table, " {verdict} (`{}`) |", <&str>::from(judgement.rule)).unwrap();
             let Some(truth) = truth else { continue };
             score.predicted += 1;
             score.naive_wrong += usize::from(run.naive() != truth);
@@ -344,9 +345,13 @@ fn a_client_that_falls_back_gets_the_cause() {
 #[test]
 fn every_rule_is_documented() {
     let text = std::fs::read_to_string(root().join("docs/verdicts.md")).unwrap();
-    for rule in Rule::ALL {
+    for rule in Rule::VARIANTS {
         let verdict = serde_json::to_value(rule.verdict()).unwrap();
-        let row = format!("| `{}` | `{}` |", verdict.as_str().unwrap(), rule.name());
+        let row = format!(
+            "| `{}` | `{}` |",
+            verdict.as_str().unwrap(),
+            <&str>::from(rule)
+        );
         assert!(text.contains(&row), "docs/verdicts.md has no row {row}");
     }
 }

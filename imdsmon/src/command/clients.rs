@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::args::{PolicyArgs, StoreArgs, config};
 use crate::{
-    http::call::Version,
+    http::call::ImdsVersion,
     ledger::ClientStats,
     report::{format, labels, model::Totals},
     text::escape::escaped,
@@ -82,7 +82,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     for judged in &assessment.clients {
         let totals = Totals::of(judged.stats);
         let name = judged.stats.client.name();
-        let verdict = labels::verdict(judged.judgement.verdict);
+        let verdict: &str = judged.judgement.verdict.into();
         if args.json {
             let line = json!({
                 "imds.client": name,
@@ -158,12 +158,10 @@ fn as_json(out: &mut impl Write, name: &str, entry: &ClientStats) -> io::Result<
 
 fn as_text(out: &mut impl Write, name: &str, entry: &ClientStats) -> io::Result<()> {
     writeln!(out, "{HEADING}{}{HEADING:#}", escaped(name, NAME))?;
-    let mut hours: BTreeMap<Hour, BTreeMap<(Version, &str), i64>> = BTreeMap::new();
+    let mut hours: BTreeMap<Hour, BTreeMap<(ImdsVersion, &str), i64>> = BTreeMap::new();
     for (cell, count) in &entry.cells {
         let kinds = hours.entry(cell.hour).or_default();
-        *kinds
-            .entry((cell.version, labels::class(cell.path)))
-            .or_default() += count;
+        *kinds.entry((cell.version, cell.path.into())).or_default() += count;
     }
     for (hour, kinds) in hours {
         let begin = hour.begin().to_minute();

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    http::call::Version,
-    ledger::{Answer, ClientStats},
+    http::call::ImdsVersion,
+    ledger::{ClientStats, ResponseClass},
     time::Timestamp,
 };
 
@@ -77,13 +77,13 @@ impl Emf {
         for entry in delta {
             let mut count = Count::default();
             for (cell, calls) in &entry.cells {
-                if cell.version != Version::V1 {
+                if cell.version != ImdsVersion::V1 {
                     continue;
                 }
                 count.calls += calls;
                 match cell.answer {
-                    Answer::Ok => count.successful += calls,
-                    Answer::Unauthorized => count.rejected += calls,
+                    ResponseClass::Ok => count.successful += calls,
+                    ResponseClass::Unauthorized => count.rejected += calls,
                     _ => {}
                 }
             }
@@ -219,15 +219,26 @@ mod tests {
             entry(
                 "curl",
                 &[
-                    (Version::V1, Answer::Ok, Cause::Plain, 3),
-                    (Version::V1, Answer::Unauthorized, Cause::Plain, 2),
-                    (Version::V1, Answer::None, Cause::Plain, 1),
-                    (Version::V2, Answer::Ok, Cause::Plain, 9),
+                    (ImdsVersion::V1, ResponseClass::Ok, Cause::Plain, 3),
+                    (
+                        ImdsVersion::V1,
+                        ResponseClass::Unauthorized,
+                        Cause::Plain,
+                        2,
+                    ),
+                    (ImdsVersion::V1, ResponseClass::None, Cause::Plain, 1),
+                    (ImdsVersion::V2, ResponseClass::Ok, Cause::Plain, 9),
                 ],
             ),
-            entry("good", &[(Version::V2, Answer::Ok, Cause::Plain, 9)]),
+            entry(
+                "good",
+                &[(ImdsVersion::V2, ResponseClass::Ok, Cause::Plain, 9)],
+            ),
         ]);
-        emf.count(&[entry("curl", &[(Version::V1, Answer::Ok, Cause::Plain, 4)])]);
+        emf.count(&[entry(
+            "curl",
+            &[(ImdsVersion::V1, ResponseClass::Ok, Cause::Plain, 4)],
+        )]);
         let lines = parsed(&emf);
         let expected = json!({
             "_aws": {
@@ -256,8 +267,8 @@ mod tests {
         emf.count(&[entry(
             "curl",
             &[
-                (Version::V1, Answer::Ok, Cause::Plain, -3),
-                (Version::V1, Answer::Ok, Cause::AfterNoAnswer, 3),
+                (ImdsVersion::V1, ResponseClass::Ok, Cause::Plain, -3),
+                (ImdsVersion::V1, ResponseClass::Ok, Cause::AfterNoAnswer, 3),
             ],
         )]);
         assert!(emf.is_empty() && parsed(&emf).is_empty());
@@ -275,7 +286,10 @@ mod tests {
         ];
         let mut emf = Emf::new(Namespace::default(), None);
         for name in names {
-            let mut entry = entry(name, &[(Version::V1, Answer::Ok, Cause::Plain, 1)]);
+            let mut entry = entry(
+                name,
+                &[(ImdsVersion::V1, ResponseClass::Ok, Cause::Plain, 1)],
+            );
             entry.client.workload.name = name.into();
             entry.client.user = name.into();
             emf.count(&[entry]);
@@ -290,7 +304,7 @@ mod tests {
     fn very_many_clients_are_told_together() {
         let mut emf = emf();
         for number in 0..1000 {
-            let calls = [(Version::V1, Answer::Ok, Cause::Plain, 1)];
+            let calls = [(ImdsVersion::V1, ResponseClass::Ok, Cause::Plain, 1)];
             emf.count(&[entry(&format!("client-{number}"), &calls)]);
         }
         let lines = parsed(&emf);

@@ -13,15 +13,15 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
+use strum::VariantArray as _;
 
 use crate::{
-    http::call::Version,
+    http::call::ImdsVersion,
     identity::client::Client,
     ledger::{ClientStats, Coverage},
     text::escape::is_unsafe,
     time::Timestamp,
     verdict::{HostVerdict, Verdict},
-    word::word,
 };
 
 /// Tokenless clients with series of their own; those that come later are counted together.
@@ -32,23 +32,6 @@ const MAX_IMDSV2_CLIENTS: usize = 50;
 const OTHERS: &str = "(others)";
 /// Characters of a label.
 const MAX_LABEL_CHARS: usize = 128;
-
-const VERDICTS: [Verdict; 9] = [
-    Verdict::Breaks,
-    Verdict::Rejected,
-    Verdict::Mixed,
-    Verdict::FallsBack,
-    Verdict::EmptyToken,
-    Verdict::NotImds,
-    Verdict::Survives,
-    Verdict::Probe,
-    Verdict::Ready,
-];
-const HOST_VERDICTS: [HostVerdict; 3] = [
-    HostVerdict::Ready,
-    HostVerdict::NotReady,
-    HostVerdict::Inconclusive,
-];
 
 /// The metrics of the running service. Counters begin with the process.
 pub struct Metrics {
@@ -70,15 +53,15 @@ pub struct Metrics {
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct CallLabels {
-    version: String,
-    outcome: String,
+    version: &'static str,
+    outcome: &'static str,
     #[prometheus(flatten)]
     who: ClientLabels,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ClientLabels {
-    workload_kind: String,
+    workload_kind: &'static str,
     workload: String,
     client: String,
     user: String,
@@ -86,14 +69,14 @@ struct ClientLabels {
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ClientVerdictLabels {
-    verdict: String,
+    verdict: &'static str,
     #[prometheus(flatten)]
     who: ClientLabels,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct VerdictLabel {
-    verdict: String,
+    verdict: &'static str,
 }
 
 /// For what is not exported until it is known.
@@ -141,7 +124,7 @@ impl Metrics {
             }
             for ((version, answer), sum) in sums {
                 if let Ok(calls @ 1..) = u64::try_from(sum) {
-                    let labels = self.labels(&entry.client, version, word(&answer));
+                    let labels = self.labels(&entry.client, version, answer.into());
                     self.calls.get_or_create(&labels).inc_by(calls);
                 }
             }
@@ -156,16 +139,16 @@ impl Metrics {
     ) {
         let clients: Vec<(&Client, Verdict)> = clients.into_iter().collect();
         self.name_verdicts(&clients);
-        for verdict in VERDICTS {
+        for &verdict in Verdict::VARIANTS {
             let count = clients.iter().filter(|(_, of)| *of == verdict).count();
             set(
                 &self.clients,
-                &verdict,
+                verdict.into(),
                 i64::try_from(count).unwrap_or(i64::MAX),
             );
         }
-        for verdict in HOST_VERDICTS {
-            set(&self.verdict, &verdict, i64::from(verdict == host));
+        for &verdict in HostVerdict::VARIANTS {
+            set(&self.verdict, verdict.into(), i64::from(verdict == host));
         }
         self.ready.set(i64::from(host == HostVerdict::Ready));
     }
@@ -220,7 +203,7 @@ impl Metrics {
             // Of clients that differ in what is no label, the worst counts.
             if named.insert(who.clone()) {
                 let labels = ClientVerdictLabels {
-                    verdict: word(verdict),
+                    verdict: verdict.into(),
                     who,
                 };
                 self.client_verdict.get_or_create(&labels).set(1);
@@ -228,9 +211,14 @@ impl Metrics {
         }
     }
 
-    fn labels(&mut self, client: &Client, version: Version, outcome: String) -> CallLabels {
+    fn labels(
+        &mut self,
+        client: &Client,
+        version: ImdsVersion,
+        outcome: &'static str,
+    ) -> CallLabels {
         let mut who = ClientLabels::of(client);
-        let is_tokenless = version == Version::V1;
+        let is_tokenless = version == ImdsVersion::V1;
         let room = if is_tokenless {
             MAX_IMDSV1_CLIENTS
         } else {
@@ -242,14 +230,14 @@ impl Metrics {
         } else if !named.contains(&who) {
             let others = || OTHERS.to_owned();
             who = ClientLabels {
-                workload_kind: others(),
+                workload_kind: OTHERS,
                 workload: others(),
                 client: others(),
                 user: others(),
             };
         }
         CallLabels {
-            version: word(&version),
+            version: version.into(),
             outcome,
             who,
         }
@@ -331,7 +319,7 @@ impl Metrics {
 impl ClientLabels {
     fn of(client: &Client) -> Self {
         Self {
-            workload_kind: word(&client.workload.kind),
+            workload_kind: client.workload.kind.into(),
             workload: label(&client.workload.name),
             client: label(&client.program),
             user: label(&client.user),
@@ -339,8 +327,7 @@ impl ClientLabels {
     }
 }
 
-fn set(family: &Family<VerdictLabel, Gauge>, verdict: &impl serde::Serialize, value: i64) {
-    let verdict = word(verdict);
+fn set(family: &Family<VerdictLabel, Gauge>, verdict: &'static str, value: i64) {
     family.get_or_create(&VerdictLabel { verdict }).set(value);
 }
 

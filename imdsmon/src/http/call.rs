@@ -6,9 +6,24 @@ use crate::event::{ConnectionId, Endpoint, TaskId};
 use crate::time::Timestamp;
 
 /// Which way of speaking to IMDS a request is (EC2 User Guide, "How IMDSv2 works").
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::IntoStaticStr,
+    strum::EnumString,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "kebab-case")]
-pub enum Version {
+#[strum(serialize_all = "kebab-case")]
+pub enum ImdsVersion {
     /// No token header: what `HttpTokens=required` refuses.
     V1,
     /// With a token header, whatever its value.
@@ -18,8 +33,23 @@ pub enum Version {
 }
 
 /// The value of the token header, if there is one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::IntoStaticStr,
+    strum::EnumString,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum TokenValue {
     /// It looks like a token (RFC 9110 token68).
     Present,
@@ -48,7 +78,7 @@ pub struct Call {
     /// Where to.
     pub server: Endpoint,
     /// Which way of speaking.
-    pub version: Version,
+    pub version: ImdsVersion,
     /// The token header's value; `None` if there is no such header.
     pub token: Option<TokenValue>,
     /// Request method, at most 32 bytes.

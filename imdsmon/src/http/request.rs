@@ -5,7 +5,7 @@
 //! such requests, so a monitor that refused them would miss a client that the flip breaks.
 //! Where both can read a head they agree; a property test holds them to it.
 
-use super::call::{TokenValue, Version};
+use super::call::{ImdsVersion, TokenValue};
 
 /// Bounds of the strings in a call, in bytes.
 const METHOD: usize = 32;
@@ -18,7 +18,7 @@ const STRICT_HEADERS: usize = 64;
 /// A request, as far as it matters here.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Request {
-    pub version: Version,
+    pub version: ImdsVersion,
     pub token: Option<TokenValue>,
     pub method: String,
     pub path: String,
@@ -205,11 +205,11 @@ impl<'a> Parsed<'a> {
         };
         // The order is the design's: a token header makes it v2 whatever is asked for.
         let version = if token.is_some() {
-            Version::V2
+            ImdsVersion::V2
         } else if method == b"PUT" && is_token_path(path) {
-            Version::Token
+            ImdsVersion::Token
         } else {
-            Version::V1
+            ImdsVersion::V1
         };
         Request {
             version,

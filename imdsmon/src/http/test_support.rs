@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::event::bytes::ByteString;
 use crate::event::{Endpoint, Event, Received, Sent};
-use crate::http::call::{Call, HttpEvent, Outcome, TokenValue, Unparsed, Version};
+use crate::http::call::{Call, HttpEvent, ImdsVersion, Outcome, TokenValue, Unparsed};
 use crate::http::{Counters, Http, Limits};
 use crate::time::Timestamp;
 
@@ -199,9 +199,9 @@ pub(super) fn line(finding: &HttpEvent) -> String {
         ..
     } = &**call;
     let version = match version {
-        Version::V1 => "v1",
-        Version::V2 => "v2",
-        Version::Token => "token",
+        ImdsVersion::V1 => "v1",
+        ImdsVersion::V2 => "v2",
+        ImdsVersion::Token => "token",
     };
     let token = match token {
         Some(TokenValue::Empty) => "(empty)",

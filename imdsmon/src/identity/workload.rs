@@ -38,9 +38,22 @@ pub struct Workload {
 
 /// The kinds of workload, by what starts and stops them.
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::IntoStaticStr,
+    strum::VariantArray,
 )]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum WorkloadKind {
     /// A unit of the system's systemd.
     Unit,
@@ -264,23 +277,6 @@ fn is_run(number: &str) -> bool {
         && digits
             .chars()
             .all(|c| c.is_ascii_hexdigit() || c == '-' || c == 'i')
-}
-
-impl WorkloadKind {
-    /// Its word in JSON.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Unit => "unit",
-            Self::UserUnit => "user-unit",
-            Self::Session => "session",
-            Self::Cron => "cron",
-            Self::Container => "container",
-            Self::EcsTask => "ecs-task",
-            Self::Pod => "pod",
-            Self::Cgroup => "cgroup",
-            Self::Unknown => "unknown",
-        }
-    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use toml::de::{DeTable, DeValue};
 
-use super::version::Version;
+use super::version::SoftwareVersion;
 
 /// Size of a file.
 const MAX_FILE_BYTES: usize = 1 << 20;
@@ -78,7 +78,7 @@ pub struct SdkFacts {
     /// Only versions with this first number.
     pub major: Option<u64>,
     /// The first version that supports `IMDSv2`; `None`: every version does.
-    pub minimum: Option<Version>,
+    pub minimum: Option<SoftwareVersion>,
     /// Why a version that supports `IMDSv2` may still make `IMDSv1` calls.
     pub note: Option<NonEmptyString>,
     /// URL or file that shows it.
@@ -98,9 +98,9 @@ pub struct ProgramFacts {
     #[serde(default)]
     pub executables: Vec<NonEmptyString>,
     /// First version that retries with a token when an `IMDSv1` call is rejected.
-    pub retries_since: Option<Version>,
+    pub retries_since: Option<SoftwareVersion>,
     /// First version that requests a token first.
-    pub tokens_since: Option<Version>,
+    pub tokens_since: Option<SoftwareVersion>,
     /// An argument that disables `IMDSv2`.
     pub option: Option<NonEmptyString>,
     /// What to do, if an update is not enough.
@@ -135,9 +135,23 @@ pub struct PathFacts {
 
 /// What a request reads, from harmless to most sensitive.
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::IntoStaticStr,
+    strum::EnumString,
+    strum::VariantArray,
 )]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum PathClass {
     /// A session token.
     #[default]

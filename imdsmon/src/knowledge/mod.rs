@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use data::Data;
 pub use data::{KnowledgeError, PathClass, ProgramFacts, SdkFacts};
-use version::Version;
+use version::SoftwareVersion;
 
 /// The files that are part of the program; the build script parses them too.
 const BUILTIN: [&str; 4] = [
@@ -90,11 +90,11 @@ impl Knowledge {
     }
 
     /// The version of a program's product in a User-Agent.
-    pub fn program_version(facts: &ProgramFacts, user_agents: &[&str]) -> Option<Version> {
+    pub fn program_version(facts: &ProgramFacts, user_agents: &[&str]) -> Option<SoftwareVersion> {
         let mut products = user_agents.iter().flat_map(|a| product::products(a));
         products
             .find(|p| facts.agents.iter().any(|a| a.eq_ignore_ascii_case(p.name)))
-            .and_then(|product| Version::parse(product.version?))
+            .and_then(|product| SoftwareVersion::parse(product.version?))
     }
 
     /// The class of a request.
@@ -134,7 +134,7 @@ fn fits(facts: &SdkFacts, product: &product::Product<'_>) -> bool {
     let mut names = facts.products.iter();
     names.any(|name| name.eq_ignore_ascii_case(product.name))
         && facts.major.is_none_or(|major| {
-            let version = product.version.and_then(Version::parse);
+            let version = product.version.and_then(SoftwareVersion::parse);
             version.is_some_and(|version| version.major() == major)
         })
 }

@@ -197,7 +197,7 @@ fn a_program_is_known_by_executable_or_user_agent() {
     assert_eq!(name(&salt, "python3 x"), Some("Salt".into()));
     let facts = knowledge.program(&salt, "").unwrap();
     let version = Knowledge::program_version(facts, &salt);
-    assert_eq!(version, Version::parse("3007.4"));
+    assert_eq!(version, SoftwareVersion::parse("3007.4"));
     let ssm = "/usr/bin/amazon-ssm-agent";
     assert_eq!(name(&[], ssm), Some("amazon-ssm-agent".into()));
     let datadog = "/opt/datadog-agent/bin/agent/agent run";

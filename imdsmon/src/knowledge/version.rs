@@ -12,13 +12,13 @@ const PRE_RELEASE_LABELS: [&str; 6] = ["alpha", "beta", "rc", "pre", "dev", "sna
 /// A version that can be compared: `1.13.25`, `v2.10.21`, `3.0.0-rc1`, `1:1.35.0-4+deb12u1`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Version {
+pub struct SoftwareVersion {
     text: String,
     numbers: Vec<u64>,
     is_early: bool,
 }
 
-impl Version {
+impl SoftwareVersion {
     /// Parses a version; `None` if it does not begin with a number. Ignores an epoch, a leading
     /// `v` and a distribution's revision.
     pub fn parse(text: &str) -> Option<Self> {
@@ -70,7 +70,7 @@ fn is_early(behind: &str) -> bool {
     is_short || PRE_RELEASE_LABELS.contains(&letters)
 }
 
-impl Ord for Version {
+impl Ord for SoftwareVersion {
     fn cmp(&self, other: &Self) -> Ordering {
         let len = self.numbers.len().max(other.numbers.len());
         let number = |version: &Self, at| version.numbers.get(at).copied().unwrap_or(0);
@@ -81,27 +81,27 @@ impl Ord for Version {
     }
 }
 
-impl PartialOrd for Version {
+impl PartialOrd for SoftwareVersion {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Version {
+impl PartialEq for SoftwareVersion {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
     }
 }
 
-impl Eq for Version {}
+impl Eq for SoftwareVersion {}
 
-impl fmt::Display for Version {
+impl fmt::Display for SoftwareVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
 }
 
-impl TryFrom<String> for Version {
+impl TryFrom<String> for SoftwareVersion {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
@@ -109,8 +109,8 @@ impl TryFrom<String> for Version {
     }
 }
 
-impl From<Version> for String {
-    fn from(version: Version) -> Self {
+impl From<SoftwareVersion> for String {
+    fn from(version: SoftwareVersion) -> Self {
         version.text
     }
 }
@@ -119,8 +119,8 @@ impl From<Version> for String {
 mod tests {
     use super::*;
 
-    fn version(text: &str) -> Version {
-        Version::parse(text).unwrap()
+    fn version(text: &str) -> SoftwareVersion {
+        SoftwareVersion::parse(text).unwrap()
     }
 
     #[test]
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn text_without_a_leading_number_is_no_version() {
         for text in ["", "newest", ".1", "v", "-1", ":", "git-1234", "１.２"] {
-            assert_eq!(Version::parse(text), None, "{text}");
+            assert_eq!(SoftwareVersion::parse(text), None, "{text}");
         }
         let huge = "9".repeat(1000);
         assert!(version(&huge) > version("1"));

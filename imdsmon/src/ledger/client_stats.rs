@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    http::call::{Call, Outcome, TokenValue, Version},
+    http::call::{Call, ImdsVersion, Outcome, TokenValue},
     identity::client::Client,
     knowledge::{PathClass, Sdk},
     time::{Hour, Timestamp},
@@ -110,11 +110,11 @@ pub struct BucketKey {
     /// Hours since 1970-01-01 UTC.
     pub hour: Hour,
     /// `IMDSv1`, `IMDSv2` or token request.
-    pub version: Version,
+    pub version: ImdsVersion,
     /// The token header's value.
     pub token: Option<TokenValue>,
     /// Class of the response.
-    pub answer: Answer,
+    pub answer: ResponseClass,
     /// Class of the path.
     pub path: PathClass,
     /// Why it has no token, or that it is a retry.
@@ -122,9 +122,24 @@ pub struct BucketKey {
 }
 
 /// What came back, as far as a verdict needs it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::IntoStaticStr,
+    strum::EnumString,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "kebab-case")]
-pub enum Answer {
+#[strum(serialize_all = "kebab-case")]
+pub enum ResponseClass {
     /// 200 to 399.
     Ok,
     /// 401.
@@ -141,12 +156,13 @@ pub enum Answer {
     Unknown,
     /// No answer.
     #[serde(rename = "no-answer")]
+    #[strum(serialize = "no-answer")]
     None,
     /// Answered by something that does not say `Server: EC2ws`, whatever its status.
     NotImds,
 }
 
-impl Answer {
+impl ResponseClass {
     /// What came back to a call.
     pub fn of(call: &Call) -> Self {
         let is_imds = || call.imds_server.as_deref().is_some_and(is_ec2);
@@ -176,8 +192,23 @@ pub fn is_ec2(server: &str) -> bool {
 }
 
 /// What led to a call, from the order of calls in one process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::IntoStaticStr,
+    strum::EnumString,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum Cause {
     /// No earlier call explains it.
     Plain,
@@ -234,12 +265,12 @@ pub struct Sample {
     /// When it was made.
     #[serde(with = "crate::time::as_rfc3339")]
     pub time: Timestamp,
-    /// `v1`, `v2` or `token`.
-    pub version: String,
+    /// `IMDSv1`, `IMDSv2` or token request.
+    pub version: ImdsVersion,
     /// What led to it.
     pub how: Cause,
     /// Class of the response.
-    pub answer: Answer,
+    pub answer: ResponseClass,
     /// Status code, if known.
     pub status: Option<u16>,
     /// `Server` header of the answer.
@@ -301,9 +332,9 @@ mod tests {
     fn a_sample_survives_its_json_form() {
         let sample = Sample {
             time: Timestamp::from_nanos(7000),
-            version: "v1".into(),
+            version: ImdsVersion::V1,
             how: Cause::AfterNoAnswer,
-            answer: Answer::None,
+            answer: ResponseClass::None,
             status: None,
             server: None,
             method: "GET".into(),

@@ -3,11 +3,11 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use crate::ledger::client_stats::{Answer, BucketKey, Cause, Evidence, PathSeen, Sample};
+use crate::ledger::client_stats::{BucketKey, Cause, Evidence, PathSeen, ResponseClass, Sample};
 use crate::time::Timestamp;
 use crate::{
     event::bytes::ByteString,
-    http::call::{Call, Version},
+    http::call::{Call, ImdsVersion},
     identity::{Caller, Process},
     knowledge::{PathClass, Sdk},
 };
@@ -39,20 +39,19 @@ impl Evidence {
         }
         let seen = PathSeen {
             class,
-            tokenless: u64::from(call.version == Version::V1),
-            with_token: u64::from(call.version == Version::V2),
+            tokenless: u64::from(call.version == ImdsVersion::V1),
+            with_token: u64::from(call.version == ImdsVersion::V2),
         };
-        if call.version != Version::Token {
+        if call.version != ImdsVersion::Token {
             self.note_path(cut(&call.path, MAX_TEXT_CHARS), seen);
         }
     }
 
     /// Whether to keep a call of this kind as a sample: few kinds, the most severe, and the latest.
     pub(super) fn wants_sample(&self, kind: &BucketKey, time: Timestamp) -> bool {
-        let version = version_name(kind.version);
-        let same = |s: &&Sample| s.version == version && s.how == kind.how;
+        let same = |s: &&Sample| (s.version, s.how) == (kind.version, kind.how);
         let kept = self.samples.iter().filter(same);
-        let weight = (kind.answer == Answer::Ok, kind.path);
+        let weight = (kind.answer == ResponseClass::Ok, kind.path);
         kept.clone().count() < 2
             || kept.clone().all(|sample| self.weight(sample) < weight)
             || kept
@@ -67,7 +66,7 @@ impl Evidence {
                 && other.version == sample.version
         };
         self.samples.retain(|other| !is_same(other));
-        let is_kind = |other: &Sample| (&other.version, other.how) == (&sample.version, sample.how);
+        let is_kind = |other: &Sample| (other.version, other.how) == (sample.version, sample.how);
         let (mut kind, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.samples)
             .into_iter()
             .partition(is_kind);
@@ -85,8 +84,9 @@ impl Evidence {
 
     /// A sample was made of a call that later evidence shows in another light.
     pub(super) fn correct(&mut self, time: Timestamp, pid: u32, from: Cause, how: Cause) {
-        let is_meant =
-            |s: &Sample| s.version == "v1" && (s.time, s.pid, s.how) == (time, Some(pid), from);
+        let is_meant = |s: &Sample| {
+            s.version == ImdsVersion::V1 && (s.time, s.pid, s.how) == (time, Some(pid), from)
+        };
         let meant: Vec<Sample> = self.samples.extract_if(.., |s| is_meant(s)).collect();
         for sample in meant {
             self.note_sample(Sample { how, ..sample });
@@ -149,13 +149,16 @@ impl Evidence {
             .paths
             .get(&cut(path, MAX_TEXT_CHARS))
             .map(|seen| seen.class);
-        (sample.answer == Answer::Ok, class.unwrap_or_default())
+        (
+            sample.answer == ResponseClass::Ok,
+            class.unwrap_or_default(),
+        )
     }
 }
 
 impl Sample {
     /// The sample of a call.
-    pub(super) fn of(call: &Call, caller: &Caller, how: Cause, answer: Answer) -> Self {
+    pub(super) fn of(call: &Call, caller: &Caller, how: Cause, answer: ResponseClass) -> Self {
         let mut target = cut(&call.path, MAX_TARGET_CHARS);
         if let Some(query) = &call.query {
             let room = MAX_TARGET_CHARS.saturating_sub(target.chars().count());
@@ -165,7 +168,7 @@ impl Sample {
         let connector = caller.connector.as_deref();
         Self {
             time: call.time,
-            version: version_name(call.version).into(),
+            version: call.version,
             how,
             answer,
             status: call.status,
@@ -189,15 +192,6 @@ impl Sample {
             ancestors: process.map(ancestors).unwrap_or_default(),
             connector: connector.map(arguments),
         }
-    }
-}
-
-/// As in the JSON of a call.
-fn version_name(version: Version) -> &'static str {
-    match version {
-        Version::V1 => "v1",
-        Version::V2 => "v2",
-        Version::Token => "token",
     }
 }
 

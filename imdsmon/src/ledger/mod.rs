@@ -16,7 +16,7 @@ use lru::LruCache;
 
 use client_limit::ClientLimiter;
 pub use client_limit::OTHERS;
-pub use client_stats::{Answer, BucketKey, Cause, ClientStats, Evidence, Sample};
+pub use client_stats::{BucketKey, Cause, ClientStats, Evidence, ResponseClass, Sample};
 pub use coverage::{Coverage, Overflow};
 use token_history::{TokenHistory, UserAgentOrigin};
 
@@ -101,7 +101,7 @@ impl Ledger {
     }
 
     fn call(&mut self, client: Rc<Client>, call: &Call, caller: &Caller, sdk: Option<&Sdk>) {
-        let answer = Answer::of(call);
+        let answer = ResponseClass::of(call);
         let class = self.knowledge.path_class(&call.method, &call.path);
         let mut kind = BucketKey {
             hour: call.time.hour(),

@@ -2,10 +2,10 @@
 
 use std::rc::Rc;
 
-use crate::ledger::{Answer, BucketKey, Cause, ClientStats, Ledger};
+use crate::ledger::{BucketKey, Cause, ClientStats, Ledger, ResponseClass};
 use crate::{
     event::Endpoint,
-    http::call::{Call, HttpEvent, Outcome, TokenValue, Version},
+    http::call::{Call, HttpEvent, ImdsVersion, Outcome, TokenValue},
     identity::{
         Caller, Process,
         client::Client,
@@ -53,7 +53,7 @@ pub(crate) fn tokenless(path: &str) -> Step {
             connection: 1,
             task: 1,
             server: Endpoint::V4,
-            version: Version::V1,
+            version: ImdsVersion::V1,
             token: None,
             method: "GET".into(),
             path: path.into(),
@@ -72,7 +72,7 @@ pub(crate) fn tokenless(path: &str) -> Step {
 /// A GET with a token.
 pub(crate) fn with_token(path: &str) -> Step {
     let mut step = tokenless(path);
-    step.call.version = Version::V2;
+    step.call.version = ImdsVersion::V2;
     step.call.token = Some(TokenValue::Present);
     step
 }
@@ -87,7 +87,7 @@ pub(crate) fn empty_token(path: &str) -> Step {
 /// A request for a token.
 pub(crate) fn put() -> Step {
     let mut step = tokenless("/latest/api/token");
-    step.call.version = Version::Token;
+    step.call.version = ImdsVersion::Token;
     step.call.method = "PUT".into();
     step
 }
@@ -151,7 +151,10 @@ pub(crate) fn ledger(steps: impl IntoIterator<Item = Step>) -> Ledger {
 
 /// What a ledger may hold of a client of `app.service`: tokenless or other calls that describe
 /// the instance.
-pub(crate) fn entry(program: &str, counts: &[(Version, Answer, Cause, i64)]) -> ClientStats {
+pub(crate) fn entry(
+    program: &str,
+    counts: &[(ImdsVersion, ResponseClass, Cause, i64)],
+) -> ClientStats {
     let cells = counts.iter().map(|(version, answer, how, count)| {
         let cell = BucketKey {
             hour: Hour::default(),

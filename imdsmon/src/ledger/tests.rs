@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::ledger::test_support::*;
 use crate::{
-    http::call::{Unparsed, Version},
+    http::call::{ImdsVersion, Unparsed},
     identity::Process,
     time::{Hour, Timestamp},
 };
@@ -12,7 +12,7 @@ use crate::{
 fn hows(ledger: &Ledger) -> BTreeMap<Cause, i64> {
     let mut hows = BTreeMap::new();
     for (cell, count) in ledger.entries().flat_map(|entry| &entry.cells) {
-        if cell.version == Version::V1 {
+        if cell.version == ImdsVersion::V1 {
             *hows.entry(cell.how).or_default() += count;
         }
     }
@@ -77,7 +77,7 @@ fn a_token_request_known_late_corrects_earlier_counts() {
     let count = |how| {
         let cells = whole.cells.iter().filter(|(cell, _)| cell.how == how);
         cells
-            .filter(|(cell, _)| cell.version == Version::V1)
+            .filter(|(cell, _)| cell.version == ImdsVersion::V1)
             .map(|(_, n)| n)
             .sum::<i64>()
     };
@@ -94,7 +94,10 @@ fn samples_follow_a_corrected_cause() {
         put().by(&app).at(2).silent(),
     ]);
     let samples = &ledger.entries().next().unwrap().evidence.samples;
-    let v1: Vec<_> = samples.iter().filter(|s| s.version == "v1").collect();
+    let v1: Vec<_> = samples
+        .iter()
+        .filter(|s| s.version == ImdsVersion::V1)
+        .collect();
     assert_eq!(v1.len(), 1);
     assert_eq!(
         (v1[0].how, v1[0].target.as_str()),
@@ -182,7 +185,7 @@ fn a_retry_is_for_the_rejected_path() {
         let ledger = ledger(story);
         let entry = ledger.entries().next().unwrap();
         let mut cells = entry.cells.keys();
-        cells.any(|c| c.version == Version::V2 && c.how == Cause::RetryAfterUnauthorized)
+        cells.any(|c| c.version == ImdsVersion::V2 && c.how == Cause::RetryAfterUnauthorized)
     };
     assert!(retried("/latest/"));
     assert!(!retried("/latest/meta-data/"));
@@ -298,9 +301,9 @@ fn old_hours_get_coarser_and_no_call_is_lost() {
     let mut entry = ClientStats::default();
     let cell = |hour| BucketKey {
         hour: Hour::new(hour),
-        version: Version::V1,
+        version: ImdsVersion::V1,
         token: None,
-        answer: Answer::Ok,
+        answer: ResponseClass::Ok,
         path: crate::knowledge::PathClass::Description,
         how: Cause::Plain,
     };

@@ -8,11 +8,11 @@ use std::{collections::VecDeque, num::NonZeroUsize, rc::Rc, time::Duration};
 
 use lru::LruCache;
 
-use crate::ledger::client_stats::{Answer, BucketKey, Cause};
+use crate::ledger::client_stats::{BucketKey, Cause, ResponseClass};
 use crate::time::Timestamp;
 use crate::{
     event::bytes::ByteString,
-    http::call::{Call, Outcome, Version},
+    http::call::{Call, ImdsVersion, Outcome},
     identity::Process,
 };
 
@@ -112,10 +112,10 @@ impl TokenHistory {
         let siblings = self.siblings(process, key, call.time);
         let history = self.history(key, process, call.time);
         history.last = history.last.max(call.time);
-        history.has_read |= call.version != Version::Token;
+        history.has_read |= call.version != ImdsVersion::Token;
         let mut corrections = Vec::new();
         let how = match call.version {
-            Version::Token => {
+            ImdsVersion::Token => {
                 if let Some(then) = effect(call) {
                     let attempt = Attempt {
                         time: call.time,
@@ -131,12 +131,12 @@ impl TokenHistory {
                     Cause::Plain
                 }
             }
-            Version::V2 => {
-                let is_ok = matches!(kind.answer, Answer::Ok);
+            ImdsVersion::V2 => {
+                let is_ok = matches!(kind.answer, ResponseClass::Ok);
                 retry(is_ok && history.was_refused(call.time, Some(&call.path)))
             }
-            Version::V1 => {
-                if kind.answer == Answer::Unauthorized {
+            ImdsVersion::V1 => {
+                if kind.answer == ResponseClass::Unauthorized {
                     push(
                         &mut history.refused,
                         MAX_REJECTED_PATHS,

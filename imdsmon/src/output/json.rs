@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::{
     event::bytes::ByteString,
-    http::call::{Call, HttpEvent, Outcome, TokenValue, Unparsed, Version},
+    http::call::{Call, HttpEvent, Outcome, Unparsed},
     identity::{Process, client::Client},
     knowledge::Sdk,
     pipeline::AttributedEvent,
@@ -90,15 +90,8 @@ impl<'a> CallLine<'a> {
         Self {
             timestamp: time.to_rfc3339(),
             event: "imds.call",
-            version: match version {
-                Version::V1 => "v1",
-                Version::V2 => "v2",
-                Version::Token => "token",
-            },
-            token: token.map(|token| match token {
-                TokenValue::Present => "present",
-                TokenValue::Empty => "empty",
-            }),
+            version: version.into(),
+            token: token.map(Into::into),
             outcome: match outcome {
                 Outcome::Answered => "answered",
                 Outcome::NoAnswer => "no-answer",
@@ -245,7 +238,7 @@ impl CallerFields {
             k8s_namespace: pod.map(|p| p.namespace.clone()),
             k8s_pod: pod.map(|p| p.name.clone()),
             k8s_container: pod.and_then(|p| p.container.clone()),
-            workload_kind: workload.map(|w| w.kind.word()),
+            workload_kind: workload.map(|w| w.kind.into()),
             workload_name: workload
                 .map(|w| w.name.clone())
                 .filter(|name| !name.is_empty()),

@@ -7,7 +7,7 @@ use anstyle::{AnsiColor, Style};
 use crate::text::{escape::escaped, shell};
 use crate::{
     event::bytes::ByteString,
-    http::call::{Call, HttpEvent, Outcome, TokenValue, Version},
+    http::call::{Call, HttpEvent, ImdsVersion, Outcome, TokenValue},
     identity::{Caller, Process},
     pipeline::AttributedEvent,
 };
@@ -80,10 +80,10 @@ pub fn line(out: &mut impl Write, found: &AttributedEvent) -> io::Result<()> {
 
 fn kind(call: &Call) -> (&'static str, Style) {
     match (call.version, call.token) {
-        (Version::V1, _) => ("v1", ALARM),
-        (Version::V2, Some(TokenValue::Empty)) => ("v2", ODD),
-        (Version::V2, _) => ("v2", GOOD),
-        (Version::Token, _) => ("token", TOKEN),
+        (ImdsVersion::V1, _) => ("v1", ALARM),
+        (ImdsVersion::V2, Some(TokenValue::Empty)) => ("v2", ODD),
+        (ImdsVersion::V2, _) => ("v2", GOOD),
+        (ImdsVersion::Token, _) => ("token", TOKEN),
     }
 }
 
@@ -236,8 +236,8 @@ mod tests {
             change(&mut call);
             shown(&anonymous(call))
         };
-        assert_has(&text(|c| c.version = Version::V1), &[" v1 "]);
-        assert_has(&text(|c| c.version = Version::Token), &[" token "]);
+        assert_has(&text(|c| c.version = ImdsVersion::V1), &[" v1 "]);
+        assert_has(&text(|c| c.version = ImdsVersion::Token), &[" token "]);
         assert_has(&text(|c| c.status = Some(401)), &[" 401 "]);
         assert_has(
             &text(|c| (c.outcome, c.status) = (Outcome::NoAnswer, None)),

@@ -11,7 +11,7 @@ use super::{
     next_steps::next_steps,
 };
 use crate::{
-    http::call::Version,
+    http::call::ImdsVersion,
     ledger::{self, ClientStats, Coverage},
     time::{self, Timestamp},
     verdict::{Assessed, Assessment, INSTANCE_ID},
@@ -153,8 +153,8 @@ fn timeline(entry: &ClientStats) -> Vec<HourlyCalls> {
         let (tokenless, others) = hours.entry(cell.hour).or_default();
         let count = u64::try_from(*count).unwrap_or(0);
         match cell.version {
-            Version::V1 => *tokenless += count,
-            Version::V2 | Version::Token => *others += count,
+            ImdsVersion::V1 => *tokenless += count,
+            ImdsVersion::V2 | ImdsVersion::Token => *others += count,
         }
     }
     hours
@@ -178,13 +178,17 @@ impl Totals {
             let count = u64::try_from(*count).unwrap_or(0);
             totals.calls += count;
             match cell.version {
-                Version::V1 => totals.tokenless += count,
-                Version::V2 => totals.with_token += count,
-                Version::Token => totals.token_requests += count,
+                ImdsVersion::V1 => totals.tokenless += count,
+                ImdsVersion::V2 => totals.with_token += count,
+                ImdsVersion::Token => totals.token_requests += count,
             }
             match (cell.version, cell.answer) {
-                (Version::V1, ledger::Answer::Ok) => totals.tokenless_successful += count,
-                (Version::V1, ledger::Answer::Unauthorized) => totals.tokenless_rejected += count,
+                (ImdsVersion::V1, ledger::ResponseClass::Ok) => {
+                    totals.tokenless_successful += count;
+                }
+                (ImdsVersion::V1, ledger::ResponseClass::Unauthorized) => {
+                    totals.tokenless_rejected += count;
+                }
                 _ => {}
             }
         }

@@ -49,20 +49,20 @@ fn row(report: &Report, client: &ClientReport) -> [String; HEADING.len()] {
     [
         cell(report.instance.id.as_deref().unwrap_or_default()),
         cell(report.instance.hostname.as_deref().unwrap_or_default()),
-        labels::verdict(judgement.verdict).into(),
+        <&str>::from(judgement.verdict).into(),
         if judgement.needs_action { "yes" } else { "no" }.into(),
         cell(&labels::program(client)),
         cell(&labels::workload(client)),
         cell(&client.client.user),
         client.totals.tokenless.to_string(),
         client.totals.calls.to_string(),
-        labels::class(client.most_sensitive).into(),
+        <&str>::from(client.most_sensitive).into(),
         client.first_seen.to_rfc3339(),
         client.last_seen.to_rfc3339(),
         cell(&sdks.join(", ")),
         cell(&judgement.remedy.short),
-        cell(judgement.rule),
-        labels::confidence(judgement.confidence).into(),
+        cell(judgement.rule.into()),
+        <&str>::from(judgement.confidence).into(),
     ]
 }
 

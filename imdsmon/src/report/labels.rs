@@ -8,9 +8,9 @@ use crate::report::{
     view::Field,
 };
 use crate::{
-    http::call::Version,
+    http::call::ImdsVersion,
     identity::workload::WorkloadKind,
-    knowledge::{PathClass, Sdk},
+    knowledge::Sdk,
     ledger::{Cause, Sample},
     verdict::{Confidence, HostVerdict, Verdict},
 };
@@ -21,21 +21,6 @@ pub fn answer(verdict: HostVerdict) -> &'static str {
         HostVerdict::Ready => "READY",
         HostVerdict::NotReady => "NOT READY",
         HostVerdict::Inconclusive => "INCONCLUSIVE",
-    }
-}
-
-/// A verdict as in the JSON.
-pub fn verdict(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Breaks => "breaks",
-        Verdict::Rejected => "rejected",
-        Verdict::Mixed => "mixed",
-        Verdict::FallsBack => "falls-back",
-        Verdict::EmptyToken => "empty-token",
-        Verdict::NotImds => "not-imds",
-        Verdict::Survives => "survives",
-        Verdict::Probe => "probe",
-        Verdict::Ready => "ready",
     }
 }
 
@@ -54,33 +39,12 @@ pub(super) fn meaning(verdict: Verdict) -> &'static str {
     }
 }
 
-/// How sure a judgement is, in a word as in the JSON.
-pub fn confidence(confidence: Confidence) -> &'static str {
-    match confidence {
-        Confidence::Seen => "seen",
-        Confidence::Known => "known",
-        Confidence::Likely => "likely",
-    }
-}
-
 /// What a judgement rests on.
 pub(super) fn certainty(confidence: Confidence) -> &'static str {
     match confidence {
         Confidence::Seen => "observed in its calls",
         Confidence::Known => "known behavior of this program",
         Confidence::Likely => "likely; there are other explanations",
-    }
-}
-
-/// What a path exposes.
-pub fn class(class: PathClass) -> &'static str {
-    match class {
-        PathClass::Token => "token",
-        PathClass::OtherCloud => "other cloud",
-        PathClass::Description => "description",
-        PathClass::Identity => "identity",
-        PathClass::UserData => "user-data",
-        PathClass::Credentials => "credentials",
     }
 }
 
@@ -189,7 +153,7 @@ pub(super) fn sdk(sdk: &Sdk) -> String {
 pub fn response(sample: &Sample) -> String {
     let status = match (sample.status, sample.answer) {
         (Some(status), _) => status.to_string(),
-        (None, crate::ledger::Answer::None) => return "no response".into(),
+        (None, crate::ledger::ResponseClass::None) => return "no response".into(),
         (None, _) => "response without a status".into(),
     };
     match &sample.server {
@@ -262,11 +226,11 @@ fn self_test(period: &ObservationPeriod) -> (String, bool) {
 }
 
 /// Calls of one version.
-pub fn calls_of(version: Version) -> &'static str {
+pub fn calls_of(version: ImdsVersion) -> &'static str {
     match version {
-        Version::V1 => "IMDSv1 calls",
-        Version::V2 => "IMDSv2 calls",
-        Version::Token => "token requests",
+        ImdsVersion::V1 => "IMDSv1 calls",
+        ImdsVersion::V2 => "IMDSv2 calls",
+        ImdsVersion::Token => "token requests",
     }
 }
 

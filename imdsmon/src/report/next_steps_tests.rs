@@ -1,7 +1,7 @@
 //! The order of the steps, and that their commands name this instance.
 
 use super::*;
-use crate::verdict::{AccessAfter, Confidence, Remedy, Verdict};
+use crate::verdict::{AccessAfter, Confidence, Remedy, Rule, Verdict};
 
 const ID: &str = "i-0123456789abcdef0";
 const ALL: [HostVerdict; 3] = [
@@ -13,7 +13,7 @@ const ALL: [HostVerdict; 3] = [
 fn judged(verdict: Verdict, needs_action: bool, commands: &[&str]) -> Judgement {
     Judgement {
         verdict,
-        rule: "a-rule",
+        rule: Rule::Tokenless,
         needs_action,
         confidence: Confidence::Seen,
         access_after: AccessAfter::Nothing,

@@ -78,7 +78,7 @@ pub(super) struct Client {
     /// Rank of `fetched`; higher is more sensitive.
     pub(super) sensitivity: u8,
     pub(super) reason: String,
-    pub(super) rule: String,
+    pub(super) rule: &'static str,
     pub(super) confidence: &'static str,
     pub(super) fix: Step,
     pub(super) fields: Vec<Field>,
@@ -211,7 +211,7 @@ impl Client {
             program: named(&labels::program(client)),
             runs_as: named(&labels::runs_as(client)),
             verdict: *verdict,
-            verdict_name: labels::verdict(*verdict),
+            verdict_name: verdict.into(),
             meaning: labels::meaning(*verdict),
             needs_action: *needs_action,
             v1_calls: totals.tokenless,
@@ -221,10 +221,10 @@ impl Client {
                 minute: client.last_seen.to_minute(),
                 ago: format::ago(client.last_seen, report.generated_at),
             },
-            fetched: labels::class(client.most_sensitive),
+            fetched: client.most_sensitive.into(),
             sensitivity: client.most_sensitive as u8,
             reason: shown(reason),
-            rule: shown(rule),
+            rule: rule.into(),
             confidence: labels::certainty(*confidence),
             fix: Step::new(
                 &remedy.short,
@@ -279,7 +279,7 @@ fn path(path: &PathReport) -> (String, String) {
     } = path;
     let counts = format!(
         "{}; {} IMDSv1, {} IMDSv2",
-        labels::class(*class),
+        <&str>::from(class),
         format::count(*tokenless),
         format::count(*with_token)
     );

@@ -4,7 +4,7 @@ use anyhow::{Context as _, ensure};
 
 use crate::{
     event::Endpoint,
-    http::call::{Call, Outcome, TokenValue, Version},
+    http::call::{Call, ImdsVersion, Outcome, TokenValue},
     sandbox::client,
 };
 
@@ -22,11 +22,11 @@ pub(crate) fn call(endpoint: Endpoint, path: &str, with_token: bool) -> anyhow::
 
 /// The calls that were made, in order.
 #[derive(Clone, Copy)]
-pub(crate) struct Expected(&'static [(Version, Option<TokenValue>)]);
+pub(crate) struct Expected(&'static [(ImdsVersion, Option<TokenValue>)]);
 
-const V1: (Version, Option<TokenValue>) = (Version::V1, None);
-const TOKEN_REQUEST: (Version, Option<TokenValue>) = (Version::Token, None);
-const V2: (Version, Option<TokenValue>) = (Version::V2, Some(TokenValue::Present));
+const V1: (ImdsVersion, Option<TokenValue>) = (ImdsVersion::V1, None);
+const TOKEN_REQUEST: (ImdsVersion, Option<TokenValue>) = (ImdsVersion::Token, None);
+const V2: (ImdsVersion, Option<TokenValue>) = (ImdsVersion::V2, Some(TokenValue::Present));
 
 impl Expected {
     /// [`call`] without a token.
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
     use crate::output::json::tests::call;
 
-    fn captured(version: Version, token: Option<TokenValue>) -> Call {
+    fn captured(version: ImdsVersion, token: Option<TokenValue>) -> Call {
         Call {
             version,
             token,

@@ -9,7 +9,7 @@ use lru::LruCache;
 
 use crate::{
     event::bytes::ByteString,
-    http::call::{Call, HttpEvent, Version},
+    http::call::{Call, HttpEvent, ImdsVersion},
     identity::client::Client,
     pipeline::AttributedEvent,
     text::escape::escaped,
@@ -52,7 +52,7 @@ impl ClientNotifier {
         let HttpEvent::Call(call) = &found.finding else {
             return;
         };
-        if call.version == Version::V1
+        if call.version == ImdsVersion::V1
             && let Some(calls) = self.should_log(&client.name(), Instant::now())
         {
             log(found, call, client, calls);

@@ -8,11 +8,10 @@ use crate::{
         coverage::{Doubt, DoubtKind},
     },
     time::Hour,
-    word::{value, word},
 };
 
-/// The five words of a bucket key in the order of the table's columns; empty for no token.
-pub fn words(cell: &BucketKey) -> [String; 5] {
+/// The five words of a bucket, in the order of the table's columns; empty for what is not there.
+pub fn words(bucket: &BucketKey) -> [&'static str; 5] {
     let BucketKey {
         hour: _,
         version,
@@ -20,29 +19,28 @@ pub fn words(cell: &BucketKey) -> [String; 5] {
         answer,
         path,
         how,
-    } = cell;
+    } = bucket;
     [
-        word(version),
-        word(token),
-        word(answer),
-        word(path),
-        word(how),
+        version.into(),
+        token.map_or("", Into::into),
+        answer.into(),
+        path.into(),
+        how.into(),
     ]
 }
 
-/// The bucket key with these words; `None` if a word is unknown.
-pub fn cell(hour: Hour, [version, token, answer, path, how]: [String; 5]) -> Option<BucketKey> {
+/// The bucket of these words and this hour; `None` if a word is unknown.
+pub fn bucket(hour: Hour, [version, token, answer, path, how]: [&str; 5]) -> Option<BucketKey> {
     Some(BucketKey {
         hour,
-        version: value(version)?,
-        token: if token.is_empty() {
-            None
-        } else {
-            Some(value(token)?)
+        version: version.parse().ok()?,
+        token: match token {
+            "" => None,
+            token => Some(token.parse().ok()?),
         },
-        answer: value(answer)?,
-        path: value(path)?,
-        how: value(how)?,
+        answer: answer.parse().ok()?,
+        path: path.parse().ok()?,
+        how: how.parse().ok()?,
     })
 }
 

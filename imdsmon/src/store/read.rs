@@ -16,7 +16,7 @@ use super::{
     write::evidence,
 };
 use crate::store::{
-    codec::{self, cell},
+    codec::{self, bucket},
     dir::{is_in_use, sidecar},
     retention,
 };
@@ -215,14 +215,14 @@ fn kinds(transaction: &Transaction<'_>) -> rusqlite::Result<HashMap<i64, BucketK
     let mut rows = stored.query([])?;
     let mut kinds = HashMap::new();
     while let Some(row) = rows.next()? {
-        let words = [
+        let words: [String; 5] = [
             row.get(1)?,
             row.get(2)?,
             row.get(3)?,
             row.get(4)?,
             row.get(5)?,
         ];
-        match cell(Hour::default(), words) {
+        match bucket(Hour::default(), words.each_ref().map(String::as_str)) {
             Some(kind) => drop(kinds.insert(row.get(0)?, kind)),
             None => {
                 tracing::warn!("the store has a kind of call that this version does not support");

@@ -152,7 +152,7 @@ fn bounded(mut evidence: Evidence) -> rusqlite::Result<String> {
 
 /// IDs of bucket keys.
 struct Kinds<'a> {
-    known: HashMap<[String; 5], i64>,
+    known: HashMap<[&'static str; 5], i64>,
     find: Statement<'a>,
     add: Statement<'a>,
 }
@@ -172,17 +172,14 @@ impl<'a> Kinds<'a> {
         })
     }
 
-    fn id(&mut self, words: [String; 5]) -> rusqlite::Result<i64> {
+    fn id(&mut self, words: [&'static str; 5]) -> rusqlite::Result<i64> {
         if let Some(id) = self.known.get(&words) {
             return Ok(*id);
         }
-        let found = self
-            .find
-            .query_row(words.each_ref(), |row| row.get(0))
-            .optional()?;
+        let found = self.find.query_row(words, |row| row.get(0)).optional()?;
         let id = match found {
             Some(id) => id,
-            None => self.add.insert(words.each_ref())?,
+            None => self.add.insert(words)?,
         };
         self.known.insert(words, id);
         Ok(id)

@@ -1,9 +1,9 @@
 //! The sums of a client's calls that the rules look at.
 
 use crate::{
-    http::call::{TokenValue, Version},
+    http::call::{ImdsVersion, TokenValue},
     knowledge::PathClass,
-    ledger::{Answer, BucketKey, Cause, ClientStats},
+    ledger::{BucketKey, Cause, ClientStats, ResponseClass},
 };
 
 /// Calls of one client. `IMDSv1` calls are counted without those for other clouds' paths.
@@ -109,18 +109,18 @@ impl CallCounts {
         if count == 0 {
             return;
         }
-        if bucket.answer != Answer::None {
+        if bucket.answer != ResponseClass::None {
             self.answered += count;
         }
-        if bucket.version == Version::V1 && bucket.path == PathClass::OtherCloud {
+        if bucket.version == ImdsVersion::V1 && bucket.path == PathClass::OtherCloud {
             self.other_cloud += count;
-        } else if bucket.answer == Answer::NotImds {
+        } else if bucket.answer == ResponseClass::NotImds {
             self.not_imds += count;
         } else {
             match bucket.version {
-                Version::V1 => self.add_tokenless(bucket, count),
-                Version::V2 => self.add_with_token(bucket, count),
-                Version::Token => self.add_put(bucket, count),
+                ImdsVersion::V1 => self.add_tokenless(bucket, count),
+                ImdsVersion::V2 => self.add_with_token(bucket, count),
+                ImdsVersion::Token => self.add_put(bucket, count),
             }
         }
     }
@@ -128,19 +128,21 @@ impl CallCounts {
     fn add_tokenless(&mut self, bucket: &BucketKey, count: u64) {
         if !matches!(
             bucket.answer,
-            Answer::NotFound | Answer::Other | Answer::Forbidden
+            ResponseClass::NotFound | ResponseClass::Other | ResponseClass::Forbidden
         ) {
             self.tokenless_class = self.tokenless_class.max(bucket.path);
         }
         let sum = match (bucket.answer, bucket.how) {
-            (Answer::None, _) => &mut self.silent,
-            (Answer::Unauthorized, Cause::HeaderInArguments) => &mut self.rejected_header,
+            (ResponseClass::None, _) => &mut self.silent,
+            (ResponseClass::Unauthorized, Cause::HeaderInArguments) => &mut self.rejected_header,
             (
-                Answer::Unauthorized,
+                ResponseClass::Unauthorized,
                 Cause::AfterNoAnswer | Cause::AfterRefusal | Cause::AfterServerError,
             ) => &mut self.rejected_after_failure,
-            (Answer::Unauthorized, _) => &mut self.rejected,
-            (Answer::NotFound | Answer::Other | Answer::Forbidden, _) => &mut self.missing,
+            (ResponseClass::Unauthorized, _) => &mut self.rejected,
+            (ResponseClass::NotFound | ResponseClass::Other | ResponseClass::Forbidden, _) => {
+                &mut self.missing
+            }
             // A throttled call (503) would have got its data, and so may one whose status is not
             // known.
             (_, Cause::AfterNoAnswer) => &mut self.after_no_answer,
@@ -156,7 +158,7 @@ impl CallCounts {
     fn add_with_token(&mut self, bucket: &BucketKey, count: u64) {
         let sum = match (bucket.token, bucket.answer) {
             (Some(TokenValue::Empty), _) => &mut self.empty_header,
-            (_, Answer::Unauthorized) => &mut self.token_refused,
+            (_, ResponseClass::Unauthorized) => &mut self.token_refused,
             _ => &mut self.with_token,
         };
         *sum += count;
@@ -167,9 +169,9 @@ impl CallCounts {
 
     fn add_put(&mut self, bucket: &BucketKey, count: u64) {
         let sum = match bucket.answer {
-            Answer::Ok | Answer::Unknown => &mut self.put_ok,
-            Answer::None => &mut self.put_unanswered,
-            Answer::ServerError => &mut self.put_server_error,
+            ResponseClass::Ok | ResponseClass::Unknown => &mut self.put_ok,
+            ResponseClass::None => &mut self.put_unanswered,
+            ResponseClass::ServerError => &mut self.put_server_error,
             _ => &mut self.put_refused,
         };
         *sum += count;

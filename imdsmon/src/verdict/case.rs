@@ -3,7 +3,8 @@
 
 use super::call_counts::CallCounts;
 use crate::{
-    knowledge::{Knowledge, PathClass, ProgramFacts, Sdk, SdkFacts, version::Version},
+    http::call::ImdsVersion,
+    knowledge::{Knowledge, PathClass, ProgramFacts, Sdk, SdkFacts, version::SoftwareVersion},
     ledger::{
         Cause, ClientStats, Sample,
         client_stats::{PathSeen, is_ec2},
@@ -63,7 +64,7 @@ impl<'a> Case<'a> {
         let is_unexplained =
             |sample: &&Sample| matches!(sample.how, Cause::Plain | Cause::DespiteToken);
         let v1 = self.stats.evidence.samples.iter();
-        let v1 = v1.filter(|sample| sample.version == "v1");
+        let v1 = v1.filter(|sample| sample.version == ImdsVersion::V1);
         let (lists, fallbacks): (Vec<&Sample>, Vec<&Sample>) = v1.partition(is_unexplained);
         let paths = self.stats.evidence.paths.iter();
         let with_token = paths.filter(|(_, seen)| seen.with_token > 0);
@@ -96,13 +97,15 @@ pub(super) struct ClientFacts<'a> {
     pub sdk: Option<Sdk>,
     pub sdk_facts: Option<&'a SdkFacts>,
     pub program: Option<&'a ProgramFacts>,
-    pub program_version: Option<Version>,
+    pub program_version: Option<SoftwareVersion>,
 }
 
 impl<'a> ClientFacts<'a> {
     fn of(stats: &ClientStats, knowledge: &'a Knowledge) -> Self {
         let samples = &stats.evidence.samples;
-        let v1 = samples.iter().filter(|sample| sample.version == "v1");
+        let v1 = samples
+            .iter()
+            .filter(|sample| sample.version == ImdsVersion::V1);
         let said = v1.map(|sample| sample.user_agent.as_deref());
         let mut agents: Vec<_> = said.clone().flatten().collect();
         agents.sort_unstable();
@@ -124,7 +127,7 @@ impl<'a> ClientFacts<'a> {
         let by_agent = program.and_then(|facts| Knowledge::program_version(facts, &agents));
         let by_package = || {
             let package = stats.client.package.as_deref()?;
-            Version::parse(package.split_whitespace().last()?)
+            SoftwareVersion::parse(package.split_whitespace().last()?)
         };
         Self {
             sdk_facts: sdk.as_ref().and_then(|sdk| knowledge.sdk_facts(sdk)),
@@ -135,11 +138,11 @@ impl<'a> ClientFacts<'a> {
     }
 
     /// `None` as well if the SDK's version cannot be parsed.
-    pub(super) fn sdk_version(&self) -> Option<Version> {
-        Version::parse(self.sdk.as_ref()?.version.as_deref()?)
+    pub(super) fn sdk_version(&self) -> Option<SoftwareVersion> {
+        SoftwareVersion::parse(self.sdk.as_ref()?.version.as_deref()?)
     }
 
-    pub(super) fn sdk_minimum(&self) -> Option<&'a Version> {
+    pub(super) fn sdk_minimum(&self) -> Option<&'a SoftwareVersion> {
         self.sdk_facts?.minimum.as_ref()
     }
 
@@ -155,7 +158,7 @@ impl<'a> ClientFacts<'a> {
     }
 
     /// Since when the program does not depend on `IMDSv1`.
-    pub(super) fn program_since(&self) -> Option<&'a Version> {
+    pub(super) fn program_since(&self) -> Option<&'a SoftwareVersion> {
         let facts = self.program?;
         facts.tokens_since.as_ref().or(facts.retries_since.as_ref())
     }
@@ -177,7 +180,7 @@ impl<'a> ClientFacts<'a> {
         self.is_since(self.program.and_then(|facts| facts.tokens_since.as_ref()))
     }
 
-    fn is_since(&self, since: Option<&Version>) -> bool {
+    fn is_since(&self, since: Option<&SoftwareVersion>) -> bool {
         let version = self.program_version.as_ref();
         version
             .zip(since)

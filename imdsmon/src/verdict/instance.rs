@@ -163,7 +163,7 @@ fn call_doubts(clients: &[Assessed<'_>], coverage: &Coverage) -> Vec<String> {
         ));
     }
     let nameless = sum(|c| {
-        let is_nameless = c.judgement.rule == Rule::NamelessServer.name();
+        let is_nameless = c.judgement.rule == Rule::NamelessServer;
         if is_nameless { c.counts.not_imds } else { 0 }
     });
     if nameless > 0 {

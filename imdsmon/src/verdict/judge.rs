@@ -71,7 +71,7 @@ pub(super) fn judge(stats: &ClientStats, knowledge: &Knowledge) -> Judgement {
     let rule = rule(&case);
     Judgement {
         verdict: rule.verdict(),
-        rule: rule.name(),
+        rule,
         // A client without a name cannot be fixed: it is a doubt about the instance.
         needs_action: !stats.client.is_unknown() && loses(rule, &case),
         confidence: confidence(rule, &case),
@@ -120,12 +120,14 @@ fn confidence(rule: Rule, case: &Case<'_>) -> Confidence {
 
 #[cfg(test)]
 mod tests {
+    use strum::VariantArray as _;
+
     use super::*;
 
     #[test]
     fn every_rule_stands_in_the_table() {
-        for rule in Rule::ALL {
-            assert!(RULES.iter().any(|(_, row, _)| *row == rule), "{rule:?}");
+        for rule in Rule::VARIANTS {
+            assert!(RULES.iter().any(|(_, row, _)| row == rule), "{rule:?}");
         }
     }
 }

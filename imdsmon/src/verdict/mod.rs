@@ -21,8 +21,21 @@ pub use rule::Rule;
 use crate::{ledger::ClientStats, time::Timestamp};
 
 /// What requiring `IMDSv2` (`HttpTokens=required`) means for a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum Verdict {
     /// Makes `IMDSv1` calls and does not try to get a token.
     Breaks,
@@ -45,8 +58,21 @@ pub enum Verdict {
 }
 
 /// The verdict on the instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum HostVerdict {
     /// No client needs a change, and the data is sufficient to say so.
     Ready,
@@ -62,7 +88,7 @@ pub struct Judgement {
     /// What requiring `IMDSv2` means for it.
     pub verdict: Verdict,
     /// The rule that gave it: a stable name, described in `docs/verdicts.md`.
-    pub rule: &'static str,
+    pub rule: Rule,
     /// Whether it must be fixed before `IMDSv2` is required.
     pub needs_action: bool,
     /// What the verdict is based on.
@@ -131,8 +157,21 @@ pub struct Assessed<'a> {
 }
 
 /// What a verdict is based on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum Confidence {
     /// The observed calls.
     Seen,

@@ -1,9 +1,25 @@
 //! The rules by name: stable in reports, described in `docs/verdicts.md`.
 
+use serde::Serialize;
+
 use super::{AccessAfter, Confidence, Verdict};
 
-/// A rule that gives a verdict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A rule that gives a verdict, in the order of [`Verdict`].
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum Rule {
     /// `IMDSv1` calls and nothing that explains them.
     Tokenless,
@@ -58,66 +74,6 @@ pub enum Rule {
 }
 
 impl Rule {
-    /// In the order of [`Verdict`].
-    pub const ALL: [Self; 25] = [
-        Self::Tokenless,
-        Self::OldSdk,
-        Self::CurrentSdk,
-        Self::KnownTokenless,
-        Self::Refused,
-        Self::BothWays,
-        Self::ListThenRead,
-        Self::FallsBackAndPlain,
-        Self::TokenUnanswered,
-        Self::TokenRequestRefused,
-        Self::TokenServerError,
-        Self::HeaderInArguments,
-        Self::EmptyHeader,
-        Self::BadToken,
-        Self::OtherServer,
-        Self::NamelessServer,
-        Self::Retries,
-        Self::KnownToRetry,
-        Self::OtherClouds,
-        Self::OnlyTheRoot,
-        Self::NotFound,
-        Self::Unanswered,
-        Self::NoRequest,
-        Self::TokensOnly,
-        Self::NoTokenToGet,
-    ];
-
-    /// Its word in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Tokenless => "tokenless",
-            Self::OldSdk => "old-sdk",
-            Self::CurrentSdk => "current-sdk",
-            Self::KnownTokenless => "known-tokenless",
-            Self::Refused => "refused",
-            Self::BothWays => "both-ways",
-            Self::ListThenRead => "list-then-read",
-            Self::FallsBackAndPlain => "falls-back-and-plain",
-            Self::TokenUnanswered => "token-unanswered",
-            Self::TokenRequestRefused => "token-request-refused",
-            Self::TokenServerError => "token-server-error",
-            Self::HeaderInArguments => "header-in-arguments",
-            Self::EmptyHeader => "empty-header",
-            Self::BadToken => "bad-token",
-            Self::OtherServer => "other-server",
-            Self::NamelessServer => "nameless-server",
-            Self::Retries => "retries",
-            Self::KnownToRetry => "known-to-retry",
-            Self::OtherClouds => "other-clouds",
-            Self::OnlyTheRoot => "only-the-root",
-            Self::NotFound => "not-found",
-            Self::Unanswered => "unanswered",
-            Self::NoRequest => "no-request",
-            Self::TokensOnly => "tokens-only",
-            Self::NoTokenToGet => "no-token-to-get",
-        }
-    }
-
     /// The verdict that it gives.
     pub fn verdict(self) -> Verdict {
         match self {

@@ -35,7 +35,7 @@ fn assert_is(judgement: &Judgement, rule: Rule, needs_action: bool, access_after
         access_after: found,
         ..
     } = judgement;
-    assert_eq!((*name, *verdict), (rule.name(), rule.verdict()));
+    assert_eq!((*name, *verdict), (rule, rule.verdict()));
     assert_eq!(
         (*needs, *found),
         (needs_action, access_after),
@@ -328,7 +328,7 @@ fn an_option_that_turns_tokens_off_is_named() {
         judgement.remedy.short.contains("imdsv1only"),
         "{judgement:?}"
     );
-    assert_eq!(with("iam_role=auto").rule, Rule::Tokenless.name());
+    assert_eq!(with("iam_role=auto").rule, Rule::Tokenless);
 }
 
 #[test]

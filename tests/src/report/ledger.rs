@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use imdsmon::{
-    http::call::Version,
+    http::call::ImdsVersion,
     identity::client::Client,
     knowledge::Knowledge,
     ledger::{
-        Answer, BucketKey, Cause, ClientStats, Sample,
+        BucketKey, Cause, ClientStats, ResponseClass, Sample,
         client_stats::{Evidence, PathSeen},
     },
     time::{Hour, Timestamp},
@@ -28,7 +28,7 @@ pub(super) struct Story<'a> {
 /// Requests that are alike, and the response to each.
 pub(super) struct Request<'a> {
     pub(super) count: i64,
-    pub(super) version: Version,
+    pub(super) version: ImdsVersion,
     pub(super) path: &'a str,
     pub(super) cause: Cause,
     pub(super) status: Option<u16>,
@@ -40,7 +40,7 @@ impl Default for Request<'_> {
     fn default() -> Self {
         Self {
             count: 1,
-            version: Version::V1,
+            version: ImdsVersion::V1,
             path: "/latest/meta-data/instance-id",
             cause: Cause::Plain,
             status: Some(200),
@@ -53,18 +53,18 @@ impl Default for Request<'_> {
 impl Request<'_> {
     fn method(&self) -> &'static str {
         match self.version {
-            Version::Token => "PUT",
-            Version::V1 | Version::V2 => "GET",
+            ImdsVersion::Token => "PUT",
+            ImdsVersion::V1 | ImdsVersion::V2 => "GET",
         }
     }
 
-    fn answer(&self) -> Answer {
+    fn answer(&self) -> ResponseClass {
         match self.status {
-            None => Answer::None,
-            Some(_) if self.server != "EC2ws" => Answer::NotImds,
-            Some(401) => Answer::Unauthorized,
-            Some(404) => Answer::NotFound,
-            Some(_) => Answer::Ok,
+            None => ResponseClass::None,
+            Some(_) if self.server != "EC2ws" => ResponseClass::NotImds,
+            Some(401) => ResponseClass::Unauthorized,
+            Some(404) => ResponseClass::NotFound,
+            Some(_) => ResponseClass::Ok,
         }
     }
 }
@@ -90,7 +90,7 @@ impl Story<'_> {
             // As the ledger does: the first and the latest of each kind.
             let last = runs[runs.len() - 1];
             let is_new = |sample: &Sample| sample.how != request.cause;
-            if request.version == Version::V1 && evidence.samples.iter().all(is_new) {
+            if request.version == ImdsVersion::V1 && evidence.samples.iter().all(is_new) {
                 let kept = if last == runs[0] { 1 } else { 2 };
                 let times = [runs[0], last].into_iter().take(kept);
                 evidence
@@ -112,7 +112,7 @@ impl Story<'_> {
         let parents = [(812, "sh".to_owned()), (1, "systemd".to_owned())];
         Sample {
             time: moment(run),
-            version: "v1".into(),
+            version: ImdsVersion::V1,
             how: request.cause,
             answer: request.answer(),
             status: request.status,
@@ -159,13 +159,13 @@ fn count(
         how: request.cause,
     };
     *cells.entry(bucket).or_default() += count;
-    if request.version == Version::Token {
+    if request.version == ImdsVersion::Token {
         return;
     }
     let seen = paths.entry(request.path.to_owned()).or_default();
     seen.class = class;
     match request.version {
-        Version::V1 => seen.tokenless += count.unsigned_abs(),
+        ImdsVersion::V1 => seen.tokenless += count.unsigned_abs(),
         _ => seen.with_token += count.unsigned_abs(),
     }
 }

@@ -1,7 +1,7 @@
 //! Clients as they are found on real instances, one of each verdict and more.
 
 use imdsmon::{
-    http::call::Version,
+    http::call::ImdsVersion,
     identity::{
         client::Client,
         workload::{Container, Pod, Workload, WorkloadKind},
@@ -34,8 +34,8 @@ fn outdated() -> [Story<'static>; 4] {
             args: &["python3", "/opt/orders/worker.py", "--queue", "orders-prod"],
             every: 1,
             requests: vec![
-                requests(6, Version::V1, ROLES),
-                requests(6, Version::V1, ROLE),
+                requests(6, ImdsVersion::V1, ROLES),
+                requests(6, ImdsVersion::V1, ROLE),
             ],
         },
         Story {
@@ -71,12 +71,12 @@ fn outdated() -> [Story<'static>; 4] {
                 Request {
                     status: None,
                     address: cart,
-                    ..requests(2, Version::Token, TOKEN)
+                    ..requests(2, ImdsVersion::Token, TOKEN)
                 },
                 Request {
                     cause: Cause::AfterNoAnswer,
                     address: cart,
-                    ..requests(2, Version::V1, ROLE)
+                    ..requests(2, ImdsVersion::V1, ROLE)
                 },
             ],
         },
@@ -91,9 +91,9 @@ fn outdated() -> [Story<'static>; 4] {
             args: &["s3fs", "archive", "/mnt/archive", "-o", "iam_role=auto"],
             every: 6,
             requests: vec![
-                requests(1, Version::V1, ROLES),
-                requests(1, Version::Token, TOKEN),
-                requests(1, Version::V2, ROLE),
+                requests(1, ImdsVersion::V1, ROLES),
+                requests(1, ImdsVersion::Token, TOKEN),
+                requests(1, ImdsVersion::V2, ROLE),
             ],
         },
     ]
@@ -113,7 +113,7 @@ fn odd() -> [Story<'static>; 3] {
             every: 3,
             requests: vec![Request {
                 server: "kube2iam",
-                ..requests(3, Version::V1, ROLE)
+                ..requests(3, ImdsVersion::V1, ROLE)
             }],
         },
         Story {
@@ -121,7 +121,7 @@ fn odd() -> [Story<'static>; 3] {
             agent: Some("Wget/1.21.3"),
             args: &[],
             every: 112,
-            requests: vec![requests(1, Version::V1, "/latest/user-data")],
+            requests: vec![requests(1, ImdsVersion::V1, "/latest/user-data")],
         },
         Story {
             client: client(
@@ -137,7 +137,7 @@ fn odd() -> [Story<'static>; 3] {
                 status: Some(401),
                 ..requests(
                     1,
-                    Version::V1,
+                    ImdsVersion::V1,
                     "/2016-09-02/dynamic/instance-identity/document",
                 )
             }],
@@ -158,10 +158,10 @@ fn harmless() -> [Story<'static>; 4] {
             args: &["/usr/bin/amazon-ssm-agent"],
             every: 4,
             requests: vec![
-                requests(1, Version::V1, ROLE),
+                requests(1, ImdsVersion::V1, ROLE),
                 Request {
                     cause: Cause::RetryAfterUnauthorized,
-                    ..requests(1, Version::V2, ROLE)
+                    ..requests(1, ImdsVersion::V2, ROLE)
                 },
             ],
         },
@@ -177,7 +177,7 @@ fn harmless() -> [Story<'static>; 4] {
             every: 24,
             requests: vec![Request {
                 status: Some(404),
-                ..requests(1, Version::V1, "/computeMetadata/v1/instance/zone")
+                ..requests(1, ImdsVersion::V1, "/computeMetadata/v1/instance/zone")
             }],
         },
         Story {
@@ -191,8 +191,8 @@ fn harmless() -> [Story<'static>; 4] {
             args: &[],
             every: 168,
             requests: vec![
-                requests(1, Version::Token, TOKEN),
-                requests(2, Version::V2, "/2021-03-23/user-data"),
+                requests(1, ImdsVersion::Token, TOKEN),
+                requests(2, ImdsVersion::V2, "/2021-03-23/user-data"),
             ],
         },
         Story {
@@ -209,14 +209,14 @@ fn harmless() -> [Story<'static>; 4] {
             args: &[],
             every: 1,
             requests: vec![
-                requests(1, Version::Token, TOKEN),
-                requests(2, Version::V2, ROLE),
+                requests(1, ImdsVersion::Token, TOKEN),
+                requests(2, ImdsVersion::V2, ROLE),
             ],
         },
     ]
 }
 
-fn requests(count: i64, version: Version, path: &str) -> Request<'_> {
+fn requests(count: i64, version: ImdsVersion, path: &str) -> Request<'_> {
     Request {
         count,
         version,

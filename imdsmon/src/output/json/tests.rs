@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::output::json::*;
 use crate::{
     event::Endpoint,
+    http::call::{ImdsVersion, TokenValue},
     identity::{
         Caller,
         workload::{Container, Pod, Workload, WorkloadKind},
@@ -23,7 +24,7 @@ pub(crate) fn call() -> Call {
         connection: 3,
         task: 4,
         server: Endpoint::V6,
-        version: Version::V2,
+        version: ImdsVersion::V2,
         token: Some(TokenValue::Present),
         method: "GET".into(),
         path: "/latest/user-data".into(),
@@ -158,7 +159,7 @@ fn everything_that_is_known_has_its_place() {
 fn what_is_not_known_is_null_and_still_there() {
     let found = anonymous(Call {
         server: Endpoint::V4,
-        version: Version::V1,
+        version: ImdsVersion::V1,
         token: None,
         query: None,
         user_agent: None,
@@ -202,9 +203,12 @@ fn each_kind_has_its_word() {
         }));
         (seen["imds.version"].clone(), seen["imds.token"].clone())
     };
-    assert_eq!(word(Version::Token, None), (json!("token"), Value::Null));
     assert_eq!(
-        word(Version::V2, Some(TokenValue::Empty)),
+        word(ImdsVersion::Token, None),
+        (json!("token"), Value::Null)
+    );
+    assert_eq!(
+        word(ImdsVersion::V2, Some(TokenValue::Empty)),
         (json!("v2"), json!("empty"))
     );
 }

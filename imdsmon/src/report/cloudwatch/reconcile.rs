@@ -11,8 +11,8 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use super::{HOUR, Metric, Metrics, Series, rfc3339};
 use crate::{
-    http::call::Version,
-    ledger::{Answer, ClientStats, coverage::Span},
+    http::call::ImdsVersion,
+    ledger::{ClientStats, ResponseClass, coverage::Span},
     report::model::{Difference, MetricReport, Reconciliation},
     time::Timestamp,
 };
@@ -32,8 +32,8 @@ pub fn counts<'a>(entries: impl IntoIterator<Item = &'a ClientStats>) -> BTreeMa
     for (cell, count) in entries.into_iter().flat_map(|entry| &entry.cells) {
         let (successful, rejected) = sums.entry(cell.hour.get()).or_default();
         match (cell.version, cell.answer) {
-            (Version::V1, Answer::Ok) => *successful += count,
-            (Version::V1, Answer::Unauthorized) => *rejected += count,
+            (ImdsVersion::V1, ResponseClass::Ok) => *successful += count,
+            (ImdsVersion::V1, ResponseClass::Unauthorized) => *rejected += count,
             _ => {}
         }
     }

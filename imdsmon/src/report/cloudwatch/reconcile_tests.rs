@@ -9,9 +9,9 @@ use super::{
     *,
 };
 use crate::{
-    http::call::Version,
+    http::call::ImdsVersion,
     knowledge::PathClass,
-    ledger::{Answer as Status, BucketKey, Cause, ClientStats, coverage::Span},
+    ledger::{BucketKey, Cause, ClientStats, ResponseClass as Status, coverage::Span},
     report::model::{MetricReport, Reconciliation},
     time::{Hour, Timestamp},
 };
@@ -278,7 +278,7 @@ fn only_imdsv1_calls_with_a_response_count() {
         path: PathClass::Credentials,
         how: Cause::Plain,
     };
-    let entry = |cells: &[(Version, Status, i64)]| ClientStats {
+    let entry = |cells: &[(ImdsVersion, Status, i64)]| ClientStats {
         cells: cells
             .iter()
             .map(|&(version, answer, count)| (cell(version, answer), count))
@@ -287,16 +287,16 @@ fn only_imdsv1_calls_with_a_response_count() {
     };
     let entries = [
         entry(&[
-            (Version::V1, Status::Ok, 3),
-            (Version::V1, Status::Unauthorized, 2),
-            (Version::V1, Status::NotImds, 50),
-            (Version::V1, Status::NotFound, 60),
-            (Version::V2, Status::Ok, 70),
-            (Version::Token, Status::Ok, 80),
+            (ImdsVersion::V1, Status::Ok, 3),
+            (ImdsVersion::V1, Status::Unauthorized, 2),
+            (ImdsVersion::V1, Status::NotImds, 50),
+            (ImdsVersion::V1, Status::NotFound, 60),
+            (ImdsVersion::V2, Status::Ok, 70),
+            (ImdsVersion::Token, Status::Ok, 80),
         ]),
-        entry(&[(Version::V1, Status::Ok, 4)]),
+        entry(&[(ImdsVersion::V1, Status::Ok, 4)]),
         // Takes back what was counted before.
-        entry(&[(Version::V1, Status::Ok, -1)]),
+        entry(&[(ImdsVersion::V1, Status::Ok, -1)]),
     ];
     let expected = Counts {
         successful: 6,

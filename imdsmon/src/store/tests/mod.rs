@@ -15,14 +15,14 @@ use std::{
 
 use super::*;
 use crate::{
-    http::call::{TokenValue, Version},
+    http::call::{ImdsVersion, TokenValue},
     identity::{
         client::Client,
         workload::{Workload, WorkloadKind},
     },
     knowledge::{PathClass, Sdk},
     ledger::{
-        Answer, BucketKey, Cause, Evidence, Sample,
+        BucketKey, Cause, Evidence, ResponseClass, Sample,
         client_stats::PathSeen,
         coverage::{SelfTest, Span},
     },
@@ -37,9 +37,9 @@ pub const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 pub fn cell(hour: Hour) -> BucketKey {
     BucketKey {
         hour,
-        version: Version::V1,
+        version: ImdsVersion::V1,
         token: None,
-        answer: Answer::Ok,
+        answer: ResponseClass::Ok,
         path: PathClass::Credentials,
         how: Cause::Plain,
     }
@@ -69,9 +69,9 @@ pub fn entry(name: &str, time: Timestamp, count: i64) -> ClientStats {
 pub fn sample(how: Cause, pid: u32) -> Sample {
     Sample {
         time: NOW,
-        version: "v1".into(),
+        version: ImdsVersion::V1,
         how,
-        answer: Answer::Ok,
+        answer: ResponseClass::Ok,
         status: Some(200),
         server: Some("EC2ws".into()),
         method: "GET".into(),
@@ -118,9 +118,9 @@ fn committed_data_is_loaded_unchanged() {
     let mut first = entry("app", NOW, 3);
     first.cells.insert(
         BucketKey {
-            version: Version::V2,
+            version: ImdsVersion::V2,
             token: Some(TokenValue::Empty),
-            answer: Answer::NotImds,
+            answer: ResponseClass::NotImds,
             path: PathClass::UserData,
             how: Cause::RetryAfterUnauthorized,
             ..cell(NOW.hour().plus(-1))

@@ -23,7 +23,7 @@ fn assert_loaded((entries, coverage): &(Vec<ClientStats>, Coverage)) {
     );
     let sample = &entries[1].evidence.samples[0];
     assert_eq!(sample.how, Cause::HeaderInArguments);
-    assert_eq!(sample.answer, Answer::Ok);
+    assert_eq!(sample.answer, ResponseClass::Ok);
     let doubts: Vec<Vec<_>> = coverage
         .spans
         .iter()

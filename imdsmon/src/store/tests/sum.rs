@@ -29,7 +29,7 @@ proptest! {
             for (client, hour, is_ok, count) in delta {
                 let time = NOW - *hour * HOUR;
                 let mut new = entry(&format!("client-{client}"), time, 0);
-                let answer = if *is_ok { Answer::Ok } else { Answer::None };
+                let answer = if *is_ok { ResponseClass::Ok } else { ResponseClass::None };
                 let cell = BucketKey { answer, ..cell(time.hour()) };
                 new.cells = BTreeMap::from([(cell, *count)]);
                 *sum.entry((new.client.program.clone(), cell)).or_default() += count;
