@@ -1,16 +1,40 @@
-//! imdsmon answers one question: may this EC2 instance be flipped to `HttpTokens=required`,
-//! and if not, who has to change what?
+//! imdsmon answers one question: can this EC2 instance require IMDSv2
+//! (`HttpTokens=required`), and if not, which programs must change?
 //!
-//! Data flows one way, from left to right, and each module knows only those to its left:
-//! [`capture`] (kernel to typed events) → [`http`] (bytes to calls) → [`identity`] (who called)
-//! → [`ledger`] (counts and evidence) → [`verdict`] (what that means) → [`report`] and [`export`]
-//! (for people and for machines). [`pipeline`] joins the first three, [`knowledge`] is what they
-//! look up, [`sandbox`] stands beside them: a private network with a simulated IMDS. [`command`]
-//! is the command line.
-//! → [`report`] and [`export`] (for people and for machines). [`pipeline`] joins them, [`store`]
-//! keeps what was counted for as long as the service runs and longer. [`sandbox`] stands beside
-//! them: a private network with a simulated IMDS. [`command`] is the command line, [`config`] the
-//! service's set-up.
+//! ```text
+//!  kernel ─▶ capture ─▶ http ─▶ pipeline ─▶ ledger ─▶ verdict ─▶ report, export
+//!               │                  ▲           │
+//!               └─▶ enrich ─▶ identity         └─▶ store
+//! ```
+//!
+//! Each module imports only from modules below it in this table; a test checks it.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | `command` | one file per subcommand, no logic |
+//! | `service` | `imdsmon run`: the monitor with a store, exporters and a canary |
+//! | `selftest` | calls of imdsmon's own, compared with what it captured |
+//! | `sandbox` | a private network namespace with a simulated IMDS |
+//! | `config` | settings of the service: file, environment, flags |
+//! | `export` | metrics, embedded metric format, call log |
+//! | `monitor` | the live loop: kernel to attributed events |
+//! | `output` | one call as a line of text or JSON |
+//! | `report` | the answer for a reader: text, JSON, Markdown, HTML, CSV |
+//! | `store` | counts, evidence and coverage on disk |
+//! | `verdict` | evidence to verdict, reason and remedy |
+//! | `ledger` | counts and evidence by client, and coverage |
+//! | `pipeline` | events to attributed events |
+//! | `enrich` | what /proc and the host's files say of a process, when its event arrives |
+//! | `identity` | processes to clients that an operator recognises; pure |
+//! | `http` | bytes to calls; pure |
+//! | `capture` | kernel programs and recordings to events |
+//! | `netlink` | the few netlink messages that capture and sandbox send |
+//! | `capabilities` | which capability is needed for what |
+//! | `host` | facts about the instance |
+//! | `knowledge` | SDKs, programs, other clouds and paths: data with its source |
+//! | `event` | what capture hands on, and what recordings hold |
+//! | `text` | untrusted text, made fit for a name or a terminal |
+//! | `time` | times, durations and their formats |
 
 mod capabilities;
 pub mod capture;

@@ -138,7 +138,7 @@ impl Pipeline {
         self.window
     }
 
-    /// What went through the kernel programs; known once the stream has ended as it should.
+    /// What went through the kernel programs; known once the stream has ended cleanly.
     pub fn totals(&self) -> Option<Totals> {
         self.totals
     }

@@ -109,7 +109,7 @@ impl Service {
         }
     }
 
-    /// What the service manager was told, state by state, since the start.
+    /// The states that the service manager was notified of, since the start.
     pub fn told(&mut self) -> &[String] {
         let mut buffer = [0; 4096];
         while let Ok(len) = self.manager.recv(&mut buffer) {

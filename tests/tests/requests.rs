@@ -154,7 +154,7 @@ fn bytes_that_are_no_request_are_counted() {
 }
 
 #[test]
-fn half_a_request_is_told_when_its_client_is_gone() {
+fn half_a_request_is_reported_when_its_client_is_gone() {
     if skipped() {
         return;
     }
@@ -174,7 +174,7 @@ fn half_a_request_is_told_when_its_client_is_gone() {
 }
 
 #[test]
-fn a_request_without_an_answer_is_told_when_its_client_is_gone() {
+fn unanswered_request_is_reported_when_its_client_is_gone() {
     if skipped() {
         return;
     }

@@ -283,14 +283,14 @@ fn store_is_readable_by_root_only() {
 }
 
 #[test]
-fn it_proves_that_it_hears_and_tells_prometheus() {
+fn canary_passes_and_its_metric_says_so() {
     let Some(stage) = Stage::new("singer") else {
         return;
     };
     let socket = stage.place().join("metrics.sock");
     let metrics = format!("unix:{}", socket.display());
     let mut service = Service::start(stage.place(), &["--canary", "1h", "--metrics", &metrics]);
-    let report = eventually("the canary sings", || {
+    let report = eventually("the canary passes", || {
         let report = report(stage.place(), &[]);
         (!report["window"]["coverage"]["self_test"].is_null()).then_some(report)
     });

@@ -55,7 +55,7 @@ fn doctor(before: &[&str]) -> Output {
 }
 
 #[test]
-fn the_canary_is_heard_with_the_rights_of_the_unit() {
+fn canary_passes_with_the_rights_of_the_unit() {
     if skipped() {
         return;
     }

@@ -230,7 +230,7 @@ fn what_is_refused_its_token_is_not_told_to_raise_the_hop_limit() {
 }
 
 #[test]
-fn an_old_sdk_after_the_flip_is_rejected() {
+fn old_sdk_where_imdsv2_is_required_is_rejected() {
     let client = Client::botocore("botocore-old");
     let Some((seen, played)) = client.and_then(|client| client.run(required(), &[], false)) else {
         return;

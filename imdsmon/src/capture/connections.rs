@@ -83,7 +83,7 @@ impl Connections {
             }
             Record::Received(segment, bytes) => {
                 let time = unix(segment.header.time);
-                // Nobody can wait for an answer on a connection on which nothing was sent.
+                // No request waits for a response on a connection on which nothing was sent.
                 if let Some(open) = self.open.get(&segment.header.cookie) {
                     let connection = open.id;
                     sink(Event::Received(received(&segment, bytes, time, connection)));

@@ -51,7 +51,7 @@ pub fn find() -> Vec<SocketOwner> {
             found.extend(sockets.into_iter().map(|s| (s.inode, s.cookie)));
         }
     }
-    // Most hosts have none open, and then nobody's descriptors need be read.
+    // Most hosts have none open, and then no process's descriptors need to be read.
     if found.is_empty() {
         Vec::new()
     } else {

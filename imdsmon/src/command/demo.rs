@@ -122,7 +122,7 @@ async fn demo(args: &Args) -> anyhow::Result<ExitCode> {
             for client in clients {
                 client.run(&simulator, &enough);
             }
-            // Nobody waits for this if the demo was interrupted.
+            // The receiver is gone if the demo was interrupted.
             let _ = done.send(());
         }
     })?;

@@ -238,7 +238,7 @@ fn errors_have_their_origin_and_the_allowed_values() {
 }
 
 #[test]
-fn all_mistakes_are_told_at_once() {
+fn all_mistakes_are_reported_at_once() {
     let environment = [("IMDSMON_LOG_KEEP", "many")];
     let flags = [Flag {
         name: "--metrics",

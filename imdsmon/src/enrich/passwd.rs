@@ -27,7 +27,6 @@ pub struct User {
 }
 
 impl Passwd {
-    /// Nobody is known yet.
     pub fn new(host: Rc<HostRoot>) -> Self {
         Self {
             host,

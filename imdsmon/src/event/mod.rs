@@ -36,7 +36,7 @@ pub enum Event {
     Sent(Sent),
     /// A TCP segment came from IMDS.
     Received(Received),
-    /// The last descriptor of the connection's socket was closed: nobody waits any more.
+    /// The last descriptor of the connection's socket was closed: no response is awaited any more.
     Closed {
         /// When.
         time: Timestamp,
@@ -55,7 +55,7 @@ pub enum Event {
         /// How many.
         records: u64,
     },
-    /// The monitor stopped as it should, and this is all there was.
+    /// The monitor stopped cleanly; the stream is complete.
     End {
         /// When.
         time: Timestamp,

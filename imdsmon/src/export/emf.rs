@@ -48,7 +48,7 @@ impl Namespace {
     }
 }
 
-/// Tokenless calls since the last lines.
+/// IMDSv1 calls since the last lines.
 pub struct Emf {
     namespace: Namespace,
     instance: Option<String>,
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn each_tokenless_client_is_a_line_that_cloudwatch_takes() {
+    fn each_imdsv1_client_is_a_line_that_cloudwatch_accepts() {
         let mut emf = emf();
         emf.count(&[
             entry(
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn very_many_clients_are_told_together() {
+    fn very_many_clients_share_a_line() {
         let mut emf = emf();
         for number in 0..1000 {
             let calls = [(ImdsVersion::V1, ResponseClass::Ok, Cause::Plain, 1)];

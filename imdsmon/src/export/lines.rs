@@ -125,7 +125,7 @@ impl Rotated {
     }
 }
 
-/// Opens for its owner alone; follows no link, and waits for nobody.
+/// Opens for its owner alone; follows no link, and never blocks.
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_told() {
+    fn full_disk_is_reported() {
         let full = Destination::File("/dev/full".into());
         let mut out = Lines::open(&full, Rotation { bytes: 1, keep: 1 }).unwrap();
         let error = out.write(b"line\n").unwrap_err();

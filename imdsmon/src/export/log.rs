@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_leaves_a_gap_that_is_told() {
+    fn full_disk_leaves_a_reported_gap() {
         let directory = tempfile::tempdir().unwrap();
         let mount = |options: &str| {
             let mut mount = Command::new("mount");

@@ -24,7 +24,7 @@ use crate::{
     verdict::{HostVerdict, Verdict},
 };
 
-/// Tokenless clients with series of their own; those that come later are counted together.
+/// Clients with series of their own; later ones are counted together.
 const MAX_IMDSV1_CLIENTS: usize = 100;
 /// The same for those that only ever use tokens: they matter less, and never push out the others.
 const MAX_IMDSV2_CLIENTS: usize = 50;
@@ -153,7 +153,7 @@ impl Metrics {
         self.ready.set(i64::from(host == HostVerdict::Ready));
     }
 
-    /// Tells when somebody watched, and how well.
+    /// Sets the coverage: when the monitor ran, and what it dropped.
     pub fn set_coverage(&mut self, coverage: &Coverage) {
         let Coverage { spans, self_test } = coverage;
         let (mut segments, mut lost) = (0_u64, 0_u64);
@@ -167,8 +167,8 @@ impl Metrics {
         more(&self.segments, segments);
         more(&self.lost_records, lost);
         if let Some(test) = self_test {
-            let is_heard = i64::from(test.result.is_ok());
-            self.canary.get_or_create(&NoLabels {}).set(is_heard);
+            let has_passed = i64::from(test.result.is_ok());
+            self.canary.get_or_create(&NoLabels {}).set(has_passed);
             let time = self.canary_time.get_or_create(&NoLabels {});
             time.set(test.time.since(Timestamp::default()).as_secs_f64());
         }

@@ -2,7 +2,7 @@
 //!
 //! Small on purpose. A connection gets one answer and is closed; it has one deadline for all of
 //! that, however slowly it speaks; the number of connections is bounded, and one too many ends
-//! the oldest, so that nobody who hangs on keeps others out. Nothing wakes up while nobody asks.
+//! the oldest, and a client that hangs cannot keep others out. Nothing wakes up without a request.
 //! The page is made by whoever has the numbers, the monitor's loop, and at most once a second.
 
 use std::{
@@ -39,7 +39,7 @@ const PAGE_TTL: Duration = Duration::from_secs(1);
 /// Before the next attempt, when the system has no descriptor for another connection.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// Somebody wants the page, in `OpenMetrics`. It need not be answered.
+/// A scrape: the page is wanted, in `OpenMetrics`. It need not be answered.
 pub type PageRequest = oneshot::Sender<String>;
 
 /// A server that listens.
@@ -86,7 +86,7 @@ impl Server {
             return Ok(None);
         };
         // SAFETY: the service manager passes it to this process alone (`$LISTEN_PID` says so), and
-        // nobody else takes it from here.
+        // no other code takes it from here.
         let socket = unsafe { std::net::TcpListener::from_raw_fd(descriptor) };
         // Fails unless it is a TCP socket.
         socket.local_addr()?;
@@ -148,7 +148,7 @@ impl Listener {
     }
 }
 
-/// A socket that nobody listens on was left by a kill. Anything else is not ours to remove.
+/// A socket without a listener was left by a kill. Anything else is not ours to remove.
 async fn remove_stale(path: &Path) -> io::Result<()> {
     let Ok(metadata) = fs::symlink_metadata(path) else {
         return Ok(());

@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-/// Puts `text` in place of the file at `path`. Everybody may read it, as the collector, which is
+/// Puts `text` in place of the file at `path`. Every user may read it, as the collector, which is
 /// another user, must.
 pub fn write(path: &Path, text: &str) -> io::Result<()> {
     // Not `.prom`: the collector reads each file with that ending.
@@ -23,7 +23,7 @@ pub fn write(path: &Path, text: &str) -> io::Result<()> {
 }
 
 fn write_new(path: &Path, text: &str) -> io::Result<()> {
-    // One that was left by a kill is no use to anybody.
+    // One that was left by a kill is useless.
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_somebody_put_there_is_replaced_not_followed() {
+    fn link_at_the_path_is_replaced_not_followed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("imdsmon.prom");
         let target = directory.path().join("target");

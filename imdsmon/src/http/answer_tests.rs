@@ -209,7 +209,7 @@ fn of_many_answers_in_one_segment_those_behind_the_second_are_doubtful() {
 }
 
 #[test]
-fn an_answer_that_nobody_waits_for_is_counted_wherever_it_begins() {
+fn unsolicited_response_is_counted_wherever_it_begins() {
     let hidden = format!(
         "POST /a HTTP/1.1\r\nContent-Length: {}\r\n\r\n{V1}",
         V1.len()

@@ -28,7 +28,7 @@ pub enum ImdsVersion {
     V1,
     /// With a token header, whatever its value.
     V2,
-    /// `PUT .../api/token`: asks for a token.
+    /// `PUT .../api/token`: a token request.
     Token,
 }
 

@@ -188,7 +188,7 @@ fn the_time_of_a_call_behind_a_hole_is_its_own() {
 }
 
 #[test]
-fn a_hole_that_nobody_fills_is_given_up_with_the_wait_for_answers() {
+fn hole_that_stays_is_given_up_with_the_response_timeout() {
     let mut story = Story::new();
     story.miss(LOST).send(V2);
     assert_eq!(

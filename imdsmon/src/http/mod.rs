@@ -151,7 +151,7 @@ impl Http {
     /// in the order of its requests.
     pub fn feed(&mut self, event: &Event, found: &mut Vec<HttpEvent>) {
         match event {
-            // Who called is not asked here, and such an event says nothing about the time.
+            // The caller does not matter here, and such an event says nothing about the time.
             Event::Task(_) => {}
             Event::Lost { records, .. } => {
                 self.counters.lost_records = self.counters.lost_records.saturating_add(*records);

@@ -124,7 +124,7 @@ impl Reader {
     }
 
     /// Goes past bytes that were sent but not captured. What they cut short is garbage; they
-    /// themselves are not, nobody having seen them.
+    /// themselves are not, since they were never captured.
     pub(super) fn gap(&mut self, bytes: u64) {
         match &mut self.state {
             State::Body { rest, begun } if bytes <= *rest => {

@@ -2,7 +2,7 @@
 //!
 //! [`httparse`] reads what RFC 9112 allows. What it refuses, a tolerant reader takes: raw spaces
 //! in the path, spaces before a header's colon, folded lines, any number of headers. IMDS answers
-//! such requests, so a monitor that refused them would miss a client that the flip breaks.
+//! such requests, so a monitor that rejected them would miss a client that breaks without IMDSv1.
 //! Where both can read a head they agree; a property test holds them to it.
 
 use super::call::{ImdsVersion, TokenValue};

@@ -81,7 +81,7 @@ fn fast_open_is_not_a_second_request() {
 }
 
 #[test]
-fn a_connection_older_than_the_monitor_begins_where_it_is_heard() {
+fn connection_older_than_the_monitor_begins_where_captured() {
     let mut story = Story::new();
     story.connection = 9;
     story.send_at(123, V2).status(200);

@@ -5,7 +5,7 @@
 
 use crate::event::bytes::ByteString;
 
-/// What an interpreter was told to run.
+/// What an interpreter runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Script {
     /// A file: the script's path, as given.

@@ -184,7 +184,7 @@ mod tests {
             ..ProcFacts::default()
         });
         let process = Process::new(&task);
-        assert_eq!(process.exe, None, "/bin/sleep is not who called");
+        assert_eq!(process.exe, None, "/bin/sleep is not the caller");
         assert_eq!(process.args, bytes(&["curl", "http://h/"]));
     }
 

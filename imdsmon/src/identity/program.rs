@@ -61,7 +61,7 @@ pub fn program(process: &Process) -> String {
 }
 
 /// The script that a command line runs, as its owner calls it: its path, or the interpreter with
-/// what it was told. `None` if it is no script.
+/// what it runs. `None` if it is no script.
 pub fn script_of(args: &[ByteString]) -> Option<String> {
     let name = file_name(args.first()?);
     let name = String::from_utf8_lossy(name.strip_prefix(b"-").unwrap_or(name));

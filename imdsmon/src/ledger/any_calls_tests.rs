@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::ledger::test_support::*;
 
-/// Any call of nobody known or of one of a few processes.
+/// Any call of an unknown process or of one of a few.
 pub(crate) fn any_step() -> impl Strategy<Value = Step> {
     let path = prop_oneof![
         Just("/latest/meta-data/iam/security-credentials/".to_owned()),

@@ -97,7 +97,7 @@ impl Coverage {
         }
     }
 
-    /// The latest time of watching ended as it should not, or what its recording holds breaks off.
+    /// The latest monitoring run ended unexpectedly, or its recording breaks off.
     pub fn broke_off(&mut self) {
         if let Some(span) = self.spans.last_mut() {
             span.is_complete = false;

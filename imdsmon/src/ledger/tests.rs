@@ -8,7 +8,7 @@ use crate::{
     time::{Hour, Timestamp},
 };
 
-/// Tokenless calls by what led to them.
+/// IMDSv1 calls by cause.
 fn hows(ledger: &Ledger) -> BTreeMap<Cause, i64> {
     let mut hows = BTreeMap::new();
     for (cell, count) in ledger.entries().flat_map(|entry| &entry.cells) {

@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_is_told_with_its_caller() {
+    fn call_is_shown_with_its_caller() {
         let text = shown(&AttributedEvent {
             caller: caller(),
             ..anonymous(call())

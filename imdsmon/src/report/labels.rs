@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use crate::report::{
+    field::Field,
     format,
     model::{ClientReport, ObservationPeriod, Report, Totals},
-    view::Field,
 };
 use crate::{
     http::call::ImdsVersion,

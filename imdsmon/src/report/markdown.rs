@@ -34,7 +34,10 @@ pub fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
 mod filters {
     use askama::{Result, Values, filter_fn};
 
-    use crate::report::view::{Field, Kind, Step};
+    use crate::report::{
+        field::{Field, Kind},
+        view::Step,
+    };
 
     /// Text that is not markup.
     #[filter_fn]

@@ -3,6 +3,7 @@
 pub mod build;
 pub mod cloudwatch;
 pub mod csv;
+mod field;
 pub mod format;
 pub mod html;
 pub mod json;

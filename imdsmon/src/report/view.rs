@@ -7,6 +7,7 @@
 use crate::{
     ledger::Sample,
     report::{
+        field::{Field, shown},
         format, labels,
         model::{
             ClientReport, MetricReport, NextStep, PathReport, Reconciliation, Report, ReportVerdict,
@@ -21,8 +22,6 @@ const MAX_PATHS: usize = 10;
 const MAX_USER_AGENTS: usize = 5;
 const MAX_SAMPLES: usize = 4;
 const MAX_DIFFERENCES: usize = 10;
-/// Characters of one text.
-const MAX_TEXT: usize = 2000;
 /// Characters of a name in a heading or a table.
 const MAX_NAME: usize = 256;
 
@@ -41,23 +40,6 @@ pub(super) struct View {
     pub(super) next_steps: Vec<Step>,
     pub(super) generator: String,
     pub(super) generated_at: String,
-}
-
-/// A label and its text.
-pub(super) struct Field {
-    pub(super) label: &'static str,
-    pub(super) text: String,
-    pub(super) kind: Kind,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// A statement by imdsmon.
-    Statement,
-    /// A statement that casts doubt on the result.
-    Warning,
-    /// What a process or its configuration chose: a name, a path, a header.
-    Untrusted,
 }
 
 pub(super) struct Client {
@@ -163,34 +145,6 @@ impl View {
 
     pub(super) fn needing_action(&self) -> impl Iterator<Item = &Client> {
         self.clients.iter().filter(|client| client.needs_action)
-    }
-}
-
-impl Field {
-    pub(super) fn statement(label: &'static str, text: &str) -> Self {
-        Self::new(label, text, Kind::Statement)
-    }
-
-    pub(super) fn untrusted(label: &'static str, text: &str) -> Self {
-        Self::new(label, text, Kind::Untrusted)
-    }
-
-    /// A statement, which is a warning unless all is well.
-    pub(super) fn checked(label: &'static str, text: &str, is_good: bool) -> Self {
-        let kind = if is_good {
-            Kind::Statement
-        } else {
-            Kind::Warning
-        };
-        Self::new(label, text, kind)
-    }
-
-    fn new(label: &'static str, text: &str, kind: Kind) -> Self {
-        Self {
-            label,
-            text: shown(text),
-            kind,
-        }
     }
 }
 
@@ -395,10 +349,6 @@ impl Step {
 fn is_link(url: &str) -> bool {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._~:/?#@!$&'+,;=%".contains(c);
     url.starts_with("https://") && url.chars().all(is_plain)
-}
-
-fn shown(text: &str) -> String {
-    escaped(text, MAX_TEXT).to_string()
 }
 
 fn named(text: &str) -> String {

@@ -13,7 +13,7 @@ const UP: u32 = 1;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
-/// `IFA_F_NODAD`: the address is usable at once. Nobody else can have it.
+/// `IFA_F_NODAD`: the address is usable at once. No other host can have it.
 const NO_DUPLICATE_DETECTION: u8 = 2;
 
 pub(super) fn bring_up() -> io::Result<()> {

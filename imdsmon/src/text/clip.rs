@@ -1,4 +1,4 @@
-//! Texts that somebody else chose, made fit to be part of a name.
+//! Texts that another process chose, made fit to be part of a name.
 
 /// Bytes of one part of a name at most.
 const MAX_BYTES: usize = 256;

@@ -70,14 +70,14 @@ fn a_day_of_tokens_is_ready() {
 
 #[test]
 fn silence_counts_only_after_a_passed_self_test() {
-    let nobody = ledger([]);
-    assert_eq!(answer(&nobody, &day()).0, HostVerdict::Ready);
+    let no_calls = ledger([]);
+    assert_eq!(answer(&no_calls, &day()).0, HostVerdict::Ready);
     let untested = Coverage {
         self_test: None,
         ..day()
     };
-    assert_eq!(answer(&nobody, &untested).0, HostVerdict::Inconclusive);
-    // Whoever hears somebody can hear.
+    assert_eq!(answer(&no_calls, &untested).0, HostVerdict::Inconclusive);
+    // A captured call proves that capture works.
     assert_eq!(answer(&ready(), &untested).0, HostVerdict::Ready);
 }
 
@@ -167,8 +167,8 @@ fn missing_responses_make_it_inconclusive() {
     let silent = tokenless(ID).by(&app).silent();
     let (verdict, _, _) = answer(&ledger([silent.clone()]), &day());
     assert_eq!(verdict, HostVerdict::Inconclusive);
-    let heard = with_token(ROLE).by(&process(8, &["other"]));
-    let (verdict, _, _) = answer(&ledger([silent, heard]), &day());
+    let captured = with_token(ROLE).by(&process(8, &["other"]));
+    let (verdict, _, _) = answer(&ledger([silent, captured]), &day());
     assert_eq!(verdict, HostVerdict::Ready, "a firewall keeps that one out");
     let nameless = tokenless(ID).by(&app).server(None);
     assert_eq!(

@@ -105,7 +105,7 @@ fn crio_and_podman_are_told_apart_by_what_they_write() {
 }
 
 #[test]
-fn a_users_containers_are_found_at_the_users_home_and_nobody_elses() {
+fn users_containers_are_found_at_the_users_own_home_only() {
     let json = fs::read_to_string(format!(
         "{STATE}/var/lib/containers/storage/overlay-containers/containers.json"
     ));

@@ -92,7 +92,7 @@ impl Packages {
     }
 }
 
-/// Starts the thread; it ends when nobody can ask any more.
+/// Starts the thread; it ends when the last asker is gone.
 fn start(root: PathBuf) -> Option<(SyncSender<Executable>, Receiver<Answer>)> {
     let (questions, asked) = sync_channel::<Executable>(MAX_WAITING);
     let (answer, answers) = sync_channel(MAX_WAITING);

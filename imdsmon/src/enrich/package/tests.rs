@@ -77,7 +77,7 @@ fn the_files_of_a_debian_package_are_its() {
 }
 
 #[test]
-fn an_answer_is_known_to_later_tasks_and_nobody_waits_long() {
+fn answer_is_known_to_later_tasks_without_a_long_wait() {
     let root = tempfile::tempdir().unwrap();
     with_rpm(root.path());
     let mut packages = Packages::new(&Rc::new(HostRoot::at(root.path())));

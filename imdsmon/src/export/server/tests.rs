@@ -88,7 +88,7 @@ async fn the_page_comes_in_the_format_that_is_asked_for() {
 }
 
 #[tokio::test]
-async fn what_is_not_to_be_had_is_told() {
+async fn unknown_path_is_reported() {
     let served = serve().await;
     let long = [
         b"GET /metrics HTTP/1.1\r\nX: ".as_slice(),
@@ -136,7 +136,7 @@ async fn a_request_in_pieces_is_a_request() {
 }
 
 #[tokio::test]
-async fn many_who_hang_on_keep_nobody_out() {
+async fn hanging_clients_do_not_block_others() {
     let served = serve().await;
     let mut slow = Vec::new();
     for number in 0..20 * MAX_CONNECTIONS {
@@ -198,7 +198,7 @@ async fn a_crowd_gets_one_page() {
 }
 
 #[tokio::test]
-async fn a_monitor_that_is_gone_is_told() {
+async fn monitor_that_is_gone_is_reported() {
     let any = Listen::Tcp("127.0.0.1:0".parse().unwrap());
     let server = Server::bind(&any).await.unwrap();
     let Ok(Listen::Tcp(address)) = server.address() else {

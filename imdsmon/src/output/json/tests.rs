@@ -84,7 +84,7 @@ pub(crate) fn caller() -> Caller {
     }
 }
 
-/// A call, and nobody known who made it.
+/// A call of an unknown process.
 pub(crate) fn anonymous(call: Call) -> AttributedEvent {
     AttributedEvent {
         finding: HttpEvent::Call(Box::new(call)),

@@ -153,7 +153,7 @@ fn a_call_at_the_turn_of_the_hour_is_not_missing() {
 }
 
 #[test]
-fn what_cloudwatch_did_not_count_is_told() {
+fn calls_that_cloudwatch_did_not_count_are_reported() {
     let spans = [watched(0, 60)];
     let metrics = five_minutes("MetadataNoToken", [1; 12]);
     let result = reconcile(&metrics, &hours(&[(15, 0)]), &spans);

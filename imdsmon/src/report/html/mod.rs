@@ -15,8 +15,9 @@ use askama::Template;
 
 use self::chart::Chart;
 use super::{
+    field::Kind,
     model::Report,
-    view::{Client, Kind, NO_CLIENTS, View},
+    view::{Client, NO_CLIENTS, View},
 };
 use crate::verdict::HostVerdict;
 

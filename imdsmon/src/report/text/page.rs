@@ -9,7 +9,10 @@ use anstyle::{AnsiColor, Style};
 use textwrap::{Options, WordSeparator, WordSplitter};
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-use crate::report::view::{Field, Kind, Step};
+use crate::report::{
+    field::{Field, Kind},
+    view::Step,
+};
 
 /// The narrowest and the widest page; narrower or wider, it cannot be read.
 const MIN_WIDTH: usize = 80;

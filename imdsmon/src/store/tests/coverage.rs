@@ -1,4 +1,4 @@
-//! When somebody watched: through restarts, crashes and clocks that are set back.
+//! When the monitor ran: through restarts, crashes and clocks that are set back.
 
 use super::*;
 use crate::ledger::coverage::{Doubt, DoubtKind};
@@ -113,7 +113,7 @@ fn doubts_of_spans_that_overlap_are_added() {
 fn the_latest_self_test_is_loaded() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = open(directory.path());
-    for (time, result) in [(at(1), Err("deaf".to_owned())), (at(2), Ok(()))] {
+    for (time, result) in [(at(1), Err("no calls".to_owned())), (at(2), Ok(()))] {
         let coverage = Coverage {
             spans: Vec::new(),
             self_test: Some(SelfTest { time, result }),

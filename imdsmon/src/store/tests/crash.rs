@@ -20,7 +20,7 @@ fn commits_until_it_is_killed() {
         return;
     };
     let mut store = open(Path::new(&directory));
-    // Bounded, so that it ends also if nobody kills it.
+    // Bounded, so that it ends even if it is not killed.
     for number in 0..20_000 {
         let clients = (0..10).map(|n| entry(&format!("app-{}", (number * 7 + n) % 500), NOW, 1));
         store

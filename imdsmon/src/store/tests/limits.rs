@@ -288,7 +288,7 @@ fn reading_needs_read_permission_only() {
         .close(&[entry("app", NOW, 1)], &watched(NOW, NOW), NOW)
         .unwrap();
     let path = store.path().to_owned();
-    let as_nobody = |path: &Path| {
+    let as_unprivileged = |path: &Path| {
         let path = path.to_owned();
         // A thread has its own file system identity, and its rights end with it.
         let thread = std::thread::spawn(move || {
@@ -310,12 +310,12 @@ fn reading_needs_read_permission_only() {
         }
     };
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let error = as_nobody(&path).unwrap_err();
+    let error = as_unprivileged(&path).unwrap_err();
     assert!(matches!(error, StoreError::Denied(_)), "{error}");
     assert!(error.to_string().contains("root"), "{error}");
     open_up(directory.path());
     assert_eq!(
-        calls(&as_nobody(&path).unwrap().0),
+        calls(&as_unprivileged(&path).unwrap().0),
         1,
         "while the service runs"
     );
@@ -328,10 +328,14 @@ fn reading_needs_read_permission_only() {
     assert!(killed.path().join(format!("{DATABASE}-wal")).exists());
     open_up(killed.path());
     assert_eq!(
-        calls(&as_nobody(killed.path()).unwrap().0),
+        calls(&as_unprivileged(killed.path()).unwrap().0),
         1,
         "after a kill"
     );
     drop(store);
-    assert_eq!(calls(&as_nobody(&path).unwrap().0), 1, "after the end");
+    assert_eq!(
+        calls(&as_unprivileged(&path).unwrap().0),
+        1,
+        "after the end"
+    );
 }

@@ -143,7 +143,7 @@ fn committed_data_is_loaded_unchanged() {
     let coverage = Coverage {
         self_test: Some(SelfTest {
             time: NOW,
-            result: Err("nobody was heard".into()),
+            result: Err("no calls were captured".into()),
         }),
         ..watched(NOW - HOUR, NOW)
     };

@@ -29,7 +29,7 @@ fn assert_loaded((entries, coverage): &(Vec<ClientStats>, Coverage)) {
         .iter()
         .map(|span| span.doubts.iter().map(|d| (d.count, &d.kind)).collect())
         .collect();
-    let unknown = DoubtKind::Other("things of a version nobody knows went wrong".into());
+    let unknown = DoubtKind::Other("things of an unknown version went wrong".into());
     assert_eq!(
         doubts,
         [
