@@ -219,9 +219,13 @@ fn exported(stage: &Stage) -> Known {
     stage.call_as("v2", 3);
     let page = eventually("the page has it all", || {
         let page = page(target);
-        let is_full = ["_canary_success 1", "_store_success 1", "version=\"v2\""]
-            .iter()
-            .all(|part| page.contains(part));
+        let is_full = [
+            "_canary_success{} 1",
+            "_store_success{} 1",
+            "version=\"v2\"",
+        ]
+        .iter()
+        .all(|part| page.contains(part));
         is_full.then_some(page)
     });
     assert!(service.stop().success());
