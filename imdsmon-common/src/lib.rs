@@ -35,13 +35,13 @@ pub const MAX_CHUNKS: u32 = 4;
 /// Bytes of a response head that are copied. What follows the head is blanked in the kernel.
 pub const RESPONSE_HEAD_LEN: usize = 512;
 
-/// A struct that can be written to and read from the ring buffer as it lies in memory.
+/// Plain old data: any bytes of the right length are a valid value.
 ///
 /// # Safety
 ///
-/// The type must be `repr(C)`, without padding, and made only of integers and arrays of such
-/// types, so that any bytes are a valid value.
-pub unsafe trait RawRecord: Copy + 'static {
+/// The type must be an integer, an array of such types, or a `repr(C)` struct of them without
+/// padding.
+pub unsafe trait Pod: Copy + 'static {
     /// Reads a value from the beginning of `bytes`; `None` if there are too few.
     #[must_use]
     fn read_from(bytes: &[u8]) -> Option<Self> {
@@ -254,16 +254,22 @@ pub struct SegmentRecord<const N: usize> {
     pub bytes: [u8; N],
 }
 
-// SAFETY: `repr(C)`, integers only; the assertions below rule padding out.
-unsafe impl RawRecord for Header {}
+// SAFETY: an integer.
+unsafe impl Pod for u32 {}
+// SAFETY: an integer.
+unsafe impl Pod for u64 {}
+// SAFETY: an array of integers.
+unsafe impl<const N: usize> Pod for [u8; N] {}
+// SAFETY: a `repr(C)` struct of integers; the assertions below rule out padding.
+unsafe impl Pod for Header {}
 // SAFETY: as above.
-unsafe impl RawRecord for Task {}
+unsafe impl Pod for Task {}
 // SAFETY: as above.
-unsafe impl RawRecord for TaskRecord {}
+unsafe impl Pod for TaskRecord {}
 // SAFETY: as above.
-unsafe impl RawRecord for Segment {}
+unsafe impl Pod for Segment {}
 // SAFETY: as above.
-unsafe impl<const N: usize> RawRecord for SegmentRecord<N> {}
+unsafe impl<const N: usize> Pod for SegmentRecord<N> {}
 
 const _: () = {
     // The sums of the fields: no padding.

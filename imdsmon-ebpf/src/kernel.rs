@@ -7,7 +7,7 @@
 //! <https://elixir.bootlin.com/linux/v5.10.251/source/kernel/bpf/verifier.c#L4026>
 
 use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_probe_read_kernel};
-use imdsmon_common::Offsets;
+use imdsmon_common::{Offsets, Pod};
 
 /// Set by user space before it loads the programs.
 #[unsafe(no_mangle)]
@@ -49,17 +49,27 @@ impl KernelPtr {
 
     /// Reads a member; zeros if the read faults.
     #[inline(always)]
-    pub(crate) fn read<T: Copy + Default>(self, offset: u64) -> T {
+    pub(crate) fn read<T: Pod + Default>(self, offset: u64) -> T {
         let mut value = T::default();
-        // SAFETY: the helper checks the address and writes at most the size of `value`.
-        let failed = unsafe {
+        self.read_to(offset, &mut value);
+        value
+    }
+
+    /// Reads a member to `to`; zeros if the read faults.
+    ///
+    /// No program branches on the result of the helper, which writes zeros if it fails. The
+    /// verifier of 5.10 follows both ways of each branch, and a snapshot has about 40 reads.
+    /// <https://elixir.bootlin.com/linux/v5.10.251/source/kernel/trace/bpf_trace.c#L218>
+    #[inline(always)]
+    pub(crate) fn read_to<T: Pod>(self, offset: u64, to: &mut T) {
+        // SAFETY: the helper checks the address and writes the size of `to`; any bytes are valid.
+        unsafe {
             bpf_probe_read_kernel(
-                (&raw mut value).cast(),
+                (&raw mut *to).cast(),
                 size_of::<T>() as u32,
                 self.0.wrapping_add(offset) as *const _,
             )
         };
-        if failed == 0 { value } else { T::default() }
     }
 
     /// Reads a member that is a pointer.

@@ -9,7 +9,7 @@ use aya_ebpf::{
     maps::{PerCpuArray, RingBuf, ring_buf::RingBufEntry},
 };
 use aya_log_ebpf::warn;
-use imdsmon_common::{Counter, Family, Header, RawRecord, RecordType};
+use imdsmon_common::{Counter, Family, Header, Pod, RecordType};
 
 /// User space sets the size before it loads the programs.
 #[map]
@@ -51,11 +51,11 @@ unsafe fn atomic_add(_to: *mut u64, _by: u64) {}
 /// ring buffer with `__GFP_ZERO`.
 /// <https://elixir.bootlin.com/linux/v6.12.43/source/kernel/bpf/ringbuf.c#L91>
 #[must_use = "the verifier rejects a program that does not submit its reservation"]
-pub struct Reservation<T: RawRecord>(RingBufEntry<T>);
+pub struct Reservation<T: Pod>(RingBufEntry<T>);
 
 /// Reserves memory for a record. If the ring buffer is full, the record is counted as dropped.
 #[inline(always)]
-pub fn reserve<T: RawRecord>(ctx: &impl EbpfContext) -> Option<Reservation<T>> {
+pub fn reserve<T: Pod>(ctx: &impl EbpfContext) -> Option<Reservation<T>> {
     let entry = EVENTS.reserve::<T>(0);
     if entry.is_none() {
         count(Counter::Dropped, 1);
@@ -64,7 +64,7 @@ pub fn reserve<T: RawRecord>(ctx: &impl EbpfContext) -> Option<Reservation<T>> {
     entry.map(Reservation)
 }
 
-impl<T: RawRecord> Reservation<T> {
+impl<T: Pod> Reservation<T> {
     /// Hands the record over to user space.
     #[inline(always)]
     pub fn submit(self) {
@@ -73,17 +73,17 @@ impl<T: RawRecord> Reservation<T> {
     }
 }
 
-impl<T: RawRecord> Deref for Reservation<T> {
+impl<T: Pod> Deref for Reservation<T> {
     type Target = T;
 
     #[inline(always)]
     fn deref(&self) -> &T {
-        // SAFETY: all bytes of the ring buffer have a value, and any is valid for a `RawRecord`.
+        // SAFETY: all bytes of the ring buffer have a value, and any are a valid `Pod`.
         unsafe { self.0.assume_init_ref() }
     }
 }
 
-impl<T: RawRecord> DerefMut for Reservation<T> {
+impl<T: Pod> DerefMut for Reservation<T> {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: as in `deref`; the reservation is exclusive until it is submitted.

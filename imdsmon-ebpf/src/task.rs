@@ -144,9 +144,10 @@ pub fn report_sender(ctx: &SkBuffContext, family: Family, cookie: u64) -> u32 {
         uid: cred.read(offset!(cred_uid)),
         gid: cred.read(offset!(cred_gid)),
         cgroup: cgroup.read(offset!(kernfs_node_id)),
-        comm: current.read(offset!(task_comm)),
+        comm: [0; COMM_LEN],
         snapshot: snapshot(&mut record, current, KernelPtr(owner.mm)),
     };
+    current.read_to(offset!(task_comm), &mut record.task.comm);
     record.submit();
     pid
 }
@@ -254,10 +255,8 @@ fn copy_ancestors(to: &mut [Ancestor; MAX_ANCESTORS], leader: KernelPtr) -> u32 
         if pid == 0 {
             break;
         }
-        *ancestor = Ancestor {
-            pid,
-            comm: task.read(offset!(task_comm)),
-        };
+        ancestor.pid = pid;
+        task.read_to(offset!(task_comm), &mut ancestor.comm);
         found += 1;
         if pid == 1 {
             break;

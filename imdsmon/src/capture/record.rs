@@ -1,6 +1,6 @@
 //! Ring-buffer records as an enum.
 
-use imdsmon_common::{Header, RawRecord as _, RecordType, Segment, TaskRecord};
+use imdsmon_common::{Header, Pod as _, RecordType, Segment, TaskRecord};
 
 /// A record of the kernel programs.
 pub(crate) enum Record<'a> {
