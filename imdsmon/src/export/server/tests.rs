@@ -212,7 +212,7 @@ async fn monitor_that_is_gone_is_reported() {
 }
 
 #[tokio::test]
-async fn a_unix_socket_is_made_and_removed_and_only_a_stale_one_is_replaced() {
+async fn only_a_stale_unix_socket_is_replaced() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("metrics.sock");
     let listen = Listen::Unix(path.clone());
