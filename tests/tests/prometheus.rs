@@ -126,7 +126,7 @@ fn a_real_prometheus_counts_what_was_called_and_its_alerts_fire() {
     let new = alert("ImdsmonNewTokenlessClient", &scraped);
     assert_eq!(new["labels"]["instance"], target.to_string(), "{new}");
     let summary = new["annotations"]["summary"].as_str().unwrap();
-    let said = format!("scraped on {target} calls IMDS without a token");
+    let said = format!("scraped on {target} makes IMDSv1 calls");
     assert!(summary.ends_with(&said), "{summary}");
     alert("ImdsmonTokenlessRejected", &refused);
     let news = prometheus.firing("ImdsmonNewTokenlessClient");
