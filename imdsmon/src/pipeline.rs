@@ -150,10 +150,10 @@ impl Pipeline {
                     let Call {
                         connection,
                         task,
-                        user_agent,
+                        request,
                         ..
                     } = &**call;
-                    (*connection, *task, user_agent.as_deref())
+                    (*connection, *task, request.user_agent.as_deref())
                 }
                 HttpEvent::Unparsed(Unparsed {
                     connection, task, ..

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use imdsmon::event::bytes::ByteString;
 use imdsmon::event::{Endpoint, Event, Received, Sent};
-use imdsmon::http::call::{Call, HttpEvent, ImdsVersion, Outcome};
+use imdsmon::http::call::{Call, HttpEvent, ImdsVersion, Response};
 use imdsmon::http::{Http, Limits};
 use imdsmon::time::Timestamp;
 use serde::Deserialize;
@@ -158,14 +158,18 @@ impl Wire {
 
 fn assert_is(call: &Call, request: &Request, how: &str) {
     let (version, path) = request.expected();
-    let said = (call.version, call.path.to_lowercase(), call.status);
+    let said = (
+        call.request.auth.version(),
+        call.request.path.to_lowercase(),
+        call.response.status(),
+    );
     assert_eq!(
         said,
         (version, path, request.status()),
         "{how}: {:?}",
         request.raw
     );
-    let answered = call.outcome == Outcome::Answered;
+    let answered = call.response != Response::None;
     assert_eq!(
         answered,
         request.status().is_some(),

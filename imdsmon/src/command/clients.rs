@@ -144,8 +144,8 @@ fn as_json(out: &mut impl Write, name: &str, entry: &ClientStats) -> io::Result<
         let line = json!({
             "imds.client": name,
             "hour": cell.hour.begin().to_rfc3339(),
-            "imds.version": cell.version,
-            "imds.token": cell.token,
+            "imds.version": cell.auth.version(),
+            "imds.token": cell.auth.token(),
             "answer": cell.answer,
             "path_class": cell.path,
             "how": cell.how,
@@ -161,7 +161,9 @@ fn as_text(out: &mut impl Write, name: &str, entry: &ClientStats) -> io::Result<
     let mut hours: BTreeMap<Hour, BTreeMap<(ImdsVersion, &str), i64>> = BTreeMap::new();
     for (cell, count) in &entry.cells {
         let kinds = hours.entry(cell.hour).or_default();
-        *kinds.entry((cell.version, cell.path.into())).or_default() += count;
+        *kinds
+            .entry((cell.auth.version(), cell.path.into()))
+            .or_default() += count;
     }
     for (hour, kinds) in hours {
         let begin = hour.begin().to_minute();

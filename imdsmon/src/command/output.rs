@@ -9,7 +9,7 @@ use std::{
 use anstream::AutoStream;
 
 use crate::{
-    http::call::{HttpEvent, ImdsVersion},
+    http::call::{Auth, HttpEvent},
     knowledge::Knowledge,
     ledger::{Coverage, Ledger, coverage::Span},
     monitor::Sink,
@@ -112,7 +112,7 @@ impl Output {
 
     fn wants(&self, found: &AttributedEvent) -> bool {
         !self.format.v1_only
-            || matches!(&found.finding, HttpEvent::Call(call) if call.version == ImdsVersion::V1)
+            || matches!(&found.finding, HttpEvent::Call(call) if call.request.auth == Auth::V1)
     }
 }
 

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    http::call::ImdsVersion,
+    http::call::Auth,
     ledger::{ClientStats, ResponseClass},
     time::Timestamp,
 };
@@ -77,7 +77,7 @@ impl Emf {
         for entry in delta {
             let mut count = Count::default();
             for (cell, calls) in &entry.cells {
-                if cell.version != ImdsVersion::V1 {
+                if cell.auth != Auth::V1 {
                     continue;
                 }
                 count.calls += calls;
@@ -171,6 +171,7 @@ fn dimension(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::call::TokenValue;
     use crate::ledger::{Cause, test_support::entry};
 
     fn emf() -> Emf {
@@ -219,25 +220,30 @@ mod tests {
             entry(
                 "curl",
                 &[
-                    (ImdsVersion::V1, ResponseClass::Ok, Cause::Plain, 3),
+                    (Auth::V1, ResponseClass::Ok, Cause::Plain, 3),
+                    (Auth::V1, ResponseClass::Unauthorized, Cause::Plain, 2),
+                    (Auth::V1, ResponseClass::None, Cause::Plain, 1),
                     (
-                        ImdsVersion::V1,
-                        ResponseClass::Unauthorized,
+                        Auth::V2(TokenValue::Present),
+                        ResponseClass::Ok,
                         Cause::Plain,
-                        2,
+                        9,
                     ),
-                    (ImdsVersion::V1, ResponseClass::None, Cause::Plain, 1),
-                    (ImdsVersion::V2, ResponseClass::Ok, Cause::Plain, 9),
                 ],
             ),
             entry(
                 "good",
-                &[(ImdsVersion::V2, ResponseClass::Ok, Cause::Plain, 9)],
+                &[(
+                    Auth::V2(TokenValue::Present),
+                    ResponseClass::Ok,
+                    Cause::Plain,
+                    9,
+                )],
             ),
         ]);
         emf.count(&[entry(
             "curl",
-            &[(ImdsVersion::V1, ResponseClass::Ok, Cause::Plain, 4)],
+            &[(Auth::V1, ResponseClass::Ok, Cause::Plain, 4)],
         )]);
         let lines = parsed(&emf);
         let expected = json!({
@@ -267,8 +273,8 @@ mod tests {
         emf.count(&[entry(
             "curl",
             &[
-                (ImdsVersion::V1, ResponseClass::Ok, Cause::Plain, -3),
-                (ImdsVersion::V1, ResponseClass::Ok, Cause::AfterNoAnswer, 3),
+                (Auth::V1, ResponseClass::Ok, Cause::Plain, -3),
+                (Auth::V1, ResponseClass::Ok, Cause::AfterNoAnswer, 3),
             ],
         )]);
         assert!(emf.is_empty() && parsed(&emf).is_empty());
@@ -286,10 +292,7 @@ mod tests {
         ];
         let mut emf = Emf::new(Namespace::default(), None);
         for name in names {
-            let mut entry = entry(
-                name,
-                &[(ImdsVersion::V1, ResponseClass::Ok, Cause::Plain, 1)],
-            );
+            let mut entry = entry(name, &[(Auth::V1, ResponseClass::Ok, Cause::Plain, 1)]);
             entry.client.workload.name = name.into();
             entry.client.user = name.into();
             emf.count(&[entry]);
@@ -304,7 +307,7 @@ mod tests {
     fn very_many_clients_share_a_line() {
         let mut emf = emf();
         for number in 0..1000 {
-            let calls = [(ImdsVersion::V1, ResponseClass::Ok, Cause::Plain, 1)];
+            let calls = [(Auth::V1, ResponseClass::Ok, Cause::Plain, 1)];
             emf.count(&[entry(&format!("client-{number}"), &calls)]);
         }
         let lines = parsed(&emf);

@@ -118,14 +118,14 @@ mod tests {
         let path = directory.path().join("calls");
         let mut log = CallLog::open(&Destination::File(path.clone()), ROTATION).unwrap();
         let mut evil = call();
-        evil.path = "/\n{\"event.name\": \"forged\"}\u{1b}[31m".into();
+        evil.request.path = "/\n{\"event.name\": \"forged\"}\u{1b}[31m".into();
         log.add(&anonymous(evil.clone()));
         log.add(&anonymous(call()));
         assert_eq!(fs::read(&path).unwrap(), b"");
         log.flush();
         let events = events(&path);
         assert_eq!(events.len(), 2);
-        assert_eq!(events[0]["url.path"], evil.path);
+        assert_eq!(events[0]["url.path"], evil.request.path);
         assert_eq!(events[1]["event.name"], "imds.call");
     }
 

@@ -119,7 +119,7 @@ impl Metrics {
             // it is no new call.
             let mut sums: BTreeMap<_, i64> = BTreeMap::new();
             for (cell, count) in &entry.cells {
-                let sum = sums.entry((cell.version, cell.answer)).or_default();
+                let sum = sums.entry((cell.auth.version(), cell.answer)).or_default();
                 *sum = sum.saturating_add(*count);
             }
             for ((version, answer), sum) in sums {

@@ -1,11 +1,13 @@
-//! What the HTTP side finds: calls, and bytes that are none.
+//! The HTTP side's results: requests with their responses, and bytes that are no request.
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::event::{ConnectionId, Endpoint, TaskId};
 use crate::time::Timestamp;
 
-/// Which way of speaking to IMDS a request is (EC2 User Guide, "How IMDSv2 works").
+/// The word for a request's [`Auth`]: `imds.version` in JSON.
 #[derive(
     Clone,
     Copy,
@@ -24,15 +26,15 @@ use crate::time::Timestamp;
 #[serde(rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]
 pub enum ImdsVersion {
-    /// No token header: what `HttpTokens=required` refuses.
+    /// [`Auth::V1`]
     V1,
-    /// With a token header, whatever its value.
+    /// [`Auth::V2`]
     V2,
-    /// `PUT .../api/token`: a token request.
+    /// [`Auth::TokenRequest`]
     Token,
 }
 
-/// The value of the token header, if there is one.
+/// The value of a token header.
 #[derive(
     Clone,
     Copy,
@@ -51,82 +53,146 @@ pub enum ImdsVersion {
 #[serde(rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]
 pub enum TokenValue {
-    /// It looks like a token (RFC 9110 token68).
+    /// Has the form of a token (RFC 9110 token68).
     Present,
-    /// Nothing, or what cannot be a token: the client's token request failed before.
+    /// Empty, or not of that form: the client failed to get a token.
     Empty,
 }
 
-/// Whether IMDS said something.
+/// How a request is authenticated (EC2 User Guide, "How Instance Metadata Service Version 2 works").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Outcome {
-    /// A response began. Without a status, it was not captured or is not known for certain.
-    Answered,
-    /// The connection was closed, reset, or silent for too long.
-    NoAnswer,
+pub enum Auth {
+    /// No token header: rejected under `HttpTokens=required`.
+    V1,
+    /// A token header.
+    V2(TokenValue),
+    /// `PUT .../api/token` without a token header.
+    TokenRequest,
 }
 
-/// One HTTP request to IMDS, and its answer.
+impl Auth {
+    /// The word for it.
+    pub fn version(self) -> ImdsVersion {
+        match self {
+            Self::V1 => ImdsVersion::V1,
+            Self::V2(_) => ImdsVersion::V2,
+            Self::TokenRequest => ImdsVersion::Token,
+        }
+    }
+
+    /// The value of the token header, if there is one.
+    pub fn token(self) -> Option<TokenValue> {
+        match self {
+            Self::V2(token) => Some(token),
+            Self::V1 | Self::TokenRequest => None,
+        }
+    }
+}
+
+/// The head of a request. Bytes that are not UTF-8 are replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Call {
-    /// When the first segment of the request was sent.
-    pub time: Timestamp,
-    /// On which connection.
-    pub connection: ConnectionId,
-    /// Who sent its first segment.
-    pub task: TaskId,
-    /// Where to.
-    pub server: Endpoint,
-    /// Which way of speaking.
-    pub version: ImdsVersion,
-    /// The token header's value; `None` if there is no such header.
-    pub token: Option<TokenValue>,
-    /// Request method, at most 32 bytes.
+pub struct Request {
+    /// Token header or token request.
+    pub auth: Auth,
+    /// At most 32 bytes.
     pub method: String,
-    /// Path without the query, at most 2 KiB; what is not UTF-8 is replaced.
+    /// Path without the query, at most 2 KiB.
     pub path: String,
-    /// What follows the `?`, at most 2 KiB.
+    /// The part after `?`, at most 2 KiB.
     pub query: Option<String>,
     /// `0.9`, `1.0` or `1.1`.
     pub protocol: &'static str,
-    /// `User-Agent`, at most 1 KiB; what is not UTF-8 is replaced.
+    /// `User-Agent`, at most 1 KiB.
     pub user_agent: Option<String>,
-    /// Whether there was an answer.
-    pub outcome: Outcome,
-    /// Status code of the final response.
-    pub status: Option<u16>,
-    /// `Server` header of the response, at most 256 bytes. IMDS says `EC2ws`.
-    pub imds_server: Option<String>,
-    /// From the request's last byte to the response's first, in microseconds.
-    pub latency_us: Option<u64>,
 }
 
-/// Bytes to IMDS that cannot be read as a request.
+/// The final response to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Response {
+    /// None: the connection was closed or reset, or the timeout passed.
+    None,
+    /// Not captured, or of several requests it is not certain which one it belongs to.
+    Unseen,
+    /// Captured.
+    Seen {
+        /// `None` in HTTP/0.9, and if less of the head was captured.
+        status: Option<u16>,
+        /// `Server` header, at most 256 bytes. IMDS sends `EC2ws`.
+        server: Option<String>,
+        /// From the request's last byte to the response's first.
+        latency: Duration,
+    },
+}
+
+impl Response {
+    /// Status code, if known.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Seen { status, .. } => *status,
+            Self::None | Self::Unseen => None,
+        }
+    }
+
+    /// `Server` header, if known.
+    pub fn server(&self) -> Option<&str> {
+        match self {
+            Self::Seen { server, .. } => server.as_deref(),
+            Self::None | Self::Unseen => None,
+        }
+    }
+
+    /// From the request's last byte to the response's first, if known.
+    pub fn latency(&self) -> Option<Duration> {
+        match self {
+            Self::Seen { latency, .. } => Some(*latency),
+            Self::None | Self::Unseen => None,
+        }
+    }
+}
+
+/// A request to IMDS and its response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// When the request's first segment was sent.
+    pub time: Timestamp,
+    /// Its connection.
+    pub connection: ConnectionId,
+    /// The task that sent its first segment.
+    pub task: TaskId,
+    /// The address that was called.
+    pub server: Endpoint,
+    /// The request.
+    pub request: Request,
+    /// The response.
+    pub response: Response,
+}
+
+/// Bytes to IMDS that are not an HTTP request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unparsed {
     /// When the first of them was sent.
     pub time: Timestamp,
-    /// On which connection.
+    /// Their connection.
     pub connection: ConnectionId,
-    /// Who sent the first of them.
+    /// The task that sent the first of them.
     pub task: TaskId,
-    /// Where to.
+    /// The address that they were sent to.
     pub server: Endpoint,
-    /// How many; those never captured are not among them.
+    /// Number of captured bytes.
     pub bytes: u64,
 }
 
-/// What comes out of the HTTP side.
+/// A result of the HTTP side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HttpEvent {
-    /// A request.
+    /// A request and its response.
     Call(Box<Call>),
-    /// Bytes that are no request.
+    /// Bytes that are not an HTTP request.
     Unparsed(Unparsed),
 }
 
 impl HttpEvent {
-    /// When it was sent.
+    /// When its first byte was sent.
     pub fn time(&self) -> Timestamp {
         match self {
             Self::Call(call) => call.time,

@@ -1,6 +1,6 @@
 //! One connection: reassembly, requests and answers put together.
 
-use super::call::{Call, HttpEvent, Outcome, Unparsed};
+use super::call::{Call, HttpEvent, Response, Unparsed};
 use super::reader::{Origin, Parsed, Reader};
 use super::stream::{Stream, StreamChunk};
 use super::{Counters, Limits};
@@ -220,17 +220,8 @@ fn take(
         connection,
         task: at.task,
         server: at.server,
-        version: request.version,
-        token: request.token,
-        method: request.method,
-        path: request.path,
-        query: request.query,
-        protocol: request.protocol,
-        user_agent: request.user_agent,
-        outcome: Outcome::NoAnswer,
-        status: None,
-        imds_server: None,
-        latency_us: None,
+        request,
+        response: Response::None,
     };
     exchange.request(Box::new(call), now, context.found, context.counters);
     while exchange.len() > context.limits.pending {

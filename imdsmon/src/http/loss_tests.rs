@@ -184,7 +184,7 @@ fn the_time_of_a_call_behind_a_hole_is_its_own() {
     story.miss(LOST).send(V2);
     story.now += 5 * MS;
     story.status(200);
-    assert_eq!(calls(&story)[0].latency_us, Some(6000));
+    assert_eq!(calls(&story)[0].response.latency(), Some(6 * MS));
 }
 
 #[test]

@@ -83,7 +83,7 @@ pub struct Counters {
     /// Responses that came after their request had been given up.
     pub late_responses: u64,
     /// Calls that were answered, or may well have been, by a response that was not seen: they are
-    /// [`call::Outcome::Answered`] without a status.
+    /// [`call::Response::Unseen`].
     pub doubtful_answers: u64,
     /// Connections given up because there were too many of them, or too many bytes.
     pub evicted_flows: u64,

@@ -8,7 +8,8 @@
 
 mod lines;
 
-use super::request::{self, Request};
+use super::call::Request;
+use super::request;
 use crate::event::{Endpoint, TaskId};
 use crate::time::Timestamp;
 

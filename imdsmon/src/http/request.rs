@@ -1,11 +1,11 @@
-//! One request head: from its bytes to what a [`Call`](super::call::Call) says of it.
+//! Parses the head of a request.
 //!
-//! [`httparse`] reads what RFC 9112 allows. What it refuses, a tolerant reader takes: raw spaces
-//! in the path, spaces before a header's colon, folded lines, any number of headers. IMDS answers
-//! such requests, so a monitor that rejected them would miss a client that breaks without IMDSv1.
-//! Where both can read a head they agree; a property test holds them to it.
+//! [`httparse`] accepts what RFC 9112 allows. A tolerant parser accepts the rest: raw spaces in
+//! the path, spaces before a header's colon, folded lines, any number of headers. IMDS responds to
+//! such requests, so a monitor that rejects them misses clients that break under `IMDSv2`. Where
+//! both parsers accept a head, they agree; a property test checks that.
 
-use super::call::{ImdsVersion, TokenValue};
+use super::call::{Auth, Request, TokenValue};
 
 /// Bounds of the strings in a call, in bytes.
 const METHOD: usize = 32;
@@ -15,20 +15,7 @@ const USER_AGENT: usize = 1024;
 /// Headers that the strict parser has room for; more than that goes to the tolerant one.
 const STRICT_HEADERS: usize = 64;
 
-/// A request, as far as it matters here.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Request {
-    pub version: ImdsVersion,
-    pub token: Option<TokenValue>,
-    pub method: String,
-    pub path: String,
-    pub query: Option<String>,
-    pub protocol: &'static str,
-    pub user_agent: Option<String>,
-    pub body: Framing,
-}
-
-/// How a request says where its body ends.
+/// How the end of a request's body is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
     None,
@@ -36,8 +23,8 @@ pub(super) enum Framing {
     Chunked,
 }
 
-/// Reads a head that begins with its request line and ends with its blank line, if any.
-pub(super) fn parse(head: &[u8]) -> Option<Request> {
+/// Parses a head from its request line to its blank line, if it has one.
+pub(super) fn parse(head: &[u8]) -> Option<(Request, Framing)> {
     strict(head)
         .or_else(|| tolerant(head))
         .map(Parsed::into_request)
@@ -185,7 +172,7 @@ impl<'a> Parsed<'a> {
         }
     }
 
-    fn into_request(self) -> Request {
+    fn into_request(self) -> (Request, Framing) {
         let Self {
             line:
                 RequestLine {
@@ -203,28 +190,26 @@ impl<'a> Parsed<'a> {
             Some(mark) => (&target[..mark], Some(&target[mark + 1..])),
             None => (target, None),
         };
-        // The order is the design's: a token header makes it v2 whatever is asked for.
-        let version = if token.is_some() {
-            ImdsVersion::V2
-        } else if method == b"PUT" && is_token_path(path) {
-            ImdsVersion::Token
-        } else {
-            ImdsVersion::V1
+        // A request with a token header is IMDSv2, whatever its method and path.
+        let auth = match token {
+            Some(token) => Auth::V2(token),
+            None if method == b"PUT" && is_token_path(path) => Auth::TokenRequest,
+            None => Auth::V1,
         };
-        Request {
-            version,
-            token,
+        let framing = match (chunked, length) {
+            (true, _) => Framing::Chunked,
+            (false, None | Some(0)) => Framing::None,
+            (false, Some(length)) => Framing::Length(length),
+        };
+        let request = Request {
+            auth,
             method: text(method, METHOD),
             path: text(path, PATH),
             query: query.map(|q| text(q, QUERY)),
             protocol,
             user_agent: user_agent.map(|u| text(u, USER_AGENT)),
-            body: match (chunked, length) {
-                (true, _) => Framing::Chunked,
-                (false, None | Some(0)) => Framing::None,
-                (false, Some(length)) => Framing::Length(length),
-            },
-        }
+        };
+        (request, framing)
     }
 }
 

@@ -121,8 +121,8 @@ fn of_two_token_headers_the_better_counts() {
         "GET / HTTP/1.1\r\nX-aws-ec2-metadata-token: a\r\nX-aws-ec2-metadata-token:\r\n\r\n",
     ] {
         assert_eq!(
-            parse(head.as_bytes()).unwrap().token,
-            Some(TokenValue::Present)
+            parse(head.as_bytes()).unwrap().0.auth,
+            Auth::V2(TokenValue::Present)
         );
     }
 }

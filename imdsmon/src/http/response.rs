@@ -10,7 +10,7 @@ const SERVER: usize = 256;
 
 /// What a response head says.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Response {
+pub(super) struct ResponseHead {
     /// `None` if the bytes end before it, or make no sense.
     pub status: Option<u16>,
     pub server: Option<String>,
@@ -19,7 +19,7 @@ pub(super) struct Response {
     pub head: Option<usize>,
 }
 
-impl Response {
+impl ResponseHead {
     /// Reads as much of a head as there is. A header counts only if its line is complete.
     pub(super) fn parse(bytes: &[u8]) -> Self {
         let mut response = Self {
@@ -87,10 +87,10 @@ mod tests {
     #[test]
     fn a_head_may_be_cut_anywhere_without_a_wrong_word() {
         let head = b"HTTP/1.1 200 OK\r\nServer: EC2ws\r\nContent-Length: 19\r\n\r\n";
-        let whole = Response::parse(head);
+        let whole = ResponseHead::parse(head);
         assert_eq!(whole.length(false), Some(19 + 54));
         for end in 0..head.len() {
-            let cut = Response::parse(&head[..end]);
+            let cut = ResponseHead::parse(&head[..end]);
             assert!(cut.status.is_none() || cut.status == whole.status, "{end}");
             assert!(cut.server.is_none() || cut.server == whole.server, "{end}");
             assert!(
@@ -112,7 +112,7 @@ mod tests {
             ("100 Continue", false, 0),
         ] {
             let head = of(status);
-            let length = Response::parse(head.as_bytes()).length(to_head);
+            let length = ResponseHead::parse(head.as_bytes()).length(to_head);
             assert_eq!(length, Some(head.len() as u64 + body), "{status}");
         }
     }
@@ -128,8 +128,8 @@ mod tests {
             "HTTP/1.1 2000",
             "ICY 200 OK",
         ] {
-            assert_eq!(Response::parse(head.as_bytes()).status, None, "{head}");
+            assert_eq!(ResponseHead::parse(head.as_bytes()).status, None, "{head}");
         }
-        assert_eq!(Response::parse(b"HTTP/1.0  404\n\n").status, Some(404));
+        assert_eq!(ResponseHead::parse(b"HTTP/1.0  404\n\n").status, Some(404));
     }
 }

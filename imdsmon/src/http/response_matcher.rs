@@ -24,8 +24,8 @@
 use std::collections::VecDeque;
 
 use crate::http::Counters;
-use crate::http::call::{Call, HttpEvent, Outcome};
-use crate::http::response::Response;
+use crate::http::call::{Call, HttpEvent, Request, Response};
+use crate::http::response::ResponseHead;
 use crate::http::server::{Place, ServerBytes};
 use crate::http::stream::is_before;
 use crate::time::Timestamp;
@@ -44,13 +44,14 @@ struct Waiting {
 
 impl Waiting {
     fn footprint(&self) -> usize {
-        let Call {
+        let Request {
+            auth: _,
             method,
             path,
             query,
+            protocol: _,
             user_agent,
-            ..
-        } = &*self.call;
+        } = &self.call.request;
         size_of::<Self>()
             + size_of::<Call>()
             + method.len()
@@ -60,14 +61,14 @@ impl Waiting {
     }
 
     fn is_head(&self) -> bool {
-        self.call.method == "HEAD"
+        self.call.request.method == "HEAD"
     }
 }
 
-/// A response, and when it came.
+/// A final response, and when it came.
 #[derive(Debug)]
-struct Answer {
-    response: Response,
+struct Arrival {
+    head: ResponseHead,
     time: Timestamp,
 }
 
@@ -86,7 +87,7 @@ pub(super) struct ResponseMatcher {
     /// A final response came: what may have been missed before the first is settled.
     anchored: bool,
     /// The first response, if it is not clear whose it is. Some requests wait then.
-    held: Option<Box<Answer>>,
+    held: Option<Box<Arrival>>,
 }
 
 impl ResponseMatcher {
@@ -100,7 +101,7 @@ impl ResponseMatcher {
     ) {
         if let Some(held) = self.held.take() {
             // The client goes on, so that it has the answer to its latest request.
-            self.answer_last(*held, out, counters);
+            self.assign_to_last(*held, out, counters);
         }
         let waiting = Waiting {
             since,
@@ -124,7 +125,7 @@ impl ResponseMatcher {
     /// Bytes of memory that the waiting requests take.
     pub(super) fn footprint(&self) -> usize {
         let held = self.held.as_ref().map_or(0, |held| {
-            size_of::<Answer>() + held.response.server.as_ref().map_or(0, String::len)
+            size_of::<Arrival>() + held.head.server.as_ref().map_or(0, String::len)
         });
         self.footprint + held
     }
@@ -133,7 +134,7 @@ impl ResponseMatcher {
     /// have been answered.
     pub(super) fn give_up_first(&mut self, out: &mut Vec<HttpEvent>, counters: &mut Counters) {
         if let Some(held) = self.held.take() {
-            self.answer_last_if_nothing_is_owed(*held, out, counters);
+            self.assign_to_last_unless_owed(*held, out, counters);
             return;
         }
         let Some(Waiting {
@@ -145,7 +146,7 @@ impl ResponseMatcher {
             return;
         };
         if maybe_answered {
-            call.outcome = Outcome::Answered;
+            call.response = Response::Unseen;
             counters.doubtful_answers += 1;
         } else {
             self.owed = self.owed.saturating_add(1);
@@ -194,7 +195,7 @@ impl ResponseMatcher {
             self.heads(segment, out, counters);
         } else if new && self.end.is_none() && self.first_is_http_09() {
             // Such an answer has no head: its first byte is the answer.
-            self.answer(Response::default(), segment, out, counters);
+            self.assign(ResponseHead::default(), segment, out, counters);
         }
         if let Some(end) = self.end
             && is_before(end, stop)
@@ -202,7 +203,7 @@ impl ResponseMatcher {
             // A response that begins within a segment is not captured; that it came is known, and
             // others may have come behind it.
             self.end = None;
-            self.answer(Response::default(), segment, out, counters);
+            self.assign(ResponseHead::default(), segment, out, counters);
             self.may_be_answered(true);
         }
         if place == Place::AtHole {
@@ -228,18 +229,16 @@ impl ResponseMatcher {
     fn heads(&mut self, segment: &Received, out: &mut Vec<HttpEvent>, counters: &mut Counters) {
         let mut start = 0;
         loop {
-            let response = Response::parse(&segment.head[start..]);
-            let length = self
-                .is_to_head()
-                .and_then(|to_head| response.length(to_head));
+            let head = ResponseHead::parse(&segment.head[start..]);
+            let length = self.is_to_head().and_then(|to_head| head.length(to_head));
             let seq = segment.seq.wrapping_add(u32::try_from(start).unwrap_or(0));
             // Longer than half the circle of sequence numbers cannot be followed.
             self.end = length
                 .and_then(|l| u32::try_from(l).ok())
                 .filter(|&l| l < 1 << 31)
                 .map(|l| seq.wrapping_add(l));
-            if !response.is_interim() {
-                self.answer(response, segment, out, counters);
+            if !head.is_interim() {
+                self.assign(head, segment, out, counters);
             }
             let next = length.and_then(|l| start.checked_add(usize::try_from(l).ok()?));
             match next {
@@ -257,26 +256,26 @@ impl ResponseMatcher {
     }
 
     /// A final response began.
-    fn answer(
+    fn assign(
         &mut self,
-        response: Response,
+        head: ResponseHead,
         segment: &Received,
         out: &mut Vec<HttpEvent>,
         counters: &mut Counters,
     ) {
         let time = segment.time;
-        let answer = Answer { response, time };
+        let arrival = Arrival { head, time };
         if let Some(held) = self.held.take() {
             // Two responses and no request between them: they come in order.
-            self.answer_first(*held, out, counters);
+            self.assign_to_first(*held, out, counters);
         }
         let anchored = std::mem::replace(&mut self.anchored, true);
         if std::mem::take(&mut self.doubt) {
-            self.answer_last(answer, out, counters);
+            self.assign_to_last(arrival, out, counters);
         } else if !anchored && self.is_ambiguous() {
-            self.held = Some(Box::new(answer));
+            self.held = Some(Box::new(arrival));
         } else {
-            self.answer_first(answer, out, counters);
+            self.assign_to_first(arrival, out, counters);
         }
     }
 
@@ -285,11 +284,16 @@ impl ResponseMatcher {
         let (Some(first), Some(last)) = (self.waiting.front(), self.waiting.back()) else {
             return false;
         };
-        first.call.protocol != "0.9" && (self.owed > 0 || last.call.time > first.since)
+        first.call.request.protocol != "0.9" && (self.owed > 0 || last.call.time > first.since)
     }
 
     /// The answer is that of the request which is the first to have one.
-    fn answer_first(&mut self, answer: Answer, out: &mut Vec<HttpEvent>, counters: &mut Counters) {
+    fn assign_to_first(
+        &mut self,
+        arrival: Arrival,
+        out: &mut Vec<HttpEvent>,
+        counters: &mut Counters,
+    ) {
         if self.owed > 0 {
             self.owed -= 1;
             counters.late_responses += 1;
@@ -303,47 +307,52 @@ impl ResponseMatcher {
             counters.unmatched_responses += 1;
             return;
         };
-        let Answer { response, time } = answer;
-        call.outcome = Outcome::Answered;
-        call.status = response.status;
-        call.imds_server = response.server;
-        // A clock that was set back must not make a response come before its request.
-        call.latency_us = u64::try_from(time.since(since).as_micros()).ok();
+        let Arrival { head, time } = arrival;
+        call.response = Response::Seen {
+            status: head.status,
+            server: head.server,
+            latency: time.since(since),
+        };
         counters.calls += 1;
         out.push(HttpEvent::Call(call));
     }
 
     /// The answer is that of the latest request: those to the others were missed.
-    fn answer_last(&mut self, answer: Answer, out: &mut Vec<HttpEvent>, counters: &mut Counters) {
+    fn assign_to_last(
+        &mut self,
+        arrival: Arrival,
+        out: &mut Vec<HttpEvent>,
+        counters: &mut Counters,
+    ) {
         self.owed = 0;
         while self.waiting.len() > 1 {
-            self.answer_unseen(out, counters);
+            self.finish_unseen(out, counters);
         }
-        self.answer_first(answer, out, counters);
+        self.assign_to_first(arrival, out, counters);
     }
 
     /// The conversation goes no further, and the only answer is that of the latest request unless
     /// it came for one that was given up.
-    fn answer_last_if_nothing_is_owed(
+    fn assign_to_last_unless_owed(
         &mut self,
-        answer: Answer,
+        arrival: Arrival,
         out: &mut Vec<HttpEvent>,
         counters: &mut Counters,
     ) {
         if self.owed == 0 {
-            self.answer_last(answer, out, counters);
+            self.assign_to_last(arrival, out, counters);
             return;
         }
         self.owed = 0;
         while !self.waiting.is_empty() {
-            self.answer_unseen(out, counters);
+            self.finish_unseen(out, counters);
         }
     }
 
     /// The request that waits longest was answered, by what was not seen.
-    fn answer_unseen(&mut self, out: &mut Vec<HttpEvent>, counters: &mut Counters) {
+    fn finish_unseen(&mut self, out: &mut Vec<HttpEvent>, counters: &mut Counters) {
         if let Some(Waiting { mut call, .. }) = self.take() {
-            call.outcome = Outcome::Answered;
+            call.response = Response::Unseen;
             counters.doubtful_answers += 1;
             counters.calls += 1;
             out.push(HttpEvent::Call(call));
@@ -384,6 +393,6 @@ impl ResponseMatcher {
             && self
                 .waiting
                 .front()
-                .is_some_and(|w| w.call.protocol == "0.9")
+                .is_some_and(|w| w.call.request.protocol == "0.9")
     }
 }

@@ -181,15 +181,17 @@ fn path_query_and_user_agent_are_cut_at_a_character() {
         ))
         .status(200);
     let calls = calls(&story);
-    assert_eq!(calls[0].path.len(), 2047 - 2047 % 3 + 1);
+    assert_eq!(calls[0].request.path.len(), 2047 - 2047 % 3 + 1);
     assert!(
         calls[0]
+            .request
             .query
             .as_ref()
             .is_some_and(|q| q.len() == 2046 && q.ends_with('\u{20ac}'))
     );
     assert!(
         calls[0]
+            .request
             .user_agent
             .as_ref()
             .is_some_and(|u| u.len() == 1023)
@@ -202,7 +204,10 @@ fn a_byte_that_is_no_text_is_replaced() {
     story
         .send(b"GET /\xff HTTP/1.1\r\nUser-Agent: a\xffb\r\n\r\n")
         .status(200);
-    assert_eq!(calls(&story)[0].user_agent.as_deref(), Some("a\u{fffd}b"));
+    assert_eq!(
+        calls(&story)[0].request.user_agent.as_deref(),
+        Some("a\u{fffd}b")
+    );
     assert_eq!(story.end(), ["v1 GET /\u{fffd} 200"]);
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::event::bytes::ByteString;
 use crate::event::{Endpoint, Event, Received, Sent};
-use crate::http::call::{Call, HttpEvent, ImdsVersion, Outcome, TokenValue, Unparsed};
+use crate::http::call::{Auth, Call, HttpEvent, Request, Response, TokenValue, Unparsed};
 use crate::http::{Counters, Http, Limits};
 use crate::time::Timestamp;
 
@@ -189,34 +189,32 @@ pub(super) fn line(finding: &HttpEvent) -> String {
         HttpEvent::Unparsed(Unparsed { bytes, .. }) => return format!("unparsed {bytes}"),
     };
     let Call {
-        version,
-        token,
-        method,
-        path,
-        protocol,
-        outcome,
-        status,
+        request:
+            Request {
+                auth,
+                method,
+                path,
+                protocol,
+                ..
+            },
+        response,
         ..
     } = &**call;
-    let version = match version {
-        ImdsVersion::V1 => "v1",
-        ImdsVersion::V2 => "v2",
-        ImdsVersion::Token => "token",
-    };
-    let token = match token {
-        Some(TokenValue::Empty) => "(empty)",
+    let version: &str = auth.version().into();
+    let token = match auth {
+        Auth::V2(TokenValue::Empty) => "(empty)",
         _ => "",
     };
     let protocol = match *protocol {
         "1.1" => "",
         other => &format!(" HTTP/{other}"),
     };
-    let outcome = match (outcome, status) {
-        (Outcome::NoAnswer, _) => "no answer".to_owned(),
-        (Outcome::Answered, None) => "?".to_owned(),
-        (Outcome::Answered, Some(status)) => status.to_string(),
+    let response = match (response, response.status()) {
+        (Response::None, _) => "no answer".to_owned(),
+        (_, None) => "?".to_owned(),
+        (_, Some(status)) => status.to_string(),
     };
-    format!("{version}{token} {method} {path}{protocol} {outcome}")
+    format!("{version}{token} {method} {path}{protocol} {response}")
 }
 
 /// The calls found and not yet told.

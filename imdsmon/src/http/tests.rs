@@ -15,9 +15,9 @@ fn an_sdk_fetches_a_token_and_uses_it_on_one_connection() {
         .send(V1)
         .status(401);
     let calls = calls(&story);
-    assert_eq!(calls[0].imds_server.as_deref(), Some("EC2ws"));
+    assert_eq!(calls[0].response.server(), Some("EC2ws"));
     assert_eq!((calls[0].time, calls[0].task), (after(2 * MS), 5));
-    assert_eq!(calls[0].latency_us, Some(1000));
+    assert_eq!(calls[0].response.latency(), Some(MS));
     assert_eq!(
         story.end(),
         [

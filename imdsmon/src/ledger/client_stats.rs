@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    http::call::{Call, ImdsVersion, Outcome, TokenValue},
+    http::call::{Auth, Call, ImdsVersion, Response},
     identity::client::Client,
     knowledge::{PathClass, Sdk},
     time::{Hour, Timestamp},
@@ -109,10 +109,8 @@ impl ClientStats {
 pub struct BucketKey {
     /// Hours since 1970-01-01 UTC.
     pub hour: Hour,
-    /// `IMDSv1`, `IMDSv2` or token request.
-    pub version: ImdsVersion,
-    /// The token header's value.
-    pub token: Option<TokenValue>,
+    /// `IMDSv1`, `IMDSv2` with or without a valid token, or token request.
+    pub auth: Auth,
     /// Class of the response.
     pub answer: ResponseClass,
     /// Class of the path.
@@ -165,12 +163,17 @@ pub enum ResponseClass {
 impl ResponseClass {
     /// What came back to a call.
     pub fn of(call: &Call) -> Self {
-        let is_imds = || call.imds_server.as_deref().is_some_and(is_ec2);
-        match (call.outcome, call.status) {
-            (Outcome::NoAnswer, _) => Self::None,
-            (Outcome::Answered, None) => Self::Unknown,
-            (Outcome::Answered, Some(_)) if !is_imds() => Self::NotImds,
-            (Outcome::Answered, Some(status)) => Self::of_status(status),
+        match &call.response {
+            Response::None => Self::None,
+            Response::Unseen | Response::Seen { status: None, .. } => Self::Unknown,
+            Response::Seen {
+                status: Some(status),
+                server,
+                latency: _,
+            } => match server.as_deref() {
+                Some(server) if is_ec2(server) => Self::of_status(*status),
+                _ => Self::NotImds,
+            },
         }
     }
 

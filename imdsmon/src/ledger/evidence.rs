@@ -30,26 +30,27 @@ const MAX_ANCESTORS: usize = 8;
 impl Evidence {
     /// Adds the names and the path of a call.
     pub(super) fn note(&mut self, call: &Call, sdk: Option<&Sdk>, class: PathClass) {
-        if let Some(agent) = &call.user_agent {
+        if let Some(agent) = &call.request.user_agent {
             let agent = cut(agent, MAX_TEXT_CHARS);
             self.more_agents += u64::from(!include(&mut self.user_agents, agent));
         }
         if let Some(sdk) = sdk {
             self.more_agents += u64::from(!include(&mut self.sdks, sdk.clone()));
         }
+        let version = call.request.auth.version();
         let seen = PathSeen {
             class,
-            tokenless: u64::from(call.version == ImdsVersion::V1),
-            with_token: u64::from(call.version == ImdsVersion::V2),
+            tokenless: u64::from(version == ImdsVersion::V1),
+            with_token: u64::from(version == ImdsVersion::V2),
         };
-        if call.version != ImdsVersion::Token {
-            self.note_path(cut(&call.path, MAX_TEXT_CHARS), seen);
+        if version != ImdsVersion::Token {
+            self.note_path(cut(&call.request.path, MAX_TEXT_CHARS), seen);
         }
     }
 
     /// Whether to keep a call of this kind as a sample: few kinds, the most severe, and the latest.
     pub(super) fn wants_sample(&self, kind: &BucketKey, time: Timestamp) -> bool {
-        let same = |s: &&Sample| (s.version, s.how) == (kind.version, kind.how);
+        let same = |s: &&Sample| (s.version, s.how) == (kind.auth.version(), kind.how);
         let kept = self.samples.iter().filter(same);
         let weight = (kind.answer == ResponseClass::Ok, kind.path);
         kept.clone().count() < 2
@@ -159,8 +160,8 @@ impl Evidence {
 impl Sample {
     /// The sample of a call.
     pub(super) fn of(call: &Call, caller: &Caller, how: Cause, answer: ResponseClass) -> Self {
-        let mut target = cut(&call.path, MAX_TARGET_CHARS);
-        if let Some(query) = &call.query {
+        let mut target = cut(&call.request.path, MAX_TARGET_CHARS);
+        if let Some(query) = &call.request.query {
             let room = MAX_TARGET_CHARS.saturating_sub(target.chars().count());
             let _ = write!(target, "?{}", cut(query, room)); // to a string: cannot fail
         }
@@ -168,17 +169,18 @@ impl Sample {
         let connector = caller.connector.as_deref();
         Self {
             time: call.time,
-            version: call.version,
+            version: call.request.auth.version(),
             how,
             answer,
-            status: call.status,
+            status: call.response.status(),
             server: call
-                .imds_server
-                .as_deref()
+                .response
+                .server()
                 .map(|server| cut(server, MAX_TEXT_CHARS)),
-            method: cut(&call.method, MAX_TEXT_CHARS),
+            method: cut(&call.request.method, MAX_TEXT_CHARS),
             target,
             user_agent: call
+                .request
                 .user_agent
                 .as_deref()
                 .map(|agent| cut(agent, MAX_TEXT_CHARS)),

@@ -102,11 +102,12 @@ impl Ledger {
 
     fn call(&mut self, client: Rc<Client>, call: &Call, caller: &Caller, sdk: Option<&Sdk>) {
         let answer = ResponseClass::of(call);
-        let class = self.knowledge.path_class(&call.method, &call.path);
+        let class = self
+            .knowledge
+            .path_class(&call.request.method, &call.request.path);
         let mut kind = BucketKey {
             hour: call.time.hour(),
-            version: call.version,
-            token: call.token,
+            auth: call.request.auth,
             answer,
             path: class,
             how: Cause::Plain,

@@ -1,11 +1,11 @@
 //! Stories for tests: these calls, in this order, by these processes.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
 use crate::ledger::{BucketKey, Cause, ClientStats, Ledger, ResponseClass};
 use crate::{
     event::Endpoint,
-    http::call::{Call, HttpEvent, ImdsVersion, Outcome, TokenValue},
+    http::call::{Auth, Call, HttpEvent, Request, Response, TokenValue},
     identity::{
         Caller, Process,
         client::Client,
@@ -53,17 +53,19 @@ pub(crate) fn tokenless(path: &str) -> Step {
             connection: 1,
             task: 1,
             server: Endpoint::V4,
-            version: ImdsVersion::V1,
-            token: None,
-            method: "GET".into(),
-            path: path.into(),
-            query: None,
-            protocol: "1.1",
-            user_agent: None,
-            outcome: Outcome::Answered,
-            status: Some(200),
-            imds_server: Some("EC2ws".into()),
-            latency_us: Some(300),
+            request: Request {
+                auth: Auth::V1,
+                method: "GET".into(),
+                path: path.into(),
+                query: None,
+                protocol: "1.1",
+                user_agent: None,
+            },
+            response: Response::Seen {
+                status: Some(200),
+                server: Some("EC2ws".into()),
+                latency: Duration::from_micros(300),
+            },
         },
         process: None,
     }
@@ -72,23 +74,22 @@ pub(crate) fn tokenless(path: &str) -> Step {
 /// A GET with a token.
 pub(crate) fn with_token(path: &str) -> Step {
     let mut step = tokenless(path);
-    step.call.version = ImdsVersion::V2;
-    step.call.token = Some(TokenValue::Present);
+    step.call.request.auth = Auth::V2(TokenValue::Present);
     step
 }
 
 /// A GET with a token header that holds none.
 pub(crate) fn empty_token(path: &str) -> Step {
     let mut step = with_token(path).status(401);
-    step.call.token = Some(TokenValue::Empty);
+    step.call.request.auth = Auth::V2(TokenValue::Empty);
     step
 }
 
 /// A request for a token.
 pub(crate) fn put() -> Step {
     let mut step = tokenless("/latest/api/token");
-    step.call.version = ImdsVersion::Token;
-    step.call.method = "PUT".into();
+    step.call.request.auth = Auth::TokenRequest;
+    step.call.request.method = "PUT".into();
     step
 }
 
@@ -104,30 +105,32 @@ impl Step {
         self
     }
 
-    pub(crate) fn status(mut self, status: u16) -> Self {
-        self.call.status = Some(status);
+    pub(crate) fn status(mut self, new: u16) -> Self {
+        if let Response::Seen { status, .. } = &mut self.call.response {
+            *status = Some(new);
+        }
         self
     }
 
     pub(crate) fn silent(mut self) -> Self {
-        self.call.outcome = Outcome::NoAnswer;
-        self.call.status = None;
-        self.call.imds_server = None;
+        self.call.response = Response::None;
         self
     }
 
-    pub(crate) fn server(mut self, server: Option<&str>) -> Self {
-        self.call.imds_server = server.map(str::to_owned);
+    pub(crate) fn server(mut self, new: Option<&str>) -> Self {
+        if let Response::Seen { server, .. } = &mut self.call.response {
+            *server = new.map(str::to_owned);
+        }
         self
     }
 
     pub(crate) fn agent(mut self, user_agent: &str) -> Self {
-        self.call.user_agent = Some(user_agent.into());
+        self.call.request.user_agent = Some(user_agent.into());
         self
     }
 
     pub(crate) fn found(self, knowledge: &Knowledge) -> AttributedEvent {
-        let said = self.call.user_agent.as_deref();
+        let said = self.call.request.user_agent.as_deref();
         AttributedEvent {
             sdk: said.and_then(|said| knowledge.sdk(said)),
             finding: HttpEvent::Call(Box::new(self.call)),
@@ -151,15 +154,11 @@ pub(crate) fn ledger(steps: impl IntoIterator<Item = Step>) -> Ledger {
 
 /// What a ledger may hold of a client of `app.service`: tokenless or other calls that describe
 /// the instance.
-pub(crate) fn entry(
-    program: &str,
-    counts: &[(ImdsVersion, ResponseClass, Cause, i64)],
-) -> ClientStats {
-    let cells = counts.iter().map(|(version, answer, how, count)| {
+pub(crate) fn entry(program: &str, counts: &[(Auth, ResponseClass, Cause, i64)]) -> ClientStats {
+    let cells = counts.iter().map(|(auth, answer, how, count)| {
         let cell = BucketKey {
             hour: Hour::default(),
-            version: *version,
-            token: None,
+            auth: *auth,
             answer: *answer,
             path: PathClass::Description,
             how: *how,

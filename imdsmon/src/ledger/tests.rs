@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::ledger::test_support::*;
 use crate::{
-    http::call::{ImdsVersion, Unparsed},
+    http::call::{Auth, ImdsVersion, Unparsed},
     identity::Process,
     time::{Hour, Timestamp},
 };
@@ -12,7 +12,7 @@ use crate::{
 fn hows(ledger: &Ledger) -> BTreeMap<Cause, i64> {
     let mut hows = BTreeMap::new();
     for (cell, count) in ledger.entries().flat_map(|entry| &entry.cells) {
-        if cell.version == ImdsVersion::V1 {
+        if cell.auth == Auth::V1 {
             *hows.entry(cell.how).or_default() += count;
         }
     }
@@ -77,7 +77,7 @@ fn a_token_request_known_late_corrects_earlier_counts() {
     let count = |how| {
         let cells = whole.cells.iter().filter(|(cell, _)| cell.how == how);
         cells
-            .filter(|(cell, _)| cell.version == ImdsVersion::V1)
+            .filter(|(cell, _)| cell.auth == Auth::V1)
             .map(|(_, n)| n)
             .sum::<i64>()
     };
@@ -185,7 +185,7 @@ fn a_retry_is_for_the_rejected_path() {
         let ledger = ledger(story);
         let entry = ledger.entries().next().unwrap();
         let mut cells = entry.cells.keys();
-        cells.any(|c| c.version == ImdsVersion::V2 && c.how == Cause::RetryAfterUnauthorized)
+        cells.any(|c| matches!(c.auth, Auth::V2(_)) && c.how == Cause::RetryAfterUnauthorized)
     };
     assert!(retried("/latest/"));
     assert!(!retried("/latest/meta-data/"));
@@ -301,8 +301,7 @@ fn old_hours_get_coarser_and_no_call_is_lost() {
     let mut entry = ClientStats::default();
     let cell = |hour| BucketKey {
         hour: Hour::new(hour),
-        version: ImdsVersion::V1,
-        token: None,
+        auth: Auth::V1,
         answer: ResponseClass::Ok,
         path: crate::knowledge::PathClass::Description,
         how: Cause::Plain,

@@ -12,7 +12,7 @@ use crate::ledger::client_stats::{BucketKey, Cause, ResponseClass};
 use crate::time::Timestamp;
 use crate::{
     event::bytes::ByteString,
-    http::call::{Call, ImdsVersion, Outcome},
+    http::call::{Auth, Call, Response},
     identity::Process,
 };
 
@@ -112,10 +112,10 @@ impl TokenHistory {
         let siblings = self.siblings(process, key, call.time);
         let history = self.history(key, process, call.time);
         history.last = history.last.max(call.time);
-        history.has_read |= call.version != ImdsVersion::Token;
+        history.has_read |= call.request.auth != Auth::TokenRequest;
         let mut corrections = Vec::new();
-        let how = match call.version {
-            ImdsVersion::Token => {
+        let how = match call.request.auth {
+            Auth::TokenRequest => {
                 if let Some(then) = effect(call) {
                     let attempt = Attempt {
                         time: call.time,
@@ -131,16 +131,16 @@ impl TokenHistory {
                     Cause::Plain
                 }
             }
-            ImdsVersion::V2 => {
+            Auth::V2(_) => {
                 let is_ok = matches!(kind.answer, ResponseClass::Ok);
-                retry(is_ok && history.was_refused(call.time, Some(&call.path)))
+                retry(is_ok && history.was_refused(call.time, Some(&call.request.path)))
             }
-            ImdsVersion::V1 => {
+            Auth::V1 => {
                 if kind.answer == ResponseClass::Unauthorized {
                     push(
                         &mut history.refused,
                         MAX_REJECTED_PATHS,
-                        (call.time, call.path.clone()),
+                        (call.time, call.request.path.clone()),
                     );
                 }
                 let how = history.how(call.time, origin, siblings.as_ref());
@@ -260,12 +260,12 @@ impl ProcessHistory {
 
 /// The cause that a token request gives to later `IMDSv1` calls; `None` if its result is unknown.
 fn effect(call: &Call) -> Option<Cause> {
-    match (call.outcome, call.status) {
-        (Outcome::NoAnswer, _) => Some(Cause::AfterNoAnswer),
-        (Outcome::Answered, None) => None,
-        (Outcome::Answered, Some(200..300)) => Some(Cause::DespiteToken),
-        (Outcome::Answered, Some(500..)) => Some(Cause::AfterServerError),
-        (Outcome::Answered, Some(_)) => Some(Cause::AfterRefusal),
+    match (&call.response, call.response.status()) {
+        (Response::None, _) => Some(Cause::AfterNoAnswer),
+        (_, None) => None,
+        (_, Some(200..300)) => Some(Cause::DespiteToken),
+        (_, Some(500..)) => Some(Cause::AfterServerError),
+        (_, Some(_)) => Some(Cause::AfterRefusal),
     }
 }
 

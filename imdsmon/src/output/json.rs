@@ -3,13 +3,16 @@
 //! Flat names, those of OpenTelemetry's semantic conventions where one exists. Every field is
 //! always there; what is absent is `null`. New fields may come, none will change its meaning.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 
 use serde::Serialize;
 
 use crate::{
     event::bytes::ByteString,
-    http::call::{Call, HttpEvent, Outcome, Unparsed},
+    http::call::{Call, HttpEvent, Request, Response, Unparsed},
     identity::{Process, client::Client},
     knowledge::Sdk,
     pipeline::AttributedEvent,
@@ -75,26 +78,25 @@ impl<'a> CallLine<'a> {
             connection,
             task: _,
             server,
-            version,
-            token,
-            method,
-            path,
-            query,
-            protocol,
-            user_agent,
-            outcome,
-            status,
-            imds_server,
-            latency_us,
+            request:
+                Request {
+                    auth,
+                    method,
+                    path,
+                    query,
+                    protocol,
+                    user_agent,
+                },
+            response,
         } = call;
         Self {
             timestamp: time.to_rfc3339(),
             event: "imds.call",
-            version: version.into(),
-            token: token.map(Into::into),
-            outcome: match outcome {
-                Outcome::Answered => "answered",
-                Outcome::NoAnswer => "no-answer",
+            version: auth.version().into(),
+            token: auth.token().map(Into::into),
+            outcome: match response {
+                Response::None => "no-answer",
+                Response::Unseen | Response::Seen { .. } => "answered",
             },
             method,
             path,
@@ -103,14 +105,18 @@ impl<'a> CallLine<'a> {
             user_agent: user_agent.as_deref(),
             sdk_name: sdk.map(|sdk| &*sdk.name),
             sdk_version: sdk.and_then(|sdk| sdk.version.as_deref()),
-            status: *status,
-            imds_server: imds_server.as_deref(),
-            latency_us: *latency_us,
+            status: response.status(),
+            imds_server: response.server(),
+            latency_us: response.latency().map(micros),
             server: server.address().to_string(),
             connection: *connection,
             caller,
         }
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[derive(Serialize)]

@@ -1,13 +1,16 @@
 //! A call as one line for a person: aligned, coloured where the stream shows colours.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 
 use anstyle::{AnsiColor, Style};
 
 use crate::text::{escape::escaped, shell};
 use crate::{
     event::bytes::ByteString,
-    http::call::{Call, HttpEvent, ImdsVersion, Outcome, TokenValue},
+    http::call::{Auth, Call, HttpEvent, Response, TokenValue},
     identity::{Caller, Process},
     pipeline::AttributedEvent,
 };
@@ -44,17 +47,17 @@ pub fn line(out: &mut impl Write, found: &AttributedEvent) -> io::Result<()> {
             )?;
             answer(out, call)?;
             who(out, &found.caller)?;
-            let takes = call.latency_us.map(takes).unwrap_or_default();
+            let takes = call.response.latency().map(takes).unwrap_or_default();
             write!(
                 out,
                 "{takes:<7} {} {}",
-                escaped(&call.method, MAX_CHARS),
-                escaped(&call.path, MAX_CHARS)
+                escaped(&call.request.method, MAX_CHARS),
+                escaped(&call.request.path, MAX_CHARS)
             )?;
-            if let Some(query) = &call.query {
+            if let Some(query) = &call.request.query {
                 write!(out, "?{}", escaped(query, MAX_CHARS))?;
             }
-            if call.token == Some(TokenValue::Empty) {
+            if call.request.auth == Auth::V2(TokenValue::Empty) {
                 write!(out, " {ODD}(the token header has no token in it){ODD:#}")?;
             }
         }
@@ -79,20 +82,22 @@ pub fn line(out: &mut impl Write, found: &AttributedEvent) -> io::Result<()> {
 }
 
 fn kind(call: &Call) -> (&'static str, Style) {
-    match (call.version, call.token) {
-        (ImdsVersion::V1, _) => ("v1", ALARM),
-        (ImdsVersion::V2, Some(TokenValue::Empty)) => ("v2", ODD),
-        (ImdsVersion::V2, _) => ("v2", GOOD),
-        (ImdsVersion::Token, _) => ("token", TOKEN),
-    }
+    let auth = call.request.auth;
+    let style = match auth {
+        Auth::V1 => ALARM,
+        Auth::V2(TokenValue::Empty) => ODD,
+        Auth::V2(TokenValue::Present) => GOOD,
+        Auth::TokenRequest => TOKEN,
+    };
+    (auth.version().into(), style)
 }
 
 fn answer(out: &mut impl Write, call: &Call) -> io::Result<()> {
-    let (text, style) = match (call.outcome, call.status) {
-        (Outcome::Answered, Some(status @ 200..=299)) => (status.to_string(), Style::new()),
-        (Outcome::Answered, Some(status)) => (status.to_string(), ODD),
-        (Outcome::Answered, None) => ("answered".into(), Style::new()),
-        (Outcome::NoAnswer, _) => ("no answer".into(), ODD),
+    let (text, style) = match (&call.response, call.response.status()) {
+        (Response::None, _) => ("no answer".into(), ODD),
+        (_, None) => ("answered".into(), Style::new()),
+        (_, Some(status @ 200..=299)) => (status.to_string(), Style::new()),
+        (_, Some(status)) => (status.to_string(), ODD),
     };
     write!(out, "{style}{text:<9}{style:#} ")
 }
@@ -162,7 +167,8 @@ fn short_blanks(text: &str) -> String {
 }
 
 /// A latency in at most seven characters.
-fn takes(us: u64) -> String {
+fn takes(latency: Duration) -> String {
+    let us = latency.as_micros();
     match us {
         0..1000 => format!("{us} us"),
         1000..10_000 => format!("{}.{} ms", us / 1000, us / 100 % 10),
@@ -176,8 +182,8 @@ mod tests {
     use crate::output::text::*;
     use crate::{
         event::Endpoint,
-        http::call::Unparsed,
-        output::json::tests::{anonymous, call, caller},
+        http::call::{Request, Unparsed},
+        output::json::tests::{anonymous, call, caller, response},
         time::Timestamp,
     };
 
@@ -236,15 +242,13 @@ mod tests {
             change(&mut call);
             shown(&anonymous(call))
         };
-        assert_has(&text(|c| c.version = ImdsVersion::V1), &[" v1 "]);
-        assert_has(&text(|c| c.version = ImdsVersion::Token), &[" token "]);
-        assert_has(&text(|c| c.status = Some(401)), &[" 401 "]);
-        assert_has(
-            &text(|c| (c.outcome, c.status) = (Outcome::NoAnswer, None)),
-            &[" no answer "],
-        );
-        assert_has(&text(|c| c.status = None), &[" answered "]);
-        let empty = text(|c| c.token = Some(TokenValue::Empty));
+        assert_has(&text(|c| c.request.auth = Auth::V1), &[" v1 "]);
+        assert_has(&text(|c| c.request.auth = Auth::TokenRequest), &[" token "]);
+        assert_has(&text(|c| c.response = response(Some(401))), &[" 401 "]);
+        assert_has(&text(|c| c.response = Response::None), &[" no answer "]);
+        assert_has(&text(|c| c.response = response(None)), &[" answered "]);
+        assert_has(&text(|c| c.response = Response::Unseen), &[" answered "]);
+        let empty = text(|c| c.request.auth = Auth::V2(TokenValue::Empty));
         assert_ne!(empty, text(|_| ()), "a token header without a token");
         let unparsed = shown(&AttributedEvent {
             finding: HttpEvent::Unparsed(Unparsed {
@@ -292,9 +296,12 @@ mod tests {
         let found = AttributedEvent {
             caller,
             ..anonymous(Call {
-                method: evil.into(),
-                path: evil.into(),
-                query: Some(evil.into()),
+                request: Request {
+                    method: evil.into(),
+                    path: evil.into(),
+                    query: Some(evil.into()),
+                    ..call().request
+                },
                 ..call()
             })
         };
@@ -325,7 +332,7 @@ mod tests {
             (9_999_999, "9999 ms"),
             (61_000_000, "61 s"),
         ] {
-            assert_eq!(takes(us), text);
+            assert_eq!(takes(Duration::from_micros(us)), text);
             assert!(text.len() <= 7);
         }
     }

@@ -11,7 +11,7 @@ use super::{
     next_steps::next_steps,
 };
 use crate::{
-    http::call::ImdsVersion,
+    http::call::Auth,
     ledger::{self, ClientStats, Coverage},
     time::{self, Timestamp},
     verdict::{Assessed, Assessment, INSTANCE_ID},
@@ -152,9 +152,9 @@ fn timeline(entry: &ClientStats) -> Vec<HourlyCalls> {
     for (cell, count) in &entry.cells {
         let (tokenless, others) = hours.entry(cell.hour).or_default();
         let count = u64::try_from(*count).unwrap_or(0);
-        match cell.version {
-            ImdsVersion::V1 => *tokenless += count,
-            ImdsVersion::V2 | ImdsVersion::Token => *others += count,
+        match cell.auth {
+            Auth::V1 => *tokenless += count,
+            Auth::V2(_) | Auth::TokenRequest => *others += count,
         }
     }
     hours
@@ -177,16 +177,16 @@ impl Totals {
         for (cell, count) in &entry.cells {
             let count = u64::try_from(*count).unwrap_or(0);
             totals.calls += count;
-            match cell.version {
-                ImdsVersion::V1 => totals.tokenless += count,
-                ImdsVersion::V2 => totals.with_token += count,
-                ImdsVersion::Token => totals.token_requests += count,
+            match cell.auth {
+                Auth::V1 => totals.tokenless += count,
+                Auth::V2(_) => totals.with_token += count,
+                Auth::TokenRequest => totals.token_requests += count,
             }
-            match (cell.version, cell.answer) {
-                (ImdsVersion::V1, ledger::ResponseClass::Ok) => {
+            match (cell.auth, cell.answer) {
+                (Auth::V1, ledger::ResponseClass::Ok) => {
                     totals.tokenless_successful += count;
                 }
-                (ImdsVersion::V1, ledger::ResponseClass::Unauthorized) => {
+                (Auth::V1, ledger::ResponseClass::Unauthorized) => {
                     totals.tokenless_rejected += count;
                 }
                 _ => {}

@@ -4,7 +4,7 @@ use anyhow::{Context as _, ensure};
 
 use crate::{
     event::Endpoint,
-    http::call::{Call, ImdsVersion, Outcome, TokenValue},
+    http::call::{Auth, Call, TokenValue},
     sandbox::client,
 };
 
@@ -22,19 +22,17 @@ pub(crate) fn call(endpoint: Endpoint, path: &str, with_token: bool) -> anyhow::
 
 /// The calls that were made, in order.
 #[derive(Clone, Copy)]
-pub(crate) struct Expected(&'static [(ImdsVersion, Option<TokenValue>)]);
+pub(crate) struct Expected(&'static [Auth]);
 
-const V1: (ImdsVersion, Option<TokenValue>) = (ImdsVersion::V1, None);
-const TOKEN_REQUEST: (ImdsVersion, Option<TokenValue>) = (ImdsVersion::Token, None);
-const V2: (ImdsVersion, Option<TokenValue>) = (ImdsVersion::V2, Some(TokenValue::Present));
+const V2: Auth = Auth::V2(TokenValue::Present);
 
 impl Expected {
     /// [`call`] without a token.
-    pub(crate) const IMDSV1: Self = Self(&[V1]);
+    pub(crate) const IMDSV1: Self = Self(&[Auth::V1]);
     /// [`call`] with a token.
-    pub(crate) const IMDSV2: Self = Self(&[TOKEN_REQUEST, V2]);
+    pub(crate) const IMDSV2: Self = Self(&[Auth::TokenRequest, V2]);
     /// The former, then the latter.
-    pub(crate) const BOTH: Self = Self(&[V1, TOKEN_REQUEST, V2]);
+    pub(crate) const BOTH: Self = Self(&[Auth::V1, Auth::TokenRequest, V2]);
 
     pub(crate) fn count(self) -> usize {
         self.0.len()
@@ -53,12 +51,14 @@ impl Expected {
                 captured.len()
             ));
         }
-        for ((version, token), call) in self.0.iter().zip(captured) {
-            if (call.version, call.token) != (*version, *token) {
-                return Err(format!("captured a {version:?} call as {:?}", call.version));
+        for (made, call) in self.0.iter().zip(captured) {
+            let auth = call.request.auth;
+            if auth != *made {
+                return Err(format!("captured a {made:?} call as {auth:?}"));
             }
-            if call.outcome != Outcome::Answered || call.status != Some(200) {
-                return Err(format!("captured a response of 200 as {:?}", call.status));
+            let status = call.response.status();
+            if status != Some(200) {
+                return Err(format!("captured a response of 200 as {status:?}"));
             }
         }
         Ok(())
@@ -68,32 +68,29 @@ impl Expected {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::json::tests::call;
+    use crate::{
+        http::call::Response,
+        output::json::tests::{call, response},
+    };
 
-    fn captured(version: ImdsVersion, token: Option<TokenValue>) -> Call {
-        Call {
-            version,
-            token,
-            status: Some(200),
-            ..call()
-        }
+    fn captured(auth: Auth) -> Call {
+        let mut call = call();
+        call.request.auth = auth;
+        call
     }
 
     #[test]
     fn only_the_calls_that_were_made_pass() {
-        let all = Expected::BOTH
-            .0
-            .iter()
-            .map(|(v, token)| captured(*v, *token));
+        let all = Expected::BOTH.0.iter().map(|auth| captured(*auth));
         let all: Vec<Call> = all.collect();
         assert_eq!(Expected::BOTH.compare(&all), Ok(()));
         assert!(Expected::BOTH.compare(&all[1..]).is_err(), "one is missing");
         assert!(Expected::IMDSV2.compare(&all).is_err(), "one too many");
         assert!(Expected::BOTH.compare(all.iter().rev()).is_err(), "order");
         let wrong: [fn(&mut Call); 3] = [
-            |call| call.status = Some(401),
-            |call| call.outcome = Outcome::NoAnswer,
-            |call| call.token = Some(TokenValue::Empty),
+            |call| call.response = response(Some(401)),
+            |call| call.response = Response::None,
+            |call| call.request.auth = Auth::V2(TokenValue::Empty),
         ];
         for (number, change) in wrong.into_iter().enumerate() {
             let mut calls = all.clone();

@@ -9,7 +9,7 @@ use lru::LruCache;
 
 use crate::{
     event::bytes::ByteString,
-    http::call::{Call, HttpEvent, ImdsVersion},
+    http::call::{Auth, Call, HttpEvent},
     identity::client::Client,
     pipeline::AttributedEvent,
     text::escape::escaped,
@@ -52,7 +52,7 @@ impl ClientNotifier {
         let HttpEvent::Call(call) = &found.finding else {
             return;
         };
-        if call.version == ImdsVersion::V1
+        if call.request.auth == Auth::V1
             && let Some(calls) = self.should_log(&client.name(), Instant::now())
         {
             log(found, call, client, calls);
@@ -109,8 +109,8 @@ fn log(found: &AttributedEvent, call: &Call, client: &Client, calls: u64) {
         user = clean(&client.user),
         pid = process.map_or(0, |p| p.pid),
         executable = clean(&exe.unwrap_or_default()),
-        path = clean(&call.path),
-        status = call.status.unwrap_or_default(),
+        path = clean(&call.request.path),
+        status = call.response.status().unwrap_or_default(),
         calls,
         "client uses IMDSv1"
     );

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    http::call::{Auth, ImdsVersion},
     ledger::{
         BucketKey,
         coverage::{Doubt, DoubtKind},
@@ -14,15 +15,14 @@ use crate::{
 pub fn words(bucket: &BucketKey) -> [&'static str; 5] {
     let BucketKey {
         hour: _,
-        version,
-        token,
+        auth,
         answer,
         path,
         how,
     } = bucket;
     [
-        version.into(),
-        token.map_or("", Into::into),
+        auth.version().into(),
+        auth.token().map_or("", Into::into),
         answer.into(),
         path.into(),
         how.into(),
@@ -33,10 +33,11 @@ pub fn words(bucket: &BucketKey) -> [&'static str; 5] {
 pub fn bucket(hour: Hour, [version, token, answer, path, how]: [&str; 5]) -> Option<BucketKey> {
     Some(BucketKey {
         hour,
-        version: version.parse().ok()?,
-        token: match token {
-            "" => None,
-            token => Some(token.parse().ok()?),
+        auth: match (version.parse().ok()?, token) {
+            (ImdsVersion::V1, "") => Auth::V1,
+            (ImdsVersion::V2, token) => Auth::V2(token.parse().ok()?),
+            (ImdsVersion::Token, "") => Auth::TokenRequest,
+            _ => return None,
         },
         answer: answer.parse().ok()?,
         path: path.parse().ok()?,

@@ -1,7 +1,7 @@
 //! The sums of a client's calls that the rules look at.
 
 use crate::{
-    http::call::{ImdsVersion, TokenValue},
+    http::call::{Auth, TokenValue},
     knowledge::PathClass,
     ledger::{BucketKey, Cause, ClientStats, ResponseClass},
 };
@@ -112,15 +112,15 @@ impl CallCounts {
         if bucket.answer != ResponseClass::None {
             self.answered += count;
         }
-        if bucket.version == ImdsVersion::V1 && bucket.path == PathClass::OtherCloud {
+        if bucket.auth == Auth::V1 && bucket.path == PathClass::OtherCloud {
             self.other_cloud += count;
         } else if bucket.answer == ResponseClass::NotImds {
             self.not_imds += count;
         } else {
-            match bucket.version {
-                ImdsVersion::V1 => self.add_tokenless(bucket, count),
-                ImdsVersion::V2 => self.add_with_token(bucket, count),
-                ImdsVersion::Token => self.add_put(bucket, count),
+            match bucket.auth {
+                Auth::V1 => self.add_tokenless(bucket, count),
+                Auth::V2(token) => self.add_with_token(bucket, token, count),
+                Auth::TokenRequest => self.add_put(bucket, count),
             }
         }
     }
@@ -155,9 +155,9 @@ impl CallCounts {
         *sum += count;
     }
 
-    fn add_with_token(&mut self, bucket: &BucketKey, count: u64) {
-        let sum = match (bucket.token, bucket.answer) {
-            (Some(TokenValue::Empty), _) => &mut self.empty_header,
+    fn add_with_token(&mut self, bucket: &BucketKey, token: TokenValue, count: u64) {
+        let sum = match (token, bucket.answer) {
+            (TokenValue::Empty, _) => &mut self.empty_header,
             (_, ResponseClass::Unauthorized) => &mut self.token_refused,
             _ => &mut self.with_token,
         };

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use imdsmon::{
-    http::call::ImdsVersion,
+    http::call::{Auth, ImdsVersion},
     identity::client::Client,
     knowledge::Knowledge,
     ledger::{
@@ -28,7 +28,7 @@ pub(super) struct Story<'a> {
 /// Requests that are alike, and the response to each.
 pub(super) struct Request<'a> {
     pub(super) count: i64,
-    pub(super) version: ImdsVersion,
+    pub(super) auth: Auth,
     pub(super) path: &'a str,
     pub(super) cause: Cause,
     pub(super) status: Option<u16>,
@@ -40,7 +40,7 @@ impl Default for Request<'_> {
     fn default() -> Self {
         Self {
             count: 1,
-            version: ImdsVersion::V1,
+            auth: Auth::V1,
             path: "/latest/meta-data/instance-id",
             cause: Cause::Plain,
             status: Some(200),
@@ -52,9 +52,9 @@ impl Default for Request<'_> {
 
 impl Request<'_> {
     fn method(&self) -> &'static str {
-        match self.version {
-            ImdsVersion::Token => "PUT",
-            ImdsVersion::V1 | ImdsVersion::V2 => "GET",
+        match self.auth {
+            Auth::TokenRequest => "PUT",
+            Auth::V1 | Auth::V2(_) => "GET",
         }
     }
 
@@ -90,7 +90,7 @@ impl Story<'_> {
             // As the ledger does: the first and the latest of each kind.
             let last = runs[runs.len() - 1];
             let is_new = |sample: &Sample| sample.how != request.cause;
-            if request.version == ImdsVersion::V1 && evidence.samples.iter().all(is_new) {
+            if request.auth == Auth::V1 && evidence.samples.iter().all(is_new) {
                 let kept = if last == runs[0] { 1 } else { 2 };
                 let times = [runs[0], last].into_iter().take(kept);
                 evidence
@@ -152,20 +152,19 @@ fn count(
     let class = knowledge.path_class(request.method(), request.path);
     let bucket = BucketKey {
         hour: run,
-        version: request.version,
-        token: None,
+        auth: request.auth,
         answer: request.answer(),
         path: class,
         how: request.cause,
     };
     *cells.entry(bucket).or_default() += count;
-    if request.version == ImdsVersion::Token {
+    if request.auth == Auth::TokenRequest {
         return;
     }
     let seen = paths.entry(request.path.to_owned()).or_default();
     seen.class = class;
-    match request.version {
-        ImdsVersion::V1 => seen.tokenless += count.unsigned_abs(),
+    match request.auth {
+        Auth::V1 => seen.tokenless += count.unsigned_abs(),
         _ => seen.with_token += count.unsigned_abs(),
     }
 }

@@ -1,7 +1,7 @@
 //! Clients as they are found on real instances, one of each verdict and more.
 
 use imdsmon::{
-    http::call::ImdsVersion,
+    http::call::{Auth, TokenValue},
     identity::{
         client::Client,
         workload::{Container, Pod, Workload, WorkloadKind},
@@ -33,10 +33,7 @@ fn outdated() -> [Story<'static>; 4] {
             agent: Some("Boto3/1.9.84 Python/3.7.3 Linux/5.10.0 Botocore/1.12.103"),
             args: &["python3", "/opt/orders/worker.py", "--queue", "orders-prod"],
             every: 1,
-            requests: vec![
-                requests(6, ImdsVersion::V1, ROLES),
-                requests(6, ImdsVersion::V1, ROLE),
-            ],
+            requests: vec![requests(6, Auth::V1, ROLES), requests(6, Auth::V1, ROLE)],
         },
         Story {
             client: client(
@@ -71,12 +68,12 @@ fn outdated() -> [Story<'static>; 4] {
                 Request {
                     status: None,
                     address: cart,
-                    ..requests(2, ImdsVersion::Token, TOKEN)
+                    ..requests(2, Auth::TokenRequest, TOKEN)
                 },
                 Request {
                     cause: Cause::AfterNoAnswer,
                     address: cart,
-                    ..requests(2, ImdsVersion::V1, ROLE)
+                    ..requests(2, Auth::V1, ROLE)
                 },
             ],
         },
@@ -91,9 +88,9 @@ fn outdated() -> [Story<'static>; 4] {
             args: &["s3fs", "archive", "/mnt/archive", "-o", "iam_role=auto"],
             every: 6,
             requests: vec![
-                requests(1, ImdsVersion::V1, ROLES),
-                requests(1, ImdsVersion::Token, TOKEN),
-                requests(1, ImdsVersion::V2, ROLE),
+                requests(1, Auth::V1, ROLES),
+                requests(1, Auth::TokenRequest, TOKEN),
+                requests(1, Auth::V2(TokenValue::Present), ROLE),
             ],
         },
     ]
@@ -113,7 +110,7 @@ fn odd() -> [Story<'static>; 3] {
             every: 3,
             requests: vec![Request {
                 server: "kube2iam",
-                ..requests(3, ImdsVersion::V1, ROLE)
+                ..requests(3, Auth::V1, ROLE)
             }],
         },
         Story {
@@ -121,7 +118,7 @@ fn odd() -> [Story<'static>; 3] {
             agent: Some("Wget/1.21.3"),
             args: &[],
             every: 112,
-            requests: vec![requests(1, ImdsVersion::V1, "/latest/user-data")],
+            requests: vec![requests(1, Auth::V1, "/latest/user-data")],
         },
         Story {
             client: client(
@@ -137,7 +134,7 @@ fn odd() -> [Story<'static>; 3] {
                 status: Some(401),
                 ..requests(
                     1,
-                    ImdsVersion::V1,
+                    Auth::V1,
                     "/2016-09-02/dynamic/instance-identity/document",
                 )
             }],
@@ -158,10 +155,10 @@ fn harmless() -> [Story<'static>; 4] {
             args: &["/usr/bin/amazon-ssm-agent"],
             every: 4,
             requests: vec![
-                requests(1, ImdsVersion::V1, ROLE),
+                requests(1, Auth::V1, ROLE),
                 Request {
                     cause: Cause::RetryAfterUnauthorized,
-                    ..requests(1, ImdsVersion::V2, ROLE)
+                    ..requests(1, Auth::V2(TokenValue::Present), ROLE)
                 },
             ],
         },
@@ -177,7 +174,7 @@ fn harmless() -> [Story<'static>; 4] {
             every: 24,
             requests: vec![Request {
                 status: Some(404),
-                ..requests(1, ImdsVersion::V1, "/computeMetadata/v1/instance/zone")
+                ..requests(1, Auth::V1, "/computeMetadata/v1/instance/zone")
             }],
         },
         Story {
@@ -191,8 +188,8 @@ fn harmless() -> [Story<'static>; 4] {
             args: &[],
             every: 168,
             requests: vec![
-                requests(1, ImdsVersion::Token, TOKEN),
-                requests(2, ImdsVersion::V2, "/2021-03-23/user-data"),
+                requests(1, Auth::TokenRequest, TOKEN),
+                requests(2, Auth::V2(TokenValue::Present), "/2021-03-23/user-data"),
             ],
         },
         Story {
@@ -209,17 +206,17 @@ fn harmless() -> [Story<'static>; 4] {
             args: &[],
             every: 1,
             requests: vec![
-                requests(1, ImdsVersion::Token, TOKEN),
-                requests(2, ImdsVersion::V2, ROLE),
+                requests(1, Auth::TokenRequest, TOKEN),
+                requests(2, Auth::V2(TokenValue::Present), ROLE),
             ],
         },
     ]
 }
 
-fn requests(count: i64, version: ImdsVersion, path: &str) -> Request<'_> {
+fn requests(count: i64, auth: Auth, path: &str) -> Request<'_> {
     Request {
         count,
-        version,
+        auth,
         path,
         ..Request::default()
     }

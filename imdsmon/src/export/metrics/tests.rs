@@ -6,16 +6,17 @@ use std::{
 };
 
 use super::*;
+use crate::http::call::{Auth, TokenValue};
 use crate::ledger::{
     Cause, ResponseClass,
     coverage::{SelfTest, Span},
     test_support,
 };
 
-fn entry(program: &str, version: ImdsVersion, counts: &[(Cause, i64)]) -> ClientStats {
+fn entry(program: &str, auth: Auth, counts: &[(Cause, i64)]) -> ClientStats {
     let counts: Vec<_> = counts
         .iter()
-        .map(|(how, count)| (version, ResponseClass::Ok, *how, *count))
+        .map(|(how, count)| (auth, ResponseClass::Ok, *how, *count))
         .collect();
     test_support::entry(program, &counts)
 }
@@ -23,15 +24,15 @@ fn entry(program: &str, version: ImdsVersion, counts: &[(Cause, i64)]) -> Client
 fn full() -> Metrics {
     let mut metrics = Metrics::new();
     metrics.count(&[
-        entry("curl", ImdsVersion::V1, &[(Cause::Plain, 3)]),
+        entry("curl", Auth::V1, &[(Cause::Plain, 3)]),
         entry(
             "\"\\\n\u{1b}[31m\u{202e}} 7\nforged 1",
-            ImdsVersion::V2,
+            Auth::V2(TokenValue::Present),
             &[(Cause::Plain, 1)],
         ),
-        entry(&"é".repeat(1000), ImdsVersion::Token, &[(Cause::Plain, 1)]),
+        entry(&"é".repeat(1000), Auth::TokenRequest, &[(Cause::Plain, 1)]),
     ]);
-    let [curl, good] = ["curl", "good"].map(|program| entry(program, ImdsVersion::V1, &[]).client);
+    let [curl, good] = ["curl", "good"].map(|program| entry(program, Auth::V1, &[]).client);
     metrics.set_verdicts(
         HostVerdict::NotReady,
         [(&curl, Verdict::Breaks), (&good, Verdict::Ready)],
@@ -133,7 +134,7 @@ fn what_is_not_known_yet_is_not_there() {
 fn a_corrected_call_is_counted_once_and_counters_never_fall() {
     let mut metrics = full();
     let again = [(Cause::Plain, -3), (Cause::AfterNoAnswer, 3)];
-    metrics.count(&[entry("curl", ImdsVersion::V1, &again)]);
+    metrics.count(&[entry("curl", Auth::V1, &again)]);
     metrics.set_coverage(&Coverage::default());
     let page = metrics.page();
     assert_eq!(
@@ -146,7 +147,7 @@ fn a_corrected_call_is_counted_once_and_counters_never_fall() {
 #[test]
 fn each_client_has_its_current_verdict_worst_first() {
     let mut metrics = full();
-    let client = |name: &str| entry(name, ImdsVersion::V1, &[]).client;
+    let client = |name: &str| entry(name, Auth::V1, &[]).client;
     let curl = client("curl");
     let mut other = curl.clone();
     other.package = Some("deb curl 8.14.1-2".into());
@@ -170,11 +171,15 @@ fn clients_beyond_the_limit_are_counted_together() {
     let mut metrics = Metrics::new();
     for number in 0..1000 {
         let name = format!("good-{number}");
-        metrics.count(&[entry(&name, ImdsVersion::V2, &[(Cause::Plain, 1)])]);
+        metrics.count(&[entry(
+            &name,
+            Auth::V2(TokenValue::Present),
+            &[(Cause::Plain, 1)],
+        )]);
     }
     for number in 0..1000 {
         let name = format!("bad-{number}");
-        metrics.count(&[entry(&name, ImdsVersion::V1, &[(Cause::Plain, 1)])]);
+        metrics.count(&[entry(&name, Auth::V1, &[(Cause::Plain, 1)])]);
     }
     let page = metrics.page();
     let series = |version: &str| {

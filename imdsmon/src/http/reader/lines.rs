@@ -56,12 +56,12 @@ impl Reader {
         }
         let at = self.buffer_at;
         match request::parse(&self.buffer) {
-            Some(request) => {
+            Some((request, framing)) => {
                 self.between_requests();
                 if request.protocol == "0.9" {
                     self.state = State::Behind09;
                 } else {
-                    match request.body {
+                    match framing {
                         Framing::None => {}
                         Framing::Length(rest) => self.state = State::Body { rest, begun: false },
                         Framing::Chunked => self.state = State::ChunkSize,

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::output::json::*;
 use crate::{
     event::Endpoint,
-    http::call::{ImdsVersion, TokenValue},
+    http::call::{Auth, TokenValue},
     identity::{
         Caller,
         workload::{Container, Pod, Workload, WorkloadKind},
@@ -24,17 +24,24 @@ pub(crate) fn call() -> Call {
         connection: 3,
         task: 4,
         server: Endpoint::V6,
-        version: ImdsVersion::V2,
-        token: Some(TokenValue::Present),
-        method: "GET".into(),
-        path: "/latest/user-data".into(),
-        query: Some("a=b".into()),
-        protocol: "1.1",
-        user_agent: Some("curl/8".into()),
-        outcome: Outcome::Answered,
-        status: Some(200),
-        imds_server: Some("EC2ws".into()),
-        latency_us: Some(512),
+        request: Request {
+            auth: Auth::V2(TokenValue::Present),
+            method: "GET".into(),
+            path: "/latest/user-data".into(),
+            query: Some("a=b".into()),
+            protocol: "1.1",
+            user_agent: Some("curl/8".into()),
+        },
+        response: response(Some(200)),
+    }
+}
+
+/// A response of IMDS.
+pub(crate) fn response(status: Option<u16>) -> Response {
+    Response::Seen {
+        status,
+        server: Some("EC2ws".into()),
+        latency: Duration::from_nanos(512_999),
     }
 }
 
@@ -159,14 +166,13 @@ fn everything_that_is_known_has_its_place() {
 fn what_is_not_known_is_null_and_still_there() {
     let found = anonymous(Call {
         server: Endpoint::V4,
-        version: ImdsVersion::V1,
-        token: None,
-        query: None,
-        user_agent: None,
-        outcome: Outcome::NoAnswer,
-        status: None,
-        imds_server: None,
-        latency_us: None,
+        request: Request {
+            auth: Auth::V1,
+            query: None,
+            user_agent: None,
+            ..call().request
+        },
+        response: Response::None,
         ..call()
     });
     let seen = written(&found);
@@ -195,20 +201,15 @@ fn what_is_not_known_is_null_and_still_there() {
 
 #[test]
 fn each_kind_has_its_word() {
-    let word = |version, token| {
-        let seen = written(&anonymous(Call {
-            version,
-            token,
-            ..call()
-        }));
+    let word = |auth| {
+        let mut call = call();
+        call.request.auth = auth;
+        let seen = written(&anonymous(call));
         (seen["imds.version"].clone(), seen["imds.token"].clone())
     };
+    assert_eq!(word(Auth::TokenRequest), (json!("token"), Value::Null));
     assert_eq!(
-        word(ImdsVersion::Token, None),
-        (json!("token"), Value::Null)
-    );
-    assert_eq!(
-        word(ImdsVersion::V2, Some(TokenValue::Empty)),
+        word(Auth::V2(TokenValue::Empty)),
         (json!("v2"), json!("empty"))
     );
 }

@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use super::{HOUR, Metric, Metrics, Series, rfc3339};
 use crate::{
-    http::call::ImdsVersion,
+    http::call::Auth,
     ledger::{ClientStats, ResponseClass, coverage::Span},
     report::model::{Difference, MetricReport, Reconciliation},
     time::Timestamp,
@@ -31,9 +31,9 @@ pub fn counts<'a>(entries: impl IntoIterator<Item = &'a ClientStats>) -> BTreeMa
     let mut sums: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
     for (cell, count) in entries.into_iter().flat_map(|entry| &entry.cells) {
         let (successful, rejected) = sums.entry(cell.hour.get()).or_default();
-        match (cell.version, cell.answer) {
-            (ImdsVersion::V1, ResponseClass::Ok) => *successful += count,
-            (ImdsVersion::V1, ResponseClass::Unauthorized) => *rejected += count,
+        match (cell.auth, cell.answer) {
+            (Auth::V1, ResponseClass::Ok) => *successful += count,
+            (Auth::V1, ResponseClass::Unauthorized) => *rejected += count,
             _ => {}
         }
     }

@@ -9,7 +9,7 @@ use super::{
     *,
 };
 use crate::{
-    http::call::ImdsVersion,
+    http::call::{Auth, TokenValue},
     knowledge::PathClass,
     ledger::{BucketKey, Cause, ClientStats, ResponseClass as Status, coverage::Span},
     report::model::{MetricReport, Reconciliation},
@@ -270,33 +270,32 @@ fn nothing_to_compare_is_no_agreement() {
 
 #[test]
 fn only_imdsv1_calls_with_a_response_count() {
-    let cell = |version, answer| BucketKey {
+    let cell = |auth, answer| BucketKey {
         hour: Hour::new(7),
-        version,
-        token: None,
+        auth,
         answer,
         path: PathClass::Credentials,
         how: Cause::Plain,
     };
-    let entry = |cells: &[(ImdsVersion, Status, i64)]| ClientStats {
+    let entry = |cells: &[(Auth, Status, i64)]| ClientStats {
         cells: cells
             .iter()
-            .map(|&(version, answer, count)| (cell(version, answer), count))
+            .map(|&(auth, answer, count)| (cell(auth, answer), count))
             .collect(),
         ..ClientStats::default()
     };
     let entries = [
         entry(&[
-            (ImdsVersion::V1, Status::Ok, 3),
-            (ImdsVersion::V1, Status::Unauthorized, 2),
-            (ImdsVersion::V1, Status::NotImds, 50),
-            (ImdsVersion::V1, Status::NotFound, 60),
-            (ImdsVersion::V2, Status::Ok, 70),
-            (ImdsVersion::Token, Status::Ok, 80),
+            (Auth::V1, Status::Ok, 3),
+            (Auth::V1, Status::Unauthorized, 2),
+            (Auth::V1, Status::NotImds, 50),
+            (Auth::V1, Status::NotFound, 60),
+            (Auth::V2(TokenValue::Present), Status::Ok, 70),
+            (Auth::TokenRequest, Status::Ok, 80),
         ]),
-        entry(&[(ImdsVersion::V1, Status::Ok, 4)]),
+        entry(&[(Auth::V1, Status::Ok, 4)]),
         // Takes back what was counted before.
-        entry(&[(ImdsVersion::V1, Status::Ok, -1)]),
+        entry(&[(Auth::V1, Status::Ok, -1)]),
     ];
     let expected = Counts {
         successful: 6,

@@ -15,7 +15,7 @@ use std::{
 
 use super::*;
 use crate::{
-    http::call::{ImdsVersion, TokenValue},
+    http::call::{Auth, ImdsVersion, TokenValue},
     identity::{
         client::Client,
         workload::{Workload, WorkloadKind},
@@ -37,8 +37,7 @@ pub const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 pub fn cell(hour: Hour) -> BucketKey {
     BucketKey {
         hour,
-        version: ImdsVersion::V1,
-        token: None,
+        auth: Auth::V1,
         answer: ResponseClass::Ok,
         path: PathClass::Credentials,
         how: Cause::Plain,
@@ -118,8 +117,7 @@ fn committed_data_is_loaded_unchanged() {
     let mut first = entry("app", NOW, 3);
     first.cells.insert(
         BucketKey {
-            version: ImdsVersion::V2,
-            token: Some(TokenValue::Empty),
+            auth: Auth::V2(TokenValue::Empty),
             answer: ResponseClass::NotImds,
             path: PathClass::UserData,
             how: Cause::RetryAfterUnauthorized,
