@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use imdsmon::event::bytes::ByteString;
-use imdsmon::event::{Endpoint, Event, Received, Sent};
+use imdsmon::event::{ConnectionId, Endpoint, Event, Received, Sent, TaskId};
 use imdsmon::http::call::{Call, HttpEvent, ImdsVersion, Response};
 use imdsmon::http::{Http, Limits};
 use imdsmon::time::Timestamp;
@@ -113,8 +113,8 @@ impl Wire {
         let len = u32::try_from(bytes.len()).unwrap();
         let sent = Sent {
             time: Timestamp::default(),
-            connection: 1,
-            task: 1,
+            connection: ConnectionId(1),
+            task: TaskId::new(1),
             server: Endpoint::V4,
             seq: self.sent,
             len,
@@ -134,7 +134,7 @@ impl Wire {
         let len = u32::try_from(head.len()).unwrap();
         let received = Received {
             time: Timestamp::default(),
-            connection: 1,
+            connection: ConnectionId(1),
             seq: self.received,
             len,
             fin: false,

@@ -19,7 +19,10 @@ use std::{
 };
 
 use imdsmon::{
-    event::{Endpoint, Event, Received, Role, Sent, Task, bytes::ByteString, facts::Ancestor},
+    event::{
+        ConnectionId, Endpoint, Event, Received, Role, Sent, Task, TaskId, bytes::ByteString,
+        facts::Ancestor,
+    },
     knowledge::Knowledge,
     ledger::{Coverage, Ledger},
     pipeline::Pipeline,
@@ -46,7 +49,7 @@ struct Process {
 
 #[derive(Deserialize)]
 struct Request {
-    connection: u64,
+    connection: ConnectionId,
     t: f64,
     raw: ByteString,
     /// A number, or a word for "never answered".
@@ -90,6 +93,11 @@ impl Request {
     }
 }
 
+/// Each connection has a task of its own.
+fn task_of(ConnectionId(number): ConnectionId) -> Option<TaskId> {
+    TaskId::new(number)
+}
+
 impl Run {
     /// Which process used a connection: the one whose arguments name what was asked for.
     fn process_of(&self, request: &Request) -> usize {
@@ -108,7 +116,7 @@ impl Run {
         Event::Task(Box::new(Task {
             time: request.time(),
             connection: request.connection,
-            task: request.connection,
+            task: task_of(request.connection).unwrap(),
             role: Role::Connector,
             pid,
             tid: pid,
@@ -128,9 +136,9 @@ impl Run {
     /// The events of the run.
     fn events(&self, hangs: Hangs) -> Vec<Event> {
         let mut events = Vec::new();
-        let mut sent: BTreeMap<u64, u32> = BTreeMap::new();
-        let mut received: BTreeMap<u64, u32> = BTreeMap::new();
-        let mut hung: Option<u64> = None;
+        let mut sent: BTreeMap<ConnectionId, u32> = BTreeMap::new();
+        let mut received: BTreeMap<ConnectionId, u32> = BTreeMap::new();
+        let mut hung: Option<ConnectionId> = None;
         for request in &self.requests {
             let (time, connection) = (request.time(), request.connection);
             let other = hung.take_if(|hung| *hung != connection);
@@ -146,7 +154,7 @@ impl Run {
             events.push(Event::Sent(Sent {
                 time,
                 connection,
-                task: connection,
+                task: task_of(connection),
                 server: Endpoint::V4,
                 seq: *seq,
                 len,

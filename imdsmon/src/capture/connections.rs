@@ -1,7 +1,7 @@
 //! From the kernel's records to events: numbers for connections and tasks, wall-clock times,
 //! token values blanked.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 
 use imdsmon_common::{ARGV_LEN, Family, Header, Segment, TaskRecord, tcp_flag};
 use lru::LruCache;
@@ -24,7 +24,7 @@ const MAX_CLOSED: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 /// A connection between its first and its last record.
 struct Connection {
     id: ConnectionId,
-    task: TaskId,
+    task: Option<TaskId>,
     redactor: Redactor,
 }
 
@@ -33,7 +33,7 @@ pub struct Connections {
     open: LruCache<u64, Connection>,
     closed: LruCache<u64, Connection>,
     last_connection: ConnectionId,
-    last_task: TaskId,
+    last_task: Option<TaskId>,
     /// Cookies of connections that were forgotten though they are open.
     evicted: Vec<u64>,
 }
@@ -53,8 +53,8 @@ impl Connections {
         Self {
             open: LruCache::new(MAX_OPEN),
             closed: LruCache::new(MAX_CLOSED),
-            last_connection: 0,
-            last_task: 0,
+            last_connection: ConnectionId::default(),
+            last_task: None,
             evicted: Vec::new(),
         }
     }
@@ -119,7 +119,7 @@ impl Connections {
         if self
             .open
             .peek(&owner.cookie)
-            .is_some_and(|connection| connection.task != 0)
+            .is_some_and(|connection| connection.task.is_some())
         {
             return; // the kernel has told us better meanwhile
         }
@@ -213,14 +213,14 @@ impl Connections {
         let known = self
             .open
             .peek(&cookie)
-            .is_some_and(|connection| connection.task != 0);
+            .is_some_and(|connection| connection.task.is_some());
         if known || segment.sender == 0 {
             return;
         }
         let (connection, task) = self.use_by_new_task(cookie, time, sink);
         sink(Event::Task(Box::new(Task {
             time,
-            boot: segment.header.time,
+            boot: Some(segment.header.time),
             connection,
             task,
             role: Role::Sender,
@@ -237,10 +237,10 @@ impl Connections {
         time: Timestamp,
         sink: &mut dyn FnMut(Event),
     ) -> (ConnectionId, TaskId) {
-        self.last_task += 1;
-        let task = self.last_task;
+        let task = self.last_task.map_or_else(TaskId::default, TaskId::next);
+        self.last_task = Some(task);
         let connection = self.open(cookie, time, sink);
-        connection.task = task;
+        connection.task = Some(task);
         (connection.id, task)
     }
 
@@ -259,10 +259,10 @@ impl Connections {
         }
         let last_connection = &mut self.last_connection;
         self.open.get_or_insert_mut(cookie, || {
-            *last_connection += 1;
+            last_connection.0 += 1;
             Connection {
                 id: *last_connection,
-                task: 0,
+                task: None,
                 redactor: Redactor::default(),
             }
         })
@@ -307,7 +307,7 @@ fn from_kernel(
     let snapshot = raw.snapshot;
     Task {
         time,
-        boot: raw.header.time,
+        boot: Some(raw.header.time),
         connection,
         task,
         role,
@@ -316,7 +316,7 @@ fn from_kernel(
         uid: raw.uid,
         gid: raw.gid,
         comm: until_nul(&raw.comm),
-        cgroup_id: raw.cgroup,
+        cgroup_id: NonZeroU64::new(raw.cgroup),
         start: (snapshot.start != 0).then_some(snapshot.start),
         netns: (snapshot.netns != 0).then_some(snapshot.netns),
         exe_name: (exe[0] != 0).then(|| until_nul(exe)),

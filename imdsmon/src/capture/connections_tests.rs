@@ -47,8 +47,10 @@ fn release(sessions: &mut Connections, cookie: u64) -> Vec<Event> {
 #[test]
 fn a_sender_whose_task_was_lost_is_known_by_its_number() {
     let events = send(&mut Connections::new(), 5);
-    assert!(matches!(&events[0], Event::Task(task) if task.pid == 77 && task.task == 1));
-    assert!(matches!(&events[1], Event::Sent(sent) if sent.task == 1));
+    assert!(
+        matches!(&events[0], Event::Task(task) if task.pid == 77 && task.task == TaskId::default())
+    );
+    assert!(matches!(&events[1], Event::Sent(sent) if sent.task == TaskId::new(1)));
 }
 
 #[test]
@@ -57,11 +59,14 @@ fn what_is_sent_after_the_close_belongs_to_the_old_connection() {
     send(&mut sessions, 5);
     assert!(matches!(
         release(&mut sessions, 5)[..],
-        [Event::Closed { connection: 1, .. }]
+        [Event::Closed {
+            connection: ConnectionId(1),
+            ..
+        }]
     ));
     let again = send(&mut sessions, 5);
     assert!(
-        matches!(&again[..], [Event::Sent(sent)] if sent.connection == 1),
+        matches!(&again[..], [Event::Sent(sent)] if sent.connection == ConnectionId(1)),
         "{again:?}"
     );
     let fin = feed(
@@ -69,7 +74,7 @@ fn what_is_sent_after_the_close_belongs_to_the_old_connection() {
         Record::Sent(segment(5, 0, tcp_flag::FIN, 0), b""),
     );
     assert!(
-        matches!(&fin[..], [Event::Sent(sent)] if sent.connection == 1),
+        matches!(&fin[..], [Event::Sent(sent)] if sent.connection == ConnectionId(1)),
         "{fin:?}"
     );
 }
@@ -99,7 +104,9 @@ fn short_connections_do_not_crowd_out_a_long_one() {
         );
     }
     assert!(sessions.take_evicted().is_empty());
-    assert!(matches!(&send(&mut sessions, 1)[..], [Event::Sent(sent)] if sent.connection == 1));
+    assert!(
+        matches!(&send(&mut sessions, 1)[..], [Event::Sent(sent)] if sent.connection == ConnectionId(1))
+    );
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod rootfs;
 use std::{
     ffi::OsStr,
     fs::Metadata,
+    num::NonZeroU64,
     num::NonZeroUsize,
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::Path,
@@ -70,7 +71,7 @@ struct Program {
     argv: Vec<ByteString>,
     parent: Option<u32>,
     netns: Option<u32>,
-    cgroup: u64,
+    cgroup: Option<NonZeroU64>,
     uid: u32,
 }
 
@@ -121,8 +122,8 @@ impl Enricher {
             task.uid = uid;
         }
         task.user = self.passwd.user(task.uid).map(|user| user.name.clone());
-        if task.cgroup_id != 0 {
-            let path = self.root.path_of(task.cgroup_id);
+        if let Some(id) = task.cgroup_id {
+            let path = self.root.path_of(id.get());
             task.cgroup = path.map(|path| path.as_os_str().as_bytes().into());
         }
         let netns = task

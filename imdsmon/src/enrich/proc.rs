@@ -45,7 +45,7 @@ pub fn read_facts(task: &Task) -> Option<ProcFacts> {
     let proc = Proc::new(task.pid.cast_signed()).ok()?;
     let stat = Stat::parse(&read(&proc, "stat", MAX_FILE_BYTES)?)?;
     // Without a snapshot: a process that started after the event is another one.
-    if task.start.is_none() && task.boot != 0 && stat.start > task.boot / TICK_NANOS {
+    if task.start.is_none() && task.boot.is_some_and(|boot| stat.start > boot / TICK_NANOS) {
         return None;
     }
     if task.start.is_some_and(|start| !stat.started_at(start)) {
@@ -262,12 +262,12 @@ mod tests {
     #[test]
     fn a_process_started_after_the_event_is_ignored() {
         let late = Task {
-            boot: 1,
+            boot: Some(1),
             ..own_task()
         };
         assert_eq!(read_facts(&late), None);
         let early = Task {
-            boot: u64::MAX,
+            boot: Some(u64::MAX),
             ..own_task()
         };
         assert!(read_facts(&early).is_some());

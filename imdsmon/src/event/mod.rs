@@ -3,7 +3,10 @@
 //! The same values come from the live kernel and from a recording, so everything to the right
 //! of capture runs the same for both. Token values are blanked before an event is made.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    num::{NonZeroU64, TryFromIntError},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -16,10 +19,68 @@ use facts::{Ancestor, ContainerFacts, FileId, ProcFacts};
 use crate::time::Timestamp;
 
 /// Number of a connection, unique in a run, counted from 1.
-pub type ConnectionId = u64;
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct ConnectionId(pub u64);
 
-/// Number of a [`Task`], unique in a run, counted from 1; 0 is "no task known".
-pub type TaskId = u64;
+/// Number of a [`Task`], unique in a run, counted from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TaskId(NonZeroU64);
+
+impl TaskId {
+    /// `None` for 0.
+    pub fn new(number: u64) -> Option<Self> {
+        NonZeroU64::new(number).map(Self)
+    }
+
+    /// The number after this one.
+    pub(crate) fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+/// The first of a run.
+impl Default for TaskId {
+    fn default() -> Self {
+        Self(NonZeroU64::MIN)
+    }
+}
+
+impl From<TaskId> for u64 {
+    fn from(TaskId(number): TaskId) -> Self {
+        number.get()
+    }
+}
+
+impl TryFrom<u64> for TaskId {
+    type Error = TryFromIntError;
+
+    fn try_from(number: u64) -> Result<Self, Self::Error> {
+        number.try_into().map(Self)
+    }
+}
+
+/// Recordings have 0 for a number that is not known.
+mod zero_is_none {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    #[expect(clippy::ref_option, reason = "serde's signature")]
+    pub(super) fn serialize<T: Copy + Into<u64>, S: Serializer>(
+        number: &Option<T>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(number.map_or(0, Into::into))
+    }
+
+    pub(super) fn deserialize<'de, T: TryFrom<u64>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<T>, D::Error> {
+        Ok(u64::deserialize(deserializer)?.try_into().ok())
+    }
+}
 
 /// One observation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -133,7 +194,8 @@ pub struct Sent {
     /// On which connection.
     pub connection: ConnectionId,
     /// The latest task known to send on this connection.
-    pub task: TaskId,
+    #[serde(with = "zero_is_none")]
+    pub task: Option<TaskId>,
     /// Where to.
     pub server: Endpoint,
     /// TCP sequence number of the first payload byte.
@@ -196,9 +258,10 @@ pub enum Role {
 pub struct Task {
     /// When it connected, sent or was found.
     pub time: Timestamp,
-    /// The same in nanoseconds since boot; 0 if only found. Not recorded: it is for `/proc`.
+    /// The same in nanoseconds since boot, unless it was only found. Not recorded: it is for
+    /// `/proc`.
     #[serde(skip)]
-    pub boot: u64,
+    pub boot: Option<u64>,
     /// Which connection.
     pub connection: ConnectionId,
     /// Its number.
@@ -215,8 +278,9 @@ pub struct Task {
     pub gid: u32,
     /// Name of the thread.
     pub comm: ByteString,
-    /// Inode number of the cgroup v2 directory; 1 is the root, 0 unknown.
-    pub cgroup_id: u64,
+    /// Inode number of the cgroup v2 directory; 1 is the root.
+    #[serde(with = "zero_is_none")]
+    pub cgroup_id: Option<NonZeroU64>,
     /// Start of the process, `CLOCK_BOOTTIME` nanoseconds.
     pub start: Option<u64>,
     /// Inode number of the network namespace.
@@ -274,5 +338,17 @@ mod tests {
         assert_eq!((task.pid, task.container, task.package), (7, None, None));
         assert!(task.ancestors[0].argv.is_empty());
         assert_eq!(task.proc.unwrap().started, None);
+    }
+
+    #[test]
+    fn an_unknown_number_is_recorded_as_0() {
+        let line = r#"{"event":"sent","time":1,"connection":2,"task":0,"server":"ipv4","seq":1,"len":0,"bytes":""}"#;
+        let event: Event = serde_json::from_str(line).unwrap();
+        assert!(matches!(&event, Event::Sent(sent) if sent.task.is_none()));
+        assert_eq!(serde_json::to_string(&event).unwrap(), line);
+        let known = line.replace(r#""task":0"#, r#""task":7"#);
+        let event: Event = serde_json::from_str(&known).unwrap();
+        assert!(matches!(&event, Event::Sent(sent) if sent.task == TaskId::new(7)));
+        assert_eq!(serde_json::to_string(&event).unwrap(), known);
     }
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::{Http, Limits};
 use crate::event::bytes::ByteString;
-use crate::event::{Endpoint, Event, Received, Sent};
+use crate::event::{ConnectionId, Endpoint, Event, Received, Sent, TaskId};
 use crate::http::test_support::line;
 use crate::time::Timestamp;
 
@@ -68,8 +68,8 @@ fn event() -> impl Strategy<Value = Event> {
         .prop_map(|(time, connection, seq, extra, flags, bytes)| {
             Event::Sent(Sent {
                 time,
-                connection,
-                task: 1,
+                connection: ConnectionId(connection),
+                task: TaskId::new(1),
                 server: Endpoint::V6,
                 seq,
                 len: u32::try_from(bytes.len()).unwrap().saturating_add(extra),
@@ -91,7 +91,7 @@ fn event() -> impl Strategy<Value = Event> {
         .prop_map(|(time, connection, seq, extra, flags, head)| {
             Event::Received(Received {
                 time,
-                connection,
+                connection: ConnectionId(connection),
                 seq,
                 len: u32::try_from(head.len()).unwrap().saturating_add(extra),
                 fin: flags & 7 == 7,
@@ -102,7 +102,7 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         10 => sent,
         8 => received,
-        1 => (time(), 0..4_u64).prop_map(|(time, connection)| Event::Closed { time, connection }),
+        1 => (time(), 0..4_u64).prop_map(|(time, connection)| Event::Closed { time, connection: ConnectionId(connection) }),
         1 => time().prop_map(|time| Event::Tick { time }),
     ]
 }
@@ -150,8 +150,8 @@ fn told(segments: &[(usize, Vec<u8>)], first: u32, limits: Limits) -> Vec<String
         let len = u32::try_from(bytes.len()).unwrap();
         let sent = Sent {
             time: Timestamp::from_nanos(1),
-            connection: 1,
-            task: 1,
+            connection: ConnectionId(1),
+            task: TaskId::new(1),
             server: Endpoint::V4,
             seq,
             len,

@@ -157,8 +157,8 @@ pub struct Call {
     pub time: Timestamp,
     /// Its connection.
     pub connection: ConnectionId,
-    /// The task that sent its first segment.
-    pub task: TaskId,
+    /// The task that sent its first segment, if known.
+    pub task: Option<TaskId>,
     /// The address that was called.
     pub server: Endpoint,
     /// The request.
@@ -174,8 +174,8 @@ pub struct Unparsed {
     pub time: Timestamp,
     /// Their connection.
     pub connection: ConnectionId,
-    /// The task that sent the first of them.
-    pub task: TaskId,
+    /// The task that sent the first of them, if known.
+    pub task: Option<TaskId>,
     /// The address that they were sent to.
     pub server: Endpoint,
     /// Number of captured bytes.

@@ -17,7 +17,7 @@ use crate::time::Timestamp;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Origin {
     pub time: Timestamp,
-    pub task: TaskId,
+    pub task: Option<TaskId>,
     pub server: Endpoint,
 }
 

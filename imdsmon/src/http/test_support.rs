@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::event::bytes::ByteString;
-use crate::event::{Endpoint, Event, Received, Sent};
+use crate::event::{ConnectionId, Endpoint, Event, Received, Sent, TaskId};
 use crate::http::call::{Auth, Call, HttpEvent, Request, Response, TokenValue, Unparsed};
 use crate::http::{Counters, Http, Limits};
 use crate::time::Timestamp;
@@ -86,8 +86,8 @@ impl Story {
     pub fn sent_as(&mut self, change: impl FnOnce(&mut Sent)) -> &mut Self {
         let mut sent = Sent {
             time: self.tick(),
-            connection: self.connection,
-            task: 5,
+            connection: ConnectionId(self.connection),
+            task: TaskId::new(5),
             server: Endpoint::V4,
             seq: self.sent,
             len: 0,
@@ -128,7 +128,7 @@ impl Story {
     pub fn received_as(&mut self, change: impl FnOnce(&mut Received)) -> &mut Self {
         let mut segment = Received {
             time: self.tick(),
-            connection: self.connection,
+            connection: ConnectionId(self.connection),
             seq: self.received,
             len: 0,
             fin: false,
@@ -144,7 +144,7 @@ impl Story {
     }
 
     pub fn close(&mut self) -> &mut Self {
-        let (time, connection) = (self.tick(), self.connection);
+        let (time, connection) = (self.tick(), ConnectionId(self.connection));
         self.feed(&Event::Closed { time, connection })
     }
 

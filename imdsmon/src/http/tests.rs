@@ -1,5 +1,6 @@
 //! Conversations, and the calls they are.
 
+use crate::event::{ConnectionId, TaskId};
 use crate::http::test_support::{
     CLIENT, MS, PUT, Story, V1, V1_UNANSWERED, V2, V2_UNANSWERED, after, calls,
 };
@@ -16,7 +17,10 @@ fn an_sdk_fetches_a_token_and_uses_it_on_one_connection() {
         .status(401);
     let calls = calls(&story);
     assert_eq!(calls[0].response.server(), Some("EC2ws"));
-    assert_eq!((calls[0].time, calls[0].task), (after(2 * MS), 5));
+    assert_eq!(
+        (calls[0].time, calls[0].task),
+        (after(2 * MS), TaskId::new(5))
+    );
     assert_eq!(calls[0].response.latency(), Some(MS));
     assert_eq!(
         story.end(),
@@ -115,5 +119,5 @@ fn findings_come_out_by_connection_at_the_end() {
     }
     story.http.finish(&mut story.found);
     let order: Vec<_> = calls(&story).iter().map(|call| call.connection).collect();
-    assert_eq!(order, [2, 3, 5, 7]);
+    assert_eq!(order, [2, 3, 5, 7].map(ConnectionId));
 }

@@ -82,14 +82,14 @@ impl CallerTable {
     }
 
     /// The processes behind a call that `task` sent on `connection`.
-    pub fn caller(&mut self, connection: ConnectionId, task: TaskId) -> Caller {
+    pub fn caller(&mut self, connection: ConnectionId, task: Option<TaskId>) -> Caller {
         let Some(users) = self.connections.get(&connection) else {
             return Caller::default();
         };
         let first = users.first().map(|(_, process)| process);
         let process = match task {
-            0 => first,
-            _ => users
+            None => first,
+            Some(task) => users
                 .iter()
                 .find(|(id, _)| *id == task)
                 .map(|(_, process)| process),
@@ -139,11 +139,11 @@ mod tests {
     use super::*;
     use crate::event::Task;
 
-    fn task(connection: ConnectionId, task: TaskId, pid: u32, role: Role) -> Event {
+    fn task(connection: u64, task: u64, pid: u32, role: Role) -> Event {
         let argv = Some(vec![b"program".as_slice().into()]);
         Event::Task(Box::new(Task {
-            connection,
-            task,
+            connection: ConnectionId(connection),
+            task: TaskId::new(task).unwrap(),
             role,
             pid,
             argv,
@@ -156,10 +156,10 @@ mod tests {
         let mut table = CallerTable::default();
         table.feed(&task(1, 1, 100, Role::Connector));
         table.feed(&task(1, 2, 200, Role::Sender));
-        let caller = table.caller(1, 2);
+        let caller = table.caller(ConnectionId(1), TaskId::new(2));
         assert_eq!(caller.process.unwrap().pid, 200);
         assert_eq!(caller.connector.unwrap().pid, 100);
-        let caller = table.caller(1, 1);
+        let caller = table.caller(ConnectionId(1), TaskId::new(1));
         assert_eq!((caller.process.unwrap().pid, caller.connector), (100, None));
     }
 
@@ -167,8 +167,14 @@ mod tests {
     fn an_unknown_task_falls_back_to_the_connector() {
         let mut table = CallerTable::default();
         table.feed(&task(1, 1, 100, Role::Connector));
-        assert_eq!(table.caller(1, 0).process.unwrap().pid, 100);
-        assert_eq!(table.caller(2, 1), Caller::default());
+        assert_eq!(
+            table.caller(ConnectionId(1), None).process.unwrap().pid,
+            100
+        );
+        assert_eq!(
+            table.caller(ConnectionId(2), TaskId::new(1)),
+            Caller::default()
+        );
     }
 
     #[test]
@@ -178,8 +184,15 @@ mod tests {
         for id in 2..100 {
             table.feed(&task(1, id, 100 + u32::try_from(id).unwrap(), Role::Sender));
         }
-        assert_eq!(table.caller(1, 99).connector.unwrap().pid, 100);
-        assert!(table.connections.get(&1).unwrap().len() <= MAX_TASKS);
+        assert_eq!(
+            table
+                .caller(ConnectionId(1), TaskId::new(99))
+                .connector
+                .unwrap()
+                .pid,
+            100
+        );
+        assert!(table.connections.get(&ConnectionId(1)).unwrap().len() <= MAX_TASKS);
     }
 
     #[test]
@@ -192,7 +205,7 @@ mod tests {
                 u32::try_from(connection).unwrap(),
                 Role::Connector,
             ));
-            table.forget(connection);
+            table.forget(ConnectionId(connection));
         }
         assert!(
             table.known.len() <= MAX_CONNECTIONS.get() / 8 + 1,

@@ -4,7 +4,7 @@ use std::{rc::Rc, time::Duration};
 
 use crate::ledger::{BucketKey, Cause, ClientStats, Ledger, ResponseClass};
 use crate::{
-    event::Endpoint,
+    event::{ConnectionId, Endpoint, TaskId},
     http::call::{Auth, Call, HttpEvent, Request, Response, TokenValue},
     identity::{
         Caller, Process,
@@ -50,8 +50,8 @@ pub(crate) fn tokenless(path: &str) -> Step {
     Step {
         call: Call {
             time: Timestamp::default(),
-            connection: 1,
-            task: 1,
+            connection: ConnectionId(1),
+            task: TaskId::new(1),
             server: Endpoint::V4,
             request: Request {
                 auth: Auth::V1,

@@ -3,6 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::ledger::test_support::*;
 use crate::{
+    event::ConnectionId,
     http::call::{Auth, ImdsVersion, Unparsed},
     identity::Process,
     time::{Hour, Timestamp},
@@ -196,8 +197,8 @@ fn unidentified_callers_are_counted() {
     let mut ledger = ledger([tokenless("/a")]);
     let unparsed = Unparsed {
         time: Timestamp::from_nanos(5),
-        connection: 1,
-        task: 0,
+        connection: ConnectionId(1),
+        task: None,
         server: crate::event::Endpoint::V4,
         bytes: 17,
     };

@@ -11,7 +11,7 @@ use std::{
 use serde::Serialize;
 
 use crate::{
-    event::bytes::ByteString,
+    event::{ConnectionId, bytes::ByteString},
     http::call::{Call, HttpEvent, Request, Response, Unparsed},
     identity::{Process, client::Client},
     knowledge::Sdk,
@@ -66,7 +66,7 @@ struct CallLine<'a> {
     #[serde(rename = "server.address")]
     server: String,
     #[serde(rename = "imds.connection")]
-    connection: u64,
+    connection: ConnectionId,
     #[serde(flatten)]
     caller: CallerFields,
 }
@@ -129,7 +129,7 @@ struct UnparsedLine {
     #[serde(rename = "server.address")]
     server: String,
     #[serde(rename = "imds.connection")]
-    connection: u64,
+    connection: ConnectionId,
     #[serde(flatten)]
     caller: CallerFields,
 }

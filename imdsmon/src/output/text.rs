@@ -181,7 +181,7 @@ fn takes(latency: Duration) -> String {
 mod tests {
     use crate::output::text::*;
     use crate::{
-        event::Endpoint,
+        event::{ConnectionId, Endpoint, TaskId},
         http::call::{Request, Unparsed},
         output::json::tests::{anonymous, call, caller, response},
         time::Timestamp,
@@ -253,8 +253,8 @@ mod tests {
         let unparsed = shown(&AttributedEvent {
             finding: HttpEvent::Unparsed(Unparsed {
                 time: Timestamp::default(),
-                connection: 1,
-                task: 1,
+                connection: ConnectionId(1),
+                task: TaskId::new(1),
                 server: Endpoint::V4,
                 bytes: 1717,
             }),

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::output::json::*;
 use crate::{
-    event::Endpoint,
+    event::{Endpoint, TaskId},
     http::call::{Auth, TokenValue},
     identity::{
         Caller,
@@ -21,8 +21,8 @@ fn bytes(text: &str) -> ByteString {
 pub(crate) fn call() -> Call {
     Call {
         time: Timestamp::from_nanos(1_700_000_000_123_456_789),
-        connection: 3,
-        task: 4,
+        connection: ConnectionId(3),
+        task: TaskId::new(4),
         server: Endpoint::V6,
         request: Request {
             auth: Auth::V2(TokenValue::Present),
@@ -218,8 +218,8 @@ fn each_kind_has_its_word() {
 fn bytes_that_are_no_request_have_a_caller_too() {
     let finding = HttpEvent::Unparsed(Unparsed {
         time: Timestamp::from_nanos(1_000),
-        connection: 9,
-        task: 1,
+        connection: ConnectionId(9),
+        task: TaskId::new(1),
         server: Endpoint::V4,
         bytes: 17,
     });
