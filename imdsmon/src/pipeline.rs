@@ -1,7 +1,7 @@
-//! Joins the boxes between capture and output: events in, attributed findings out.
+//! From events to attributed calls: joins `http`, `identity` and `knowledge`.
 //!
-//! The same for live events and for a recording of them, and without any clock of its own: that
-//! is why a replay gives the same bytes.
+//! Without a clock of its own, and the same for live events and for a recording of them, so a
+//! replay gives the same bytes.
 
 use std::{collections::VecDeque, io::BufRead, rc::Rc};
 
@@ -17,22 +17,22 @@ use crate::{
     time::Timestamp,
 };
 
-/// A finding, and who is behind it.
+/// A call, or bytes that are not HTTP, with the processes behind it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AttributedEvent {
-    /// What was found.
+    /// The call or the bytes.
     pub finding: HttpEvent,
-    /// Who did it.
+    /// The processes behind it.
     pub caller: Caller,
-    /// What it says it is made with; `None` if it says nothing.
+    /// The SDK or tool that the User-Agent names.
     pub sdk: Option<Sdk>,
 }
 
-/// From events to attributed findings.
+/// Turns events into attributed calls.
 pub struct Pipeline {
     knowledge: Rc<Knowledge>,
     http: Http,
-    people: CallerTable,
+    callers: CallerTable,
     found: Vec<HttpEvent>,
     out: VecDeque<AttributedEvent>,
     window: Option<(Timestamp, Timestamp)>,
@@ -46,12 +46,12 @@ impl Default for Pipeline {
 }
 
 impl Pipeline {
-    /// Nothing seen yet.
+    /// Without any connection.
     pub fn new(knowledge: Rc<Knowledge>) -> Self {
         Self {
             knowledge,
             http: Http::new(Limits::default()),
-            people: CallerTable::default(),
+            callers: CallerTable::default(),
             found: Vec::new(),
             out: VecDeque::new(),
             window: None,
@@ -76,21 +76,21 @@ impl Pipeline {
         if let Event::End { totals, .. } = event {
             self.totals = Some(*totals);
         }
-        self.people.feed(event);
+        self.callers.feed(event);
         self.http.feed(event, &mut self.found);
         self.attribute();
         if let Event::Closed { connection, .. } = event {
-            self.people.forget(*connection);
+            self.callers.forget(*connection);
         }
     }
 
-    /// Nothing more will come: what still waits for an answer comes out without one.
+    /// Ends the run: pending requests come out without a response.
     pub fn finish(&mut self) {
         self.http.finish(&mut self.found);
         self.attribute();
     }
 
-    /// The next finding that is complete.
+    /// The next complete call.
     pub fn take(&mut self) -> Option<AttributedEvent> {
         self.out.pop_front()
     }
@@ -123,12 +123,12 @@ impl Pipeline {
         result
     }
 
-    /// When a [`Event::Tick`] is due, if no other event comes before. `None`: nothing waits.
+    /// When an [`Event::Tick`] is due if no other event comes before; `None` if nothing is pending.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         self.http.next_deadline()
     }
 
-    /// What the HTTP side counted.
+    /// Counters of the HTTP side.
     pub fn counters(&self) -> Counters {
         self.http.counters()
     }
@@ -138,7 +138,7 @@ impl Pipeline {
         self.window
     }
 
-    /// What went through the kernel programs; known once the stream has ended cleanly.
+    /// Counters of the kernel programs; known once the stream has ended cleanly.
     pub fn totals(&self) -> Option<Totals> {
         self.totals
     }
@@ -160,7 +160,7 @@ impl Pipeline {
                 }) => (*connection, *task, None),
             };
             let sdk = user_agent.and_then(|said| self.knowledge.sdk(said));
-            let caller = self.people.caller(connection, task);
+            let caller = self.callers.caller(connection, task);
             self.out.push_back(AttributedEvent {
                 finding,
                 caller,

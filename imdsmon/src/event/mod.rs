@@ -1,7 +1,7 @@
-//! What capture hands on: typed observations, in the order the kernel made them.
+//! The events of capture, in the order of the kernel.
 //!
-//! The same values come from the live kernel and from a recording, so everything to the right
-//! of capture runs the same for both. Token values are blanked before an event is made.
+//! The live source and a recording give the same values, so every later stage works the same on
+//! both. Token values are blanked before an event is made.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -82,16 +82,16 @@ mod zero_is_none {
     }
 }
 
-/// One observation.
+/// An event of capture.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 pub enum Event {
-    /// The programs are attached: from here on, calls are seen.
+    /// The programs are attached: calls are captured from here on.
     Start {
         /// When.
         time: Timestamp,
     },
-    /// A task opened a connection to IMDS, or was seen to use one that it did not open.
+    /// A task opened a connection to IMDS, or uses one that another task opened.
     Task(Box<Task>),
     /// A TCP segment went to IMDS.
     Sent(Sent),
@@ -104,7 +104,7 @@ pub enum Event {
         /// Which.
         connection: ConnectionId,
     },
-    /// Nothing happened until this time: what waits for an answer may expire.
+    /// No other event occurred until this time: pending requests may expire.
     Tick {
         /// When.
         time: Timestamp,
@@ -120,12 +120,12 @@ pub enum Event {
     End {
         /// When.
         time: Timestamp,
-        /// What went through the kernel programs.
+        /// Counters of the kernel programs.
         totals: Totals,
     },
 }
 
-/// What went through the kernel programs since they were attached.
+/// Counters of the kernel programs since they were attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// TCP segments with payload to or from IMDS.
@@ -137,12 +137,12 @@ pub struct Totals {
     /// Payload bytes of long segments that were not captured.
     #[serde(rename = "cut")]
     pub truncated: u64,
-    /// Records that this version does not know; always 0 unless the object is another's.
+    /// Records of an unknown kind; 0 unless the eBPF object is of another version.
     pub unknown: u64,
 }
 
 impl Totals {
-    /// What went through since `base`, an earlier reading.
+    /// The difference to `base`, an earlier reading.
     pub fn since(&self, base: &Self) -> Self {
         let Self {
             segments,
@@ -182,7 +182,7 @@ impl Endpoint {
     }
 }
 
-/// A segment, or a part of one, on its way to IMDS.
+/// A segment to IMDS, or a part of one.
 #[expect(
     clippy::struct_excessive_bools,
     reason = "flags of the TCP header, each its own"
@@ -211,8 +211,8 @@ pub struct Sent {
     /// The client has reset the connection.
     #[serde(default, skip_serializing_if = "is_false")]
     pub rst: bool,
-    /// There are urgent data on the connection (`MSG_OOB`): the server may read other bytes than
-    /// the ones that were sent.
+    /// The connection has urgent data (`MSG_OOB`): the server may read other bytes than those
+    /// captured.
     #[serde(default, skip_serializing_if = "is_false")]
     pub urgent: bool,
     /// The payload, token values blanked.
@@ -236,24 +236,24 @@ pub struct Received {
     /// IMDS has reset the connection.
     #[serde(default, skip_serializing_if = "is_false")]
     pub rst: bool,
-    /// If the segment begins a response: its head, never its body. Otherwise empty.
+    /// The head if the segment starts a response, never the body; otherwise empty.
     pub head: ByteString,
 }
 
-/// How a task came to be known.
+/// How a task uses its connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// It opened the connection.
     #[default]
     Connector,
-    /// It sends on a connection that another task or program used before.
+    /// It sends on a connection that another task, or another program, opened.
     Sender,
-    /// It held the socket of a connection that was open before the monitor started.
+    /// It holds the socket of a connection that is older than the monitor.
     Holder,
 }
 
-/// A task that uses a connection to IMDS: what the kernel saw, and what `/proc` said right after.
+/// A task that uses a connection to IMDS: the kernel's record, and what `/proc` had right after.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Task {
     /// When it connected, sent or was found.
@@ -266,7 +266,7 @@ pub struct Task {
     pub connection: ConnectionId,
     /// Its number.
     pub task: TaskId,
-    /// How it came to be known.
+    /// How it uses the connection.
     pub role: Role,
     /// Process id in the initial pid namespace.
     pub pid: u32,

@@ -178,7 +178,7 @@ fn requests_that_are_pipelined_one_by_one_are_answered_in_order() {
             "v1 GET /latest/meta-data/ 404"
         ]
     );
-    assert_eq!(story.counters().doubtful_answers, 0);
+    assert_eq!(story.counters().unseen_responses, 0);
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn of_many_answers_in_one_segment_those_behind_the_second_are_doubtful() {
             ],
             "{end}"
         );
-        assert_eq!(story.counters().doubtful_answers, 2, "{end}");
+        assert_eq!(story.counters().unseen_responses, 2, "{end}");
     }
 }
 

@@ -117,12 +117,12 @@ fn limits() -> impl Strategy<Value = Limits> {
         0..2000_u64,
     )
         .prop_map(
-            |(flows, flow_bytes, total_bytes, pending, answer_timeout, idle)| Limits {
+            |(flows, flow_bytes, total_bytes, pending, response_timeout, idle)| Limits {
                 flows,
                 flow_bytes,
                 total_bytes,
                 pending,
-                answer_timeout: Duration::from_nanos(answer_timeout),
+                response_timeout: Duration::from_nanos(response_timeout),
                 idle: Duration::from_nanos(idle),
             },
         )

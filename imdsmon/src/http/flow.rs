@@ -1,37 +1,35 @@
-//! One connection: reassembly, requests and answers put together.
+//! One connection: its stream, the reader of its requests and the matcher of its responses.
 
 use super::call::{Call, HttpEvent, Response, Unparsed};
-use super::reader::{Origin, Parsed, Reader};
+use super::reader::{Item, Origin, Reader};
 use super::stream::{Stream, StreamChunk};
 use super::{Counters, Limits};
 use crate::event::{ConnectionId, Received, Sent};
 use crate::http::response_matcher::ResponseMatcher;
 use crate::time::Timestamp;
 
-/// What every step needs beside the flow.
 pub(super) struct Context<'a> {
     pub limits: &'a Limits,
     pub counters: &'a mut Counters,
     pub found: &'a mut Vec<HttpEvent>,
 }
 
-/// A connection.
 #[derive(Debug)]
 pub(super) struct Flow {
     connection: ConnectionId,
-    /// Sequence number of the first byte seen.
+    /// Sequence number of the first captured byte.
     start: u32,
     stream: Stream,
-    /// Since when bytes are missing.
+    /// When the first segment behind missing bytes was sent.
     hole_since: Option<Timestamp>,
     reader: Reader,
-    exchange: ResponseMatcher,
-    /// When its latest segment was seen.
+    matcher: ResponseMatcher,
+    /// Time of its latest segment.
     last: Timestamp,
 }
 
 impl Flow {
-    /// A connection that is first seen with this segment, and whose next byte is `next`.
+    /// A connection that starts with this segment; its next byte has the number `next`.
     pub(super) fn new(first: &Sent, next: u32, limits: &Limits) -> Self {
         Self {
             connection: first.connection,
@@ -39,12 +37,11 @@ impl Flow {
             stream: Stream::new(next, limits.flow_bytes),
             hole_since: None,
             reader: Reader::new(limits.flow_bytes, at(first)),
-            exchange: ResponseMatcher::default(),
+            matcher: ResponseMatcher::default(),
             last: first.time,
         }
     }
 
-    /// The client sent a segment.
     pub(super) fn sent(&mut self, sent: &Sent, context: &mut Context<'_>) {
         self.last = sent.time;
         if sent.urgent {
@@ -61,66 +58,65 @@ impl Flow {
         };
     }
 
-    /// The server sent a segment.
     pub(super) fn received(&mut self, segment: &Received, context: &mut Context<'_>) {
         self.last = segment.time;
-        if !segment.head.is_empty() && self.exchange.len() == 0 {
-            // The server has what it answers, so that what is missing was sent and not captured.
+        if !segment.head.is_empty() && self.matcher.len() == 0 {
+            // The server responds, so it has the whole request: the missing bytes were sent and
+            // not captured.
             self.skip_holes(context);
         }
-        self.exchange
+        self.matcher
             .received(segment, context.found, context.counters);
-        if segment.fin && self.exchange.is_over(segment) {
-            self.exchange.give_up(context.found, context.counters);
+        if segment.fin && self.matcher.is_over(segment) {
+            self.matcher.give_up(context.found, context.counters);
         }
     }
 
-    /// Gives up what has waited too long.
+    /// Gives up what has been pending for too long.
     pub(super) fn expire(&mut self, now: Timestamp, context: &mut Context<'_>) {
-        let answer_timeout = context.limits.answer_timeout;
-        let is_due = |since: Timestamp| since + answer_timeout <= now;
+        let response_timeout = context.limits.response_timeout;
+        let is_due = |since: Timestamp| since + response_timeout <= now;
         if self.hole_since.is_some_and(is_due) {
             self.skip_holes(context);
         }
-        while self.exchange.since().is_some_and(is_due) {
-            self.exchange.give_up_first(context.found, context.counters);
+        while self.matcher.since().is_some_and(is_due) {
+            self.matcher.give_up_first(context.found, context.counters);
         }
         if self.idle_at(context.limits) <= now {
             self.end_reading(context);
         }
     }
 
-    /// Nothing more is to come, or the flow is given up: everything in progress comes out.
+    /// The connection has ended or is given up: everything pending comes out.
     pub(super) fn close(&mut self, context: &mut Context<'_>) {
         self.skip_holes(context);
-        self.exchange.give_up(context.found, context.counters);
+        self.matcher.give_up(context.found, context.counters);
         self.end_reading(context);
     }
 
-    /// When [`Flow::expire`] would do something.
+    /// When [`Flow::expire`] has something to do.
     pub(super) fn deadline(&self, limits: &Limits) -> Option<Timestamp> {
-        let answer = self.exchange.since().into_iter().chain(self.hole_since);
-        let answer = answer.map(|since| since + limits.answer_timeout);
+        let pending = self.matcher.since().into_iter().chain(self.hole_since);
+        let pending = pending.map(|since| since + limits.response_timeout);
         let idle = self.reader.is_incomplete().then(|| self.idle_at(limits));
-        answer.chain(idle).min()
+        pending.chain(idle).min()
     }
 
-    /// When the flow will have been silent for too long.
+    /// When the connection will have been idle for too long.
     pub(super) fn idle_at(&self, limits: &Limits) -> Timestamp {
         self.last + limits.idle
     }
 
-    /// Sequence number of the first byte seen.
     pub(super) fn start(&self) -> u32 {
         self.start
     }
 
-    /// Whether what it carries can no longer be read.
+    /// Whether its content can no longer be read.
     pub(super) fn is_unreadable(&self) -> bool {
         self.reader.is_stopped()
     }
 
-    /// What it carries can no longer be read, as was found before.
+    /// Its content can no longer be read.
     pub(super) fn stop_reading(&mut self, first: &Sent) {
         self.reader.stop_reading(at(first));
     }
@@ -130,9 +126,9 @@ impl Flow {
         self.stream.next()
     }
 
-    /// Bytes of memory that it buffers.
+    /// Bytes of memory in its buffers.
     pub(super) fn footprint(&self) -> usize {
-        self.stream.footprint() + self.reader.footprint() + self.exchange.footprint()
+        self.stream.footprint() + self.reader.footprint() + self.matcher.footprint()
     }
 
     fn skip_holes(&mut self, context: &mut Context<'_>) {
@@ -142,8 +138,8 @@ impl Flow {
         self.hole_since = None;
     }
 
-    /// Lets the stream hand out bytes and reads them. `now`: when the last bytes that were missing
-    /// were sent, if they were seen.
+    /// Reads what the stream hands out in `step`. `now`: when the segment was sent that completed
+    /// it, if there is one.
     fn deliver<R>(
         &mut self,
         now: Option<Timestamp>,
@@ -154,14 +150,14 @@ impl Flow {
             connection,
             stream,
             reader,
-            exchange,
+            matcher,
             ..
         } = self;
         step(stream, &mut |run| match run {
-            StreamChunk::ByteString(bytes, at) => {
-                let answered = exchange.len() == 0;
-                reader.read(bytes, at, answered, &mut |item| {
-                    take(item, *connection, now.unwrap_or(at.time), exchange, context);
+            StreamChunk::Bytes(bytes, at) => {
+                let none_pending = matcher.len() == 0;
+                reader.read(bytes, at, none_pending, &mut |item| {
+                    take(item, *connection, now.unwrap_or(at.time), matcher, context);
                 });
             }
             StreamChunk::Gap(bytes) => {
@@ -176,11 +172,11 @@ impl Flow {
         let Self {
             connection,
             reader,
-            exchange,
+            matcher,
             last,
             ..
         } = self;
-        reader.end(&mut |item| take(item, *connection, *last, exchange, context));
+        reader.end(&mut |item| take(item, *connection, *last, matcher, context));
     }
 }
 
@@ -192,17 +188,17 @@ fn at(sent: &Sent) -> Origin {
     }
 }
 
-/// What the reader found becomes a request that waits, or a finding.
+/// Makes a request pending, and hands on bytes that are not a request.
 fn take(
-    item: Parsed,
+    item: Item,
     connection: ConnectionId,
     now: Timestamp,
-    exchange: &mut ResponseMatcher,
+    matcher: &mut ResponseMatcher,
     context: &mut Context<'_>,
 ) {
     let (request, at) = match item {
-        Parsed::Request(request, at) => (request, at),
-        Parsed::Garbage(bytes, at) => {
+        Item::Request(request, at) => (request, at),
+        Item::Unparsed(bytes, at) => {
             context.counters.unparsed += 1;
             context.counters.unparsed_bytes += bytes;
             context.found.push(HttpEvent::Unparsed(Unparsed {
@@ -223,8 +219,8 @@ fn take(
         request,
         response: Response::None,
     };
-    exchange.request(Box::new(call), now, context.found, context.counters);
-    while exchange.len() > context.limits.pending {
-        exchange.give_up_first(context.found, context.counters);
+    matcher.request(Box::new(call), now, context.found, context.counters);
+    while matcher.len() > context.limits.pending {
+        matcher.give_up_first(context.found, context.counters);
     }
 }

@@ -1,5 +1,5 @@
-//! All connections under watch: bounded in number and in the bytes they buffer, and with their
-//! deadlines in order, so that neither a lookup nor an idle hour costs anything.
+//! All connections, bounded in number and in buffered bytes. Deadlines are kept in order: neither
+//! a lookup nor the next deadline needs a scan.
 
 use std::collections::BTreeSet;
 
@@ -13,28 +13,27 @@ use crate::time::Timestamp;
 #[derive(Debug)]
 struct Entry {
     flow: Flow,
-    /// What is registered of the flow in `deadlines` and `bytes`.
+    /// The flow's share of `deadlines` and `bytes`.
     deadline: Option<Timestamp>,
     footprint: usize,
 }
 
-/// What is known of a connection that was let go.
+/// What is kept of a connection that was dropped.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Past {
     /// Sequence number of the next byte.
     pub next: u32,
-    /// Whether it could no longer be read.
+    /// Whether its content could no longer be read.
     pub unreadable: bool,
 }
 
-/// The connections, by their number.
 #[derive(Debug)]
 pub(super) struct FlowTable {
     flows: LruCache<ConnectionId, Entry>,
     deadlines: BTreeSet<(Timestamp, ConnectionId)>,
     bytes: usize,
-    /// Connections that were let go: the kernel goes on to retransmit after the program has closed
-    /// its socket, and that is not a second request.
+    /// Dropped connections: the kernel still retransmits after the program has closed its socket,
+    /// and that is not a second request.
     past: LruCache<ConnectionId, Past>,
 }
 
@@ -48,13 +47,11 @@ impl FlowTable {
         }
     }
 
-    /// A flow, to look at.
     pub(super) fn peek(&self, connection: ConnectionId) -> Option<&Flow> {
         self.flows.peek(&connection).map(|entry| &entry.flow)
     }
 
-    /// Lets `change` work on a flow, which becomes the most recently used; `None` if there is no
-    /// such flow.
+    /// Applies `change` to a flow, which becomes the most recently used; `None` if there is none.
     pub(super) fn with<R>(
         &mut self,
         connection: ConnectionId,
@@ -79,7 +76,7 @@ impl FlowTable {
         Some(result)
     }
 
-    /// Adds an empty flow.
+    /// Adds a flow that buffers nothing yet.
     pub(super) fn insert(&mut self, connection: ConnectionId, flow: Flow) {
         self.past.pop(&connection);
         self.remove(connection);
@@ -91,7 +88,7 @@ impl FlowTable {
         self.flows.put(connection, entry);
     }
 
-    /// Takes a flow out. Where it ended stays known for a while.
+    /// Removes a flow and keeps its [`Past`].
     pub(super) fn retire(&mut self, connection: ConnectionId, limits: &Limits) -> Option<Flow> {
         let flow = self.remove(connection)?;
         let past = Past {
@@ -105,12 +102,10 @@ impl FlowTable {
         Some(flow)
     }
 
-    /// A connection that was let go.
     pub(super) fn past(&mut self, connection: ConnectionId) -> Option<Past> {
         self.past.get(&connection).copied()
     }
 
-    /// The flow with the earliest deadline.
     pub(super) fn first_deadline(&self) -> Option<(Timestamp, ConnectionId)> {
         self.deadlines.first().copied()
     }
@@ -120,19 +115,18 @@ impl FlowTable {
         self.flows.peek_lru().map(|(&c, entry)| (c, &entry.flow))
     }
 
-    /// Whether there are more flows or bytes than there may be.
+    /// Whether it exceeds the limits.
     pub(super) fn is_over(&self, limits: &Limits) -> bool {
         self.flows.len() > limits.flows || self.bytes > limits.total_bytes
     }
 
-    /// All connections, by number.
+    /// In the order of their numbers.
     pub(super) fn connections(&self) -> Vec<ConnectionId> {
         let mut connections: Vec<_> = self.flows.iter().map(|(&c, _)| c).collect();
         connections.sort_unstable();
         connections
     }
 
-    /// Forgets what it knows of connections that were let go.
     pub(super) fn forget_past(&mut self) {
         self.past.clear();
     }
@@ -150,7 +144,7 @@ impl FlowTable {
         Some(flow)
     }
 
-    /// Asserts that the sums are those of the flows.
+    /// Asserts that the sums match the flows.
     #[cfg(test)]
     pub(super) fn check(&self, limits: &Limits) {
         let entries = || self.flows.iter().map(|(_, entry)| entry);

@@ -87,7 +87,7 @@ fn limits_of_nothing_do_no_harm() {
         flow_bytes: 0,
         total_bytes: 0,
         pending: 0,
-        answer_timeout: Duration::ZERO,
+        response_timeout: Duration::ZERO,
         idle: Duration::ZERO,
     };
     let mut story = Story::with_limits(limits);

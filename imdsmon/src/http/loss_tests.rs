@@ -43,7 +43,7 @@ fn a_lost_answer_costs_the_status_of_its_own_call() {
         story.send(V2).status(403);
         assert_eq!(story.end(), expected, "{before}");
         let counters = story.counters();
-        assert_eq!(counters.doubtful_answers, 1, "{before}");
+        assert_eq!(counters.unseen_responses, 1, "{before}");
         assert_eq!(counters.late_responses, 0, "{before}");
         assert_eq!(counters.unmatched_responses, 0, "{before}");
     }
@@ -74,7 +74,7 @@ fn an_answer_whose_body_was_seen_is_an_answer_without_a_status() {
         .received_as(|r| r.len = 50)
         .close();
     assert_eq!(story.told(), ["v1 GET /latest/meta-data/ ?"]);
-    assert_eq!(story.counters().doubtful_answers, 1);
+    assert_eq!(story.counters().unseen_responses, 1);
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn a_hole_within_a_body_puts_nothing_in_doubt() {
             "v2 GET /latest/user-data 403"
         ]
     );
-    assert_eq!(story.counters().doubtful_answers, 0);
+    assert_eq!(story.counters().unseen_responses, 0);
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn a_hole_that_is_filled_puts_nothing_in_doubt() {
             "v2 GET /latest/user-data 403"
         ]
     );
-    assert_eq!(story.counters().doubtful_answers, 0);
+    assert_eq!(story.counters().unseen_responses, 0);
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn a_connection_recovers_from_answers_that_are_owed_for_ever() {
     story.send(V2).status(403);
     assert_eq!(story.end(), ["v2 GET /latest/user-data 403"]);
     let counters = story.counters();
-    assert_eq!((counters.late_responses, counters.doubtful_answers), (1, 1));
+    assert_eq!((counters.late_responses, counters.unseen_responses), (1, 1));
 }
 
 #[test]

@@ -1,13 +1,13 @@
-//! From bytes to calls: per-connection TCP reassembly, HTTP/1 requests and their answers.
+//! From bytes to calls: TCP reassembly for each connection, HTTP/1 requests and their responses.
 //!
-//! Pure: no I/O, and no clock but the events' own time, so that a recording gives what the live
-//! stream gave. What cannot be read is counted ([`call::Unparsed`]), never guessed, and memory is
-//! bounded by [`Limits`] whatever comes.
+//! Pure: no I/O and no clock other than the time of the events, so a recording gives the same
+//! result as the live stream. Bytes that are not HTTP are counted ([`call::Unparsed`]), never
+//! guessed. [`Limits`] bound the memory, whatever the traffic.
 //!
-//! - `stream` puts segments in order, `reader` finds requests in the bytes, `request` reads one;
-//! - `exchange` matches responses to requests, `server` knows which bytes came, `response` reads
-//!   one;
-//! - `flow` is one connection, `table` all of them.
+//! - `stream` puts segments in order, `reader` finds requests in the bytes, `request` parses one;
+//! - `response_matcher` matches responses to requests, `server` tracks which bytes of the server
+//!   arrived, `response` parses a head;
+//! - `flow` is one connection, `flow_table` all of them.
 
 pub mod call;
 mod flow;
@@ -28,23 +28,23 @@ use crate::event::{ConnectionId, Event, Received, Sent};
 use crate::http::flow_table::FlowTable;
 use crate::time::Timestamp;
 
-/// What bounds the work on hostile or unlucky traffic.
+/// Bounds on memory and time, for hostile and for incomplete traffic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections under watch; one more and the least recently used is given up.
+    /// Connections; beyond that the least recently used is given up.
     pub flows: usize,
-    /// Bytes of a request's head, and bytes held of a connection because earlier ones are
-    /// missing. A longer head is unparsed; more held bytes give up the missing ones.
+    /// Bytes of a request's head, and bytes of a connection that are held while earlier ones are
+    /// missing. A longer head is unparsed; with more held bytes the missing ones are given up.
     pub flow_bytes: usize,
-    /// Bytes buffered over all connections, waiting calls included; beyond that the least
-    /// recently used connections are given up.
+    /// Bytes buffered in all connections, pending calls included; beyond that the least recently
+    /// used connections are given up.
     pub total_bytes: usize,
-    /// Requests of one connection that wait for an answer; beyond that the oldest is given up.
+    /// Requests of one connection without a response; beyond that the oldest is given up.
     pub pending: usize,
-    /// How long a request waits for its answer from when its head was sent, and how long a
-    /// connection waits for missing bytes.
-    pub answer_timeout: Duration,
-    /// After how long without a segment a connection is forgotten.
+    /// How long a response is awaited from when the request's head was sent, and how long missing
+    /// bytes are.
+    pub response_timeout: Duration,
+    /// A connection without a segment for so long is dropped.
     pub idle: Duration,
 }
 
@@ -55,13 +55,13 @@ impl Default for Limits {
             flow_bytes: 64 << 10,
             total_bytes: 8 << 20,
             pending: 1024,
-            answer_timeout: Duration::from_secs(60),
+            response_timeout: Duration::from_secs(60),
             idle: Duration::from_secs(600),
         }
     }
 }
 
-/// What happened so far, in numbers that only grow.
+/// Counters since the start; they never decrease.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// [`HttpEvent::Call`]s.
@@ -70,29 +70,27 @@ pub struct Counters {
     pub unparsed: u64,
     /// Bytes in them, all captured.
     pub unparsed_bytes: u64,
-    /// Holes in what clients sent.
+    /// Holes in the clients' streams.
     pub gaps: u64,
-    /// Bytes in them, in no other counter. Those within a body do no harm; with others, requests
-    /// may have been missed.
+    /// Bytes in them, in no other counter. Within a body they do no harm; elsewhere they may have
+    /// held requests.
     pub gap_bytes: u64,
-    /// Bytes that clients sent again.
+    /// Bytes that clients retransmitted.
     pub retransmitted_bytes: u64,
-    /// Responses that came when no request waited: another request was not seen, or was hidden in
-    /// what was taken for a body.
+    /// Responses without a pending request: a request was not captured, or was taken for a body.
     pub unmatched_responses: u64,
-    /// Responses that came after their request had been given up.
+    /// Responses to requests that had been given up.
     pub late_responses: u64,
-    /// Calls that were answered, or may well have been, by a response that was not seen: they are
-    /// [`call::Response::Unseen`].
-    pub doubtful_answers: u64,
-    /// Connections given up because there were too many of them, or too many bytes.
+    /// Calls with [`call::Response::Unseen`].
+    pub unseen_responses: u64,
+    /// Connections given up because of [`Limits`].
     pub evicted_flows: u64,
     /// Records that the kernel had no room for.
     pub lost_records: u64,
 }
 
 impl Counters {
-    /// What happened since `base`, an earlier reading.
+    /// The difference to `base`, an earlier reading.
     pub fn since(&self, base: &Self) -> Self {
         let Self {
             calls,
@@ -103,7 +101,7 @@ impl Counters {
             retransmitted_bytes,
             unmatched_responses,
             late_responses,
-            doubtful_answers,
+            unseen_responses,
             evicted_flows,
             lost_records,
         } = self;
@@ -116,14 +114,14 @@ impl Counters {
             retransmitted_bytes: retransmitted_bytes.saturating_sub(base.retransmitted_bytes),
             unmatched_responses: unmatched_responses.saturating_sub(base.unmatched_responses),
             late_responses: late_responses.saturating_sub(base.late_responses),
-            doubtful_answers: doubtful_answers.saturating_sub(base.doubtful_answers),
+            unseen_responses: unseen_responses.saturating_sub(base.unseen_responses),
             evicted_flows: evicted_flows.saturating_sub(base.evicted_flows),
             lost_records: lost_records.saturating_sub(base.lost_records),
         }
     }
 }
 
-/// All connections to IMDS, and what is known of their requests.
+/// All connections to IMDS with their pending requests.
 #[derive(Debug)]
 pub struct Http {
     limits: Limits,
@@ -138,7 +136,7 @@ impl Default for Http {
 }
 
 impl Http {
-    /// Nothing seen yet.
+    /// Without any connection.
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
@@ -147,11 +145,11 @@ impl Http {
         }
     }
 
-    /// Takes the next event. What it completes is appended to `found`: the calls of a connection
-    /// in the order of its requests.
+    /// Takes the next event and appends what it completes to `found`: the calls of a connection in
+    /// the order of its requests.
     pub fn feed(&mut self, event: &Event, found: &mut Vec<HttpEvent>) {
         match event {
-            // The caller does not matter here, and such an event says nothing about the time.
+            // Tasks are not in the order of time: a holder is found late.
             Event::Task(_) => {}
             Event::Lost { records, .. } => {
                 self.counters.lost_records = self.counters.lost_records.saturating_add(*records);
@@ -174,7 +172,7 @@ impl Http {
         }
     }
 
-    /// The run ends: what waits comes out without an answer and what is incomplete as unparsed,
+    /// Ends the run: pending requests come out without a response and incomplete ones as unparsed,
     /// connection by connection.
     pub fn finish(&mut self, found: &mut Vec<HttpEvent>) {
         for connection in self.table.connections() {
@@ -183,12 +181,12 @@ impl Http {
         self.table.forget_past();
     }
 
-    /// When an [`Event::Tick`] is worth sending; `None` as long as nothing waits.
+    /// When an [`Event::Tick`] is due; `None` if nothing is pending.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         self.table.first_deadline().map(|(time, _)| time)
     }
 
-    /// What happened so far.
+    /// Counters since the start.
     pub fn counters(&self) -> Counters {
         self.counters
     }
@@ -197,7 +195,7 @@ impl Http {
         let connection = sent.connection;
         let flow = self.table.peek(connection);
         if sent.syn && flow.is_some_and(|flow| flow.start() != sent.seq) {
-            // A socket can be disconnected and connected again.
+            // A socket can be disconnected and connected again (connect(2), `AF_UNSPEC`).
             self.retire(connection, found);
         }
         if self.table.peek(connection).is_none() && !self.open(sent) {
@@ -210,7 +208,7 @@ impl Http {
         self.keep_bounds(found);
     }
 
-    /// Adds the flow that a segment begins; false if it begins none.
+    /// Adds the flow that starts with a segment; false if none does.
     fn open(&mut self, sent: &Sent) -> bool {
         let mut next = sent.seq;
         let mut unreadable = false;

@@ -1,10 +1,10 @@
-//! The client's half of a connection, in order: where requests begin, where their heads and
-//! bodies end, and which bytes belong to no request.
+//! Finds requests in the client's half of a connection: where they start, where their heads and
+//! bodies end, and which bytes belong to none.
 //!
-//! The reader is a state machine over the byte stream, so that it does not matter how the stream
-//! is cut into segments. It buffers a head until its blank line and otherwise single lines;
-//! bodies are counted, never kept. Bytes that are no request are discarded, line by line, until a
-//! line is a request line beyond doubt: nothing is guessed.
+//! A state machine over the byte stream: it does not matter how the stream is cut into segments.
+//! It buffers a head until its blank line and otherwise single lines; bodies are counted, never
+//! kept. Bytes that are not a request are discarded line by line, until a line is certain to be a
+//! request line: nothing is guessed.
 
 mod lines;
 
@@ -13,7 +13,7 @@ use super::request;
 use crate::event::{Endpoint, TaskId};
 use crate::time::Timestamp;
 
-/// Where a byte came from.
+/// The segment of a byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Origin {
     pub time: Timestamp,
@@ -21,46 +21,46 @@ pub(super) struct Origin {
     pub server: Endpoint,
 }
 
-/// What the reader finds; each with where its first byte came from.
+/// A result of the reader, with the segment of its first byte.
 #[derive(Debug)]
-pub(super) enum Parsed {
+pub(super) enum Item {
     Request(Request, Origin),
-    /// This many bytes that are no request.
-    Garbage(u64, Origin),
+    /// So many bytes that are not a request.
+    Unparsed(u64, Origin),
 }
 
 #[derive(Debug)]
 enum State {
-    /// In a head, or before one: `buffer` holds it so far.
+    /// In a head, or before one; `buffer` holds it so far.
     Head,
-    /// In a body with this many bytes to come; whether any of them has come.
+    /// In a body with `rest` bytes to come. `begun`: some have arrived.
     Body { rest: u64, begun: bool },
-    /// The request was answered before its body began, so that the next bytes may be the body or
-    /// a request in its place: `buffer` holds them until that is clear.
+    /// The response arrived before the body: the next bytes are the body or, in its place, a
+    /// request. `buffer` holds them until that is certain.
     Undecided { rest: u64 },
     /// Before or in a chunk-size line, which `buffer` holds.
     ChunkSize,
-    /// In a chunk with this many bytes to come.
+    /// In a chunk with `rest` bytes to come.
     Chunk { rest: u64 },
-    /// Behind the last chunk; `buffer` holds a trailer line.
+    /// After the last chunk; `buffer` holds a trailer line.
     Trailer,
-    /// In bytes that are no request. `buffer` holds a line that may turn out to be a request
-    /// line, unless that is hopeless for the current one.
+    /// In bytes that are not a request. `buffer` holds a line that may be a request line, unless
+    /// `mid_line`: the rest of the current line cannot be one.
     Discard {
         bytes: u64,
         at: Origin,
-        hopeless: bool,
+        mid_line: bool,
     },
-    /// Behind an HTTP/0.9 request: such a connection should carry no other.
-    Behind09,
-    /// What the server reads is not what was sent: no byte counts as a request any more.
+    /// After an HTTP/0.9 request: such a connection carries no other.
+    After09,
+    /// The server may read other bytes than the captured ones: none counts as a request any more.
     Stopped { bytes: u64, at: Origin },
 }
 
-/// How filling the buffer ended.
-enum Fill {
+/// What the buffer holds after filling it.
+enum Buffered {
     Line,
-    More,
+    Partial,
     Full,
 }
 
@@ -68,64 +68,64 @@ enum Fill {
 pub(super) struct Reader {
     state: State,
     buffer: Vec<u8>,
-    /// Where the first byte of `buffer` came from.
+    /// The segment of the first byte of `buffer`.
     buffer_at: Origin,
-    /// Where the line in progress begins in `buffer`: what is before was looked at.
+    /// Start of the current line in `buffer`; the lines before it have been examined.
     line: usize,
-    /// Bytes to read once more, and how many of them have been.
-    again: (Vec<u8>, usize),
-    /// A request was found in the bytes being read: it cannot have been answered yet.
-    fresh: bool,
+    /// Bytes to read again, and how many of them have been.
+    reread: (Vec<u8>, usize),
+    /// A request was found in the bytes being read, so it has no response yet.
+    just_requested: bool,
     limit: usize,
 }
 
 impl Reader {
-    /// `limit` bounds a head and any other line, in bytes.
+    /// `limit`: bytes of a head, and of any other line.
     pub(super) fn new(limit: usize, at: Origin) -> Self {
         Self {
             state: State::Head,
             buffer: Vec::new(),
             buffer_at: at,
             line: 0,
-            again: (Vec::new(), 0),
-            fresh: false,
+            reread: (Vec::new(), 0),
+            just_requested: false,
             limit,
         }
     }
 
-    /// Reads the next bytes. `answered` says that no request on the connection waits for an
-    /// answer. Every item goes to `found` as soon as its last byte is read.
+    /// Reads the next bytes. `none_pending`: no request of the connection is pending. Each item goes to
+    /// `found` as soon as its last byte is read.
     pub(super) fn read(
         &mut self,
         bytes: &[u8],
         at: Origin,
-        answered: bool,
-        found: &mut impl FnMut(Parsed),
+        none_pending: bool,
+        found: &mut impl FnMut(Item),
     ) {
         let mut rest = bytes;
-        self.fresh = false;
+        self.just_requested = false;
         loop {
-            let (again, read) = std::mem::take(&mut self.again);
+            let (again, read) = std::mem::take(&mut self.reread);
             if read < again.len() {
-                let used = read + self.step(&again[read..], at, answered, found);
-                if self.again.0.is_empty() {
-                    self.again = (again, used);
+                let used = read + self.step(&again[read..], at, none_pending, found);
+                if self.reread.0.is_empty() {
+                    self.reread = (again, used);
                 } else {
-                    // Bytes to read once more were found among just those: they come first.
-                    self.again.0.extend_from_slice(&again[used..]);
+                    // These bytes have produced others to read again, which come first.
+                    self.reread.0.extend_from_slice(&again[used..]);
                 }
                 continue;
             }
             if rest.is_empty() {
                 return;
             }
-            let used = self.step(rest, at, answered, found);
+            let used = self.step(rest, at, none_pending, found);
             rest = &rest[used..];
         }
     }
 
-    /// Goes past bytes that were sent but not captured. What they cut short is garbage; they
-    /// themselves are not, since they were never captured.
+    /// Skips bytes that were sent but not captured. What they truncate is unparsed; they are not,
+    /// since they were never captured.
     pub(super) fn gap(&mut self, bytes: u64) {
         match &mut self.state {
             State::Body { rest, begun } if bytes <= *rest => {
@@ -141,13 +141,12 @@ impl Reader {
                     self.state = State::ChunkSize;
                 }
             }
-            State::Behind09 | State::Stopped { .. } => {}
+            State::After09 | State::Stopped { .. } => {}
             _ => self.discard(false),
         }
     }
 
-    /// From here on nothing can be read; what is incomplete is garbage. `at` is where the next
-    /// byte comes from.
+    /// Stops reading; what is incomplete is unparsed. `at`: the segment of the next byte.
     pub(super) fn stop_reading(&mut self, at: Origin) {
         if self.is_stopped() {
             return;
@@ -162,31 +161,30 @@ impl Reader {
         self.state = State::Stopped { bytes, at };
     }
 
-    /// Whether nothing can be read any more.
     pub(super) fn is_stopped(&self) -> bool {
         matches!(self.state, State::Stopped { .. })
     }
 
-    /// The stream ends here, or is given up: what is in progress comes out as garbage.
-    pub(super) fn end(&mut self, found: &mut impl FnMut(Parsed)) {
+    /// The stream ends or is given up: what is incomplete comes out as unparsed.
+    pub(super) fn end(&mut self, found: &mut impl FnMut(Item)) {
         if self.is_incomplete() {
             let held = length(self.buffer.len());
             match self.state {
                 State::Discard { bytes, at, .. } if bytes > 0 => {
-                    found(Parsed::Garbage(bytes.saturating_add(held), at));
+                    found(Item::Unparsed(bytes.saturating_add(held), at));
                 }
-                State::Stopped { bytes, at } => found(Parsed::Garbage(bytes, at)),
-                _ => found(Parsed::Garbage(held, self.buffer_at)),
+                State::Stopped { bytes, at } => found(Item::Unparsed(bytes, at)),
+                _ => found(Item::Unparsed(held, self.buffer_at)),
             }
         }
         match &mut self.state {
-            State::Behind09 => {}
+            State::After09 => {}
             State::Stopped { bytes, .. } => *bytes = 0,
             _ => self.between_requests(),
         }
     }
 
-    /// Whether [`Reader::end`] would find something.
+    /// Whether [`Reader::end`] has something to report.
     pub(super) fn is_incomplete(&self) -> bool {
         match self.state {
             State::Head | State::Undecided { .. } => !self.buffer.is_empty(),
@@ -195,25 +193,25 @@ impl Reader {
                 !self.buffer.is_empty() && request::may_replace_body(&self.buffer)
             }
             State::Stopped { bytes, .. } => bytes > 0,
-            State::Body { .. } | State::Chunk { .. } | State::Behind09 => false,
+            State::Body { .. } | State::Chunk { .. } | State::After09 => false,
         }
     }
 
-    /// Bytes of memory that the buffers take.
+    /// Bytes of memory in its buffers.
     pub(super) fn footprint(&self) -> usize {
-        self.buffer.capacity() + self.again.0.capacity()
+        self.buffer.capacity() + self.reread.0.capacity()
     }
 
-    /// Reads at least one byte, or changes the state such that the next step does.
+    /// Reads at least one byte, or changes to a state that does.
     fn step(
         &mut self,
         bytes: &[u8],
         at: Origin,
-        answered: bool,
-        found: &mut impl FnMut(Parsed),
+        none_pending: bool,
+        found: &mut impl FnMut(Item),
     ) -> usize {
         if let State::Body { rest, begun: false } = self.state {
-            self.state = if answered && !self.fresh {
+            self.state = if none_pending && !self.just_requested {
                 State::Undecided { rest }
             } else {
                 State::Body { rest, begun: true }
@@ -239,9 +237,9 @@ impl Reader {
                 self.undecided(bytes, at, rest)
             }
             State::ChunkSize | State::Trailer => self.chunk_line(bytes, at),
-            State::Discard { hopeless: true, .. } => self.skip_line(bytes),
+            State::Discard { mid_line: true, .. } => self.skip_line(bytes),
             State::Discard { .. } => self.discarded_line(bytes, at, found),
-            State::Behind09 => {
+            State::After09 => {
                 let blank = request::blank_lines(bytes);
                 if blank < bytes.len() {
                     self.discard(false);
@@ -261,8 +259,8 @@ impl Reader {
         }
     }
 
-    /// Moves bytes to the buffer, to the end of the line or to the limit.
-    fn fill(&mut self, bytes: &[u8], at: Origin) -> (usize, Fill) {
+    /// Moves bytes to the buffer, up to the end of the line or to the limit.
+    fn fill(&mut self, bytes: &[u8], at: Origin) -> (usize, Buffered) {
         if self.buffer.is_empty() {
             self.buffer_at = at;
             self.line = 0;
@@ -270,22 +268,22 @@ impl Reader {
         let room = self.limit.saturating_sub(self.buffer.len());
         let window = &bytes[..bytes.len().min(room)];
         let (used, fill) = match window.iter().position(|&b| b == b'\n') {
-            Some(i) => (i + 1, Fill::Line),
-            None if window.len() < bytes.len() => (window.len(), Fill::Full),
-            None => (window.len(), Fill::More),
+            Some(i) => (i + 1, Buffered::Line),
+            None if window.len() < bytes.len() => (window.len(), Buffered::Full),
+            None => (window.len(), Buffered::Partial),
         };
         self.buffer.extend_from_slice(&window[..used]);
         (used, fill)
     }
 
-    /// The line in the buffer is the first of a request.
+    /// Continues with the line in the buffer as the first of a request.
     fn resume(&mut self) {
         self.state = State::Head;
         self.line = self.buffer.len();
     }
 
-    /// Counts the buffer as garbage. `hopeless`: the next byte is in the middle of a line.
-    fn discard(&mut self, hopeless: bool) {
+    /// Counts the buffer as unparsed. `mid_line`: the next byte is in the middle of a line.
+    fn discard(&mut self, mid_line: bool) {
         let held = length(self.buffer.len());
         let (bytes, at) = match self.state {
             State::Discard { bytes, at, .. } if bytes > 0 => (bytes.saturating_add(held), at),
@@ -295,7 +293,7 @@ impl Reader {
         self.state = State::Discard {
             bytes,
             at,
-            hopeless,
+            mid_line,
         };
     }
 
@@ -304,14 +302,13 @@ impl Reader {
         self.state = State::Head;
     }
 
-    /// Frees the buffer: most connections carry a few requests and then wait for long.
+    /// Frees the buffer: most connections carry a few requests and then idle.
     fn clear(&mut self) {
         self.buffer = Vec::new();
         self.line = 0;
     }
 }
 
-/// A length as it is counted over a connection's life.
 pub(super) fn length(bytes: usize) -> u64 {
     u64::try_from(bytes).unwrap_or(u64::MAX)
 }

@@ -7,13 +7,12 @@
 
 use super::call::{Auth, Request, TokenValue};
 
-/// Bounds of the strings in a call, in bytes.
-const METHOD: usize = 32;
-const PATH: usize = 2048;
-const QUERY: usize = 2048;
-const USER_AGENT: usize = 1024;
-/// Headers that the strict parser has room for; more than that goes to the tolerant one.
-const STRICT_HEADERS: usize = 64;
+const MAX_METHOD_BYTES: usize = 32;
+const MAX_PATH_BYTES: usize = 2048;
+const MAX_QUERY_BYTES: usize = 2048;
+const MAX_USER_AGENT_BYTES: usize = 1024;
+/// Headers that the strict parser takes; a head with more goes to the tolerant one.
+const MAX_STRICT_HEADERS: usize = 64;
 
 /// How the end of a request's body is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +29,6 @@ pub(super) fn parse(head: &[u8]) -> Option<(Request, Framing)> {
         .map(Parsed::into_request)
 }
 
-/// A request line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RequestLine<'a> {
     method: &'a [u8],
@@ -38,8 +36,8 @@ pub(super) struct RequestLine<'a> {
     pub protocol: &'static str,
 }
 
-/// Reads a line as a request line wherever a request may begin. The target may hold spaces; a
-/// GET without a protocol is HTTP/0.9.
+/// Parses a request line where a request may start. The target may contain spaces; a GET without
+/// a protocol is HTTP/0.9.
 pub(super) fn request_line(line: &[u8]) -> Option<RequestLine<'_>> {
     let line = trim(line);
     let space = line.iter().position(|&b| is_space(b))?;
@@ -68,7 +66,7 @@ pub(super) fn request_line(line: &[u8]) -> Option<RequestLine<'_>> {
     })
 }
 
-/// Whether a line is a request line beyond doubt. Only such a line ends a search for the next
+/// Whether a line is certain to be a request line. Only such a line ends the search for the next
 /// request: `METHOD SP target SP HTTP/1.x`, the target a path or an `http` URL without spaces.
 pub(super) fn is_certain(line: &[u8]) -> bool {
     if !may_be_certain(line) {
@@ -84,7 +82,7 @@ pub(super) fn is_certain(line: &[u8]) -> bool {
         && more.is_none()
 }
 
-/// Whether a line that begins so can become one that [`is_certain`].
+/// Whether a line with this start can become one that [`is_certain`].
 pub(super) fn may_be_certain(start: &[u8]) -> bool {
     let method = start
         .iter()
@@ -97,8 +95,8 @@ pub(super) fn may_be_certain(start: &[u8]) -> bool {
     (1..=16).contains(&method) && start[method] == b' ' && may_begin_target(&start[method + 1..])
 }
 
-/// Whether what begins so, where a body was announced, can be a request line instead. A body may
-/// well begin with capitals, so only methods that clients use count.
+/// Whether bytes with this start, where a body was announced, can be a request line instead. A
+/// body may start with capitals, so only methods that clients use count.
 pub(super) fn may_replace_body(start: &[u8]) -> bool {
     const METHODS: [&[u8]; 9] = [
         b"GET", b"PUT", b"HEAD", b"POST", b"DELETE", b"OPTIONS", b"PATCH", b"TRACE", b"CONNECT",
@@ -109,7 +107,7 @@ pub(super) fn may_replace_body(start: &[u8]) -> bool {
     }) && may_be_certain(start)
 }
 
-/// What follows `HTTP/`, which servers take in any case.
+/// The part after `HTTP/`, which servers accept in any case.
 fn after_http(protocol: &[u8]) -> Option<&[u8]> {
     let (name, number) = protocol.split_at_checked(5)?;
     name.eq_ignore_ascii_case(b"HTTP/").then_some(number)
@@ -125,13 +123,13 @@ fn may_begin_target(start: &[u8]) -> bool {
         || start[..known].eq_ignore_ascii_case(&b"http://"[..known])
 }
 
-/// What follows `http://`.
+/// The part after `http://`.
 fn after_scheme(target: &[u8]) -> Option<&[u8]> {
     let (scheme, rest) = target.split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"http://").then_some(rest)
 }
 
-/// What a head says, still in the bytes of the wire.
+/// A head, as slices of the captured bytes.
 #[derive(Debug, PartialEq, Eq)]
 struct Parsed<'a> {
     line: RequestLine<'a>,
@@ -152,8 +150,8 @@ impl<'a> Parsed<'a> {
         }
     }
 
-    /// Takes a header into account. Of a token header that is sent twice the better value counts,
-    /// of the others the first that can be read.
+    /// Adds a header. Of two token headers the one with a token counts, of others the first valid
+    /// one.
     fn header(&mut self, name: &[u8], value: &'a [u8]) {
         let value = trim(value);
         if name.eq_ignore_ascii_case(b"x-aws-ec2-metadata-token") {
@@ -203,19 +201,19 @@ impl<'a> Parsed<'a> {
         };
         let request = Request {
             auth,
-            method: text(method, METHOD),
-            path: text(path, PATH),
-            query: query.map(|q| text(q, QUERY)),
+            method: text(method, MAX_METHOD_BYTES),
+            path: text(path, MAX_PATH_BYTES),
+            query: query.map(|q| text(q, MAX_QUERY_BYTES)),
             protocol,
-            user_agent: user_agent.map(|u| text(u, USER_AGENT)),
+            user_agent: user_agent.map(|u| text(u, MAX_USER_AGENT_BYTES)),
         };
         (request, framing)
     }
 }
 
-/// Reads what RFC 9112 allows, and nothing else.
+/// Accepts what RFC 9112 allows.
 fn strict(head: &[u8]) -> Option<Parsed<'_>> {
-    let mut headers = [httparse::EMPTY_HEADER; STRICT_HEADERS];
+    let mut headers = [httparse::EMPTY_HEADER; MAX_STRICT_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(head) {
         Ok(httparse::Status::Complete(end)) if end == head.len() => {}
@@ -232,15 +230,15 @@ fn strict(head: &[u8]) -> Option<Parsed<'_>> {
     Some(parsed)
 }
 
-/// Reads what clients send.
+/// Accepts what clients send.
 fn tolerant(head: &[u8]) -> Option<Parsed<'_>> {
     let mut rest = head;
-    // Empty lines before a request do not count (RFC 9112, 2.2).
+    // Empty lines before a request are ignored (RFC 9112, 2.2).
     while let Some(after) = rest.strip_prefix(b"\r\n").or(rest.strip_prefix(b"\n")) {
         rest = after;
     }
     let mut parsed = Parsed::new(request_line(take_line(&mut rest))?);
-    // What is folded into the request line is lost: no header can begin there.
+    // Lines folded into the request line are skipped: they are not headers.
     while rest.first().is_some_and(|&b| is_space(b)) {
         take_line(&mut rest);
     }
@@ -263,7 +261,7 @@ fn take_line<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
     line
 }
 
-/// A line with those that begin with a space behind it (RFC 9112, 5.2).
+/// A line with the lines folded into it, which start with a space (RFC 9112, 5.2).
 fn take_folded_line<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
     let whole = *rest;
     take_line(rest);
@@ -273,8 +271,8 @@ fn take_folded_line<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
     &whole[..whole.len() - rest.len()]
 }
 
-/// Judges a token by its form. Capture has blanked the value: `*` stands for a byte that a token
-/// can hold (RFC 9110 token68), `!` for any other. The unblanked form counts as well.
+/// Classifies a token by its form. Capture has blanked the value: `*` stands for a byte that a
+/// token may contain (RFC 9110 token68), `!` for any other. An unblanked value is accepted too.
 fn token_value(value: &[u8]) -> TokenValue {
     let fits = |&b: &u8| b.is_ascii_alphanumeric() || b"*-._~+/=".contains(&b);
     if !value.is_empty() && value.iter().all(fits) {
@@ -284,7 +282,7 @@ fn token_value(value: &[u8]) -> TokenValue {
     }
 }
 
-/// Reads `5`, or the first of `5, 5`. Too large a number for 64 bits is as good as endless.
+/// Parses `5`, or the first of `5, 5`. A number above 64 bits becomes the largest.
 pub(super) fn content_length(value: &[u8]) -> Option<u64> {
     let first = trim(value.split(|&b| b == b',').next()?);
     if first.is_empty() {
@@ -310,7 +308,7 @@ fn origin_form(target: &[u8]) -> &[u8] {
     }
 }
 
-/// Whether a path ends in `/api/token`, however many slashes stand between and behind.
+/// Whether a path ends with `/api/token`, with any number of slashes between and after.
 fn is_token_path(path: &[u8]) -> bool {
     let mut parts = path.rsplit(|&b| b == b'/').filter(|part| !part.is_empty());
     parts.next() == Some(b"token") && parts.next() == Some(b"api")
@@ -318,7 +316,7 @@ fn is_token_path(path: &[u8]) -> bool {
 
 /// At most `limit` bytes of text; what is not UTF-8 is replaced.
 pub(super) fn text(bytes: &[u8], limit: usize) -> String {
-    // Four bytes more than needed: a character that the cut tears lies behind the limit.
+    // Four bytes more than needed: a character split by the cut is after the limit.
     let start = &bytes[..bytes.len().min(limit + 4)];
     let mut text = String::from_utf8_lossy(start).into_owned();
     let mut end = text.len().min(limit);
@@ -339,7 +337,7 @@ fn is_tchar(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
 }
 
-/// Without spaces, tabs and line ends around it.
+/// Without the spaces, tabs and line ends around.
 pub(super) fn trim(bytes: &[u8]) -> &[u8] {
     let start = bytes
         .iter()
@@ -357,7 +355,7 @@ fn is_blank(b: u8) -> bool {
     matches!(b, b' ' | b'\t' | b'\r' | b'\n')
 }
 
-/// How many bytes of blank lines there are before anything else.
+/// Number of bytes in the blank lines at the start.
 pub(super) fn blank_lines(bytes: &[u8]) -> usize {
     bytes
         .iter()
@@ -365,7 +363,6 @@ pub(super) fn blank_lines(bytes: &[u8]) -> usize {
         .unwrap_or(bytes.len())
 }
 
-/// Without the line end.
 pub(super) fn trim_end(line: &[u8]) -> &[u8] {
     let end = line
         .iter()

@@ -1,26 +1,25 @@
-//! The head of a response: status, who answered, and where the response ends.
+//! Parses the head of a response: status, `Server` header and length.
 //!
-//! Capture hands over the beginning of a segment that begins a response, up to a bound; what
-//! follows the head in the same segment is blanked with zero bytes.
+//! Capture hands over the beginning of a segment that starts a response, up to a bound; the bytes
+//! after the head are blanked with zeros.
 
 use super::request::{content_length, text, trim, trim_end};
 
-/// Bound of the `Server` header, in bytes.
-const SERVER: usize = 256;
+/// Bytes of the `Server` header.
+const MAX_SERVER_BYTES: usize = 256;
 
-/// What a response head says.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct ResponseHead {
-    /// `None` if the bytes end before it, or make no sense.
+    /// `None` if the bytes end before it or are not a status line.
     pub status: Option<u16>,
     pub server: Option<String>,
     pub content_length: Option<u64>,
-    /// Bytes of the head with its blank line; `None` if it was not captured to its end.
+    /// Bytes of the head with its blank line; `None` if the end was not captured.
     pub head: Option<usize>,
 }
 
 impl ResponseHead {
-    /// Reads as much of a head as there is. A header counts only if its line is complete.
+    /// Parses as much of a head as was captured. A header counts only if its line is complete.
     pub(super) fn parse(bytes: &[u8]) -> Self {
         let mut response = Self {
             status: status(bytes),
@@ -44,13 +43,13 @@ impl ResponseHead {
         response
     }
 
-    /// 1xx, and another response to the same request follows. 101 is the last word in HTTP/1.
+    /// 1xx: another response to the same request follows. 101 is final: it ends HTTP/1.
     pub(super) fn is_interim(&self) -> bool {
         self.status
             .is_some_and(|s| (100..200).contains(&s) && s != 101)
     }
 
-    /// Bytes of the whole response, if it can be known.
+    /// Bytes of the whole response, if known.
     pub(super) fn length(&self, to_head: bool) -> Option<u64> {
         let head = u64::try_from(self.head?).ok()?;
         if to_head || self.is_interim() || matches!(self.status, Some(204 | 304)) {
@@ -61,7 +60,7 @@ impl ResponseHead {
 
     fn header(&mut self, name: &[u8], value: &[u8]) {
         if name.eq_ignore_ascii_case(b"server") && self.server.is_none() && !value.is_empty() {
-            self.server = Some(text(value, SERVER));
+            self.server = Some(text(value, MAX_SERVER_BYTES));
         } else if name.eq_ignore_ascii_case(b"content-length") && self.content_length.is_none() {
             self.content_length = content_length(value);
         }

@@ -1,25 +1,27 @@
-//! Requests that wait for their answers, and the answers.
+//! Matches the responses of a connection to its pending requests.
 //!
-//! HTTP/1 answers in order, so the next response belongs to the request that waits longest. A
-//! request whose wait was given up still owes the connection a response: when it comes after all
-//! it must not be taken for the next request's.
+//! HTTP/1 responds in order: the next response belongs to the oldest pending request. After a
+//! request is given up its response is still outstanding; when it arrives after all, it must not
+//! be assigned to the next request.
 //!
-//! All that holds only if every response is seen. Where one may have been missed, the matching is
-//! doubtful, and what is known instead is that clients hardly ever send a request before they
-//! have the answer to the one before:
+//! That holds only if every response is captured. Where one may be missing, the match is
+//! uncertain, and another rule applies: clients hardly ever send a request before they have the
+//! response to the previous one.
 //!
-//! - Bytes of the server are missing, other than within a body: the response that begins behind
-//!   them belongs to the latest request, and nothing is owed any more.
-//! - The first response on a connection may have lost others before it, which its sequence number
-//!   does not tell. If several requests could be meant it is held until what follows tells:
-//!   another response, and they come in order; another request, and it was the latest one's.
-//! - Bytes came that no response known explains: requests that waited then may be answered.
+//! - Bytes of the server are missing, other than within a body: the response after them belongs to
+//!   the latest request, and none is outstanding any more.
+//! - Before the first response of a connection others may be missing, which its sequence number
+//!   does not show. If it could belong to several requests, it is held until the next event:
+//!   another response shows that they arrive in order; another request shows that it was the
+//!   latest one's.
+//! - Bytes arrived that no known response explains: requests that are pending then may have a
+//!   response.
 //!
-//! A request that was answered by what was not seen comes out as answered, without a status.
+//! A request whose response was not captured comes out with [`Response::Unseen`].
 //!
-//! An answer that is owed is thus swallowed only where the server's bytes are complete; and a
-//! request that waits meanwhile, and is given up in its turn, owes none. So a connection on which
-//! the count went wrong recovers.
+//! An outstanding response is therefore skipped only where the server's bytes are complete, and a
+//! request that is pending meanwhile and is given up in turn adds none. A connection on which the
+//! count went wrong recovers.
 
 use std::collections::VecDeque;
 
@@ -32,13 +34,13 @@ use crate::time::Timestamp;
 
 use crate::event::Received;
 
-/// A request that waits.
+/// A pending request.
 #[derive(Debug)]
 struct Waiting {
     /// When its head was complete.
     since: Timestamp,
-    /// Bytes came that may have been its answer.
-    maybe_answered: bool,
+    /// Bytes arrived that may have been its response.
+    maybe_responded: bool,
     call: Box<Call>,
 }
 
@@ -65,33 +67,32 @@ impl Waiting {
     }
 }
 
-/// A final response, and when it came.
+/// A final response, and when it arrived.
 #[derive(Debug)]
 struct Arrival {
     head: ResponseHead,
     time: Timestamp,
 }
 
-/// The exchange of requests and responses on a connection.
 #[derive(Debug, Default)]
 pub(super) struct ResponseMatcher {
     waiting: VecDeque<Waiting>,
     footprint: usize,
-    /// Responses still to come for requests that were given up.
-    owed: u32,
+    /// Responses to come for requests that were given up.
+    outstanding: u32,
     server: ServerBytes,
-    /// Where the current response ends, if that is known.
+    /// Sequence number after the current response, if known.
     end: Option<u32>,
-    /// Responses may have been missed, and none has begun since.
-    doubt: bool,
-    /// A final response came: what may have been missed before the first is settled.
-    anchored: bool,
-    /// The first response, if it is not clear whose it is. Some requests wait then.
+    /// Responses may be missing, and none has started since.
+    is_uncertain: bool,
+    /// A final response arrived, which settles what is missing before the first.
+    has_final: bool,
+    /// The first response while it could belong to several pending requests.
     held: Option<Box<Arrival>>,
 }
 
 impl ResponseMatcher {
-    /// A request is complete.
+    /// Adds a request; `since`: when its head was complete.
     pub(super) fn request(
         &mut self,
         call: Box<Call>,
@@ -100,29 +101,29 @@ impl ResponseMatcher {
         counters: &mut Counters,
     ) {
         if let Some(held) = self.held.take() {
-            // The client goes on, so that it has the answer to its latest request.
+            // The client sends another request, so it has the response to its latest one.
             self.assign_to_last(*held, out, counters);
         }
         let waiting = Waiting {
             since,
-            maybe_answered: false,
+            maybe_responded: false,
             call,
         };
         self.footprint += waiting.footprint();
         self.waiting.push_back(waiting);
     }
 
-    /// How many requests wait.
+    /// Number of pending requests.
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Since when the first of them does.
+    /// Since when the oldest request is pending.
     pub(super) fn since(&self) -> Option<Timestamp> {
         self.waiting.front().map(|w| w.since)
     }
 
-    /// Bytes of memory that the waiting requests take.
+    /// Bytes of memory of the pending requests.
     pub(super) fn footprint(&self) -> usize {
         let held = self.held.as_ref().map_or(0, |held| {
             size_of::<Arrival>() + held.head.server.as_ref().map_or(0, String::len)
@@ -130,32 +131,32 @@ impl ResponseMatcher {
         self.footprint + held
     }
 
-    /// The request that waits longest comes out without an answer, or without a status if it may
-    /// have been answered.
+    /// The oldest request comes out without a response, or with an unseen one if bytes arrived that
+    /// may have been its response.
     pub(super) fn give_up_first(&mut self, out: &mut Vec<HttpEvent>, counters: &mut Counters) {
         if let Some(held) = self.held.take() {
-            self.assign_to_last_unless_owed(*held, out, counters);
+            self.assign_to_last_unless_outstanding(*held, out, counters);
             return;
         }
         let Some(Waiting {
             mut call,
-            maybe_answered,
+            maybe_responded,
             ..
         }) = self.take()
         else {
             return;
         };
-        if maybe_answered {
+        if maybe_responded {
             call.response = Response::Unseen;
-            counters.doubtful_answers += 1;
+            counters.unseen_responses += 1;
         } else {
-            self.owed = self.owed.saturating_add(1);
+            self.outstanding = self.outstanding.saturating_add(1);
         }
         counters.calls += 1;
         out.push(HttpEvent::Call(call));
     }
 
-    /// All requests that wait come out, as in [`ResponseMatcher::give_up_first`].
+    /// All pending requests come out, as in [`ResponseMatcher::give_up_first`].
     pub(super) fn give_up(&mut self, out: &mut Vec<HttpEvent>, counters: &mut Counters) {
         while !self.waiting.is_empty() {
             self.give_up_first(out, counters);
@@ -163,7 +164,6 @@ impl ResponseMatcher {
         self.waiting = VecDeque::new();
     }
 
-    /// A segment came from the server.
     pub(super) fn received(
         &mut self,
         segment: &Received,
@@ -177,15 +177,15 @@ impl ResponseMatcher {
         let captured = u32::try_from(segment.head.len()).unwrap_or(u32::MAX);
         let stop = segment.seq.wrapping_add(segment.len.max(captured));
         let place = self.server.arrive(segment.seq, stop, is_head);
-        let doubted = self.doubt;
+        let was_uncertain = self.is_uncertain;
         let within_body = self.end.is_some_and(|end| !is_before(end, segment.seq));
         match place {
             Place::BeyondHole if !within_body => {
-                self.doubt = true;
+                self.is_uncertain = true;
                 self.end = None;
             }
-            // What was missing comes after all, so that its order is right.
-            Place::AtHole => self.doubt = false,
+            // The missing bytes arrive after all: the order is certain again.
+            Place::AtHole => self.is_uncertain = false,
             Place::Seen | Place::Next | Place::BeyondHole => {}
         }
         let new = place != Place::Seen;
@@ -194,45 +194,44 @@ impl ResponseMatcher {
             self.end = None;
             self.heads(segment, out, counters);
         } else if new && self.end.is_none() && self.first_is_http_09() {
-            // Such an answer has no head: its first byte is the answer.
+            // Such a response has no head: it starts with its first byte.
             self.assign(ResponseHead::default(), segment, out, counters);
         }
         if let Some(end) = self.end
             && is_before(end, stop)
         {
-            // A response that begins within a segment is not captured; that it came is known, and
-            // others may have come behind it.
+            // A response that starts within a segment is not captured: it arrived, and others may
+            // have followed it.
             self.end = None;
             self.assign(ResponseHead::default(), segment, out, counters);
-            self.may_be_answered(true);
+            self.set_maybe_responded(true);
         }
         if place == Place::AtHole {
-            if doubted {
-                // What came behind the hole is still unexplained unless the hole is gone.
-                self.doubt = self.server.has_hole();
-                self.may_be_answered(self.doubt);
+            if was_uncertain {
+                // Bytes after the hole stay unexplained unless the hole is gone.
+                self.is_uncertain = self.server.has_hole();
+                self.set_maybe_responded(self.is_uncertain);
             }
-        } else if new && self.doubt {
-            self.may_be_answered(true);
+        } else if new && self.is_uncertain {
+            self.set_maybe_responded(true);
         }
     }
 
-    /// Whether nothing more can come, given that this segment is the server's last.
+    /// Whether nothing more can arrive if this segment is the server's last.
     pub(super) fn is_over(&self, last: &Received) -> bool {
         !self
             .server
             .is_missing_before(last.seq.wrapping_add(last.len))
     }
 
-    /// Reads the response at the beginning of a segment, and those behind it as far as they were
-    /// captured.
+    /// Reads the response at the start of a segment, and those after it that were captured.
     fn heads(&mut self, segment: &Received, out: &mut Vec<HttpEvent>, counters: &mut Counters) {
         let mut start = 0;
         loop {
             let head = ResponseHead::parse(&segment.head[start..]);
             let length = self.is_to_head().and_then(|to_head| head.length(to_head));
             let seq = segment.seq.wrapping_add(u32::try_from(start).unwrap_or(0));
-            // Longer than half the circle of sequence numbers cannot be followed.
+            // A response longer than half of the sequence numbers cannot be followed.
             self.end = length
                 .and_then(|l| u32::try_from(l).ok())
                 .filter(|&l| l < 1 << 31)
@@ -255,7 +254,7 @@ impl ResponseMatcher {
         }
     }
 
-    /// A final response began.
+    /// Assigns a final response, or holds it.
     fn assign(
         &mut self,
         head: ResponseHead,
@@ -266,38 +265,39 @@ impl ResponseMatcher {
         let time = segment.time;
         let arrival = Arrival { head, time };
         if let Some(held) = self.held.take() {
-            // Two responses and no request between them: they come in order.
+            // Two responses without a request between them arrive in order.
             self.assign_to_first(*held, out, counters);
         }
-        let anchored = std::mem::replace(&mut self.anchored, true);
-        if std::mem::take(&mut self.doubt) {
+        let had_final = std::mem::replace(&mut self.has_final, true);
+        if std::mem::take(&mut self.is_uncertain) {
             self.assign_to_last(arrival, out, counters);
-        } else if !anchored && self.is_ambiguous() {
+        } else if !had_final && self.is_ambiguous() {
             self.held = Some(Box::new(arrival));
         } else {
             self.assign_to_first(arrival, out, counters);
         }
     }
 
-    /// Whether a response could be meant for more than one request, sent one after another.
+    /// Whether a response could belong to more than one request, sent one after another.
     fn is_ambiguous(&self) -> bool {
         let (Some(first), Some(last)) = (self.waiting.front(), self.waiting.back()) else {
             return false;
         };
-        first.call.request.protocol != "0.9" && (self.owed > 0 || last.call.time > first.since)
+        first.call.request.protocol != "0.9"
+            && (self.outstanding > 0 || last.call.time > first.since)
     }
 
-    /// The answer is that of the request which is the first to have one.
+    /// Assigns a response to the oldest request, or to one that was given up.
     fn assign_to_first(
         &mut self,
         arrival: Arrival,
         out: &mut Vec<HttpEvent>,
         counters: &mut Counters,
     ) {
-        if self.owed > 0 {
-            self.owed -= 1;
+        if self.outstanding > 0 {
+            self.outstanding -= 1;
             counters.late_responses += 1;
-            self.may_be_answered(true);
+            self.set_maybe_responded(true);
             return;
         }
         let Some(Waiting {
@@ -317,52 +317,52 @@ impl ResponseMatcher {
         out.push(HttpEvent::Call(call));
     }
 
-    /// The answer is that of the latest request: those to the others were missed.
+    /// Assigns a response to the latest request: those to the others were not captured.
     fn assign_to_last(
         &mut self,
         arrival: Arrival,
         out: &mut Vec<HttpEvent>,
         counters: &mut Counters,
     ) {
-        self.owed = 0;
+        self.outstanding = 0;
         while self.waiting.len() > 1 {
             self.finish_unseen(out, counters);
         }
         self.assign_to_first(arrival, out, counters);
     }
 
-    /// The conversation goes no further, and the only answer is that of the latest request unless
-    /// it came for one that was given up.
-    fn assign_to_last_unless_owed(
+    /// The connection has ended: the only response is the latest request's, unless it may belong to
+    /// one that was given up.
+    fn assign_to_last_unless_outstanding(
         &mut self,
         arrival: Arrival,
         out: &mut Vec<HttpEvent>,
         counters: &mut Counters,
     ) {
-        if self.owed == 0 {
+        if self.outstanding == 0 {
             self.assign_to_last(arrival, out, counters);
             return;
         }
-        self.owed = 0;
+        self.outstanding = 0;
         while !self.waiting.is_empty() {
             self.finish_unseen(out, counters);
         }
     }
 
-    /// The request that waits longest was answered, by what was not seen.
+    /// The oldest request comes out with an unseen response.
     fn finish_unseen(&mut self, out: &mut Vec<HttpEvent>, counters: &mut Counters) {
         if let Some(Waiting { mut call, .. }) = self.take() {
             call.response = Response::Unseen;
-            counters.doubtful_answers += 1;
+            counters.unseen_responses += 1;
             counters.calls += 1;
             out.push(HttpEvent::Call(call));
         }
     }
 
-    /// Whether bytes came that may have been the answers to all that wait.
-    fn may_be_answered(&mut self, maybe: bool) {
+    /// Notes whether bytes arrived that may have been the responses to all pending requests.
+    fn set_maybe_responded(&mut self, maybe: bool) {
         for waiting in &mut self.waiting {
-            waiting.maybe_answered = maybe;
+            waiting.maybe_responded = maybe;
         }
     }
 
@@ -370,26 +370,26 @@ impl ResponseMatcher {
         let waiting = self.waiting.pop_front()?;
         self.footprint -= waiting.footprint();
         if self.waiting.is_empty() {
-            // Most connections never have two requests under way.
+            // Frees the memory: most connections never have two pending requests.
             self.waiting = VecDeque::new();
         }
         Some(waiting)
     }
 
-    /// Whether the next response is to a HEAD request; `None` if that is not clear.
+    /// Whether the next response is to a HEAD request; `None` if uncertain.
     fn is_to_head(&self) -> Option<bool> {
         let mut waiting = self.waiting.iter();
-        if self.doubt {
+        if self.is_uncertain {
             return Some(waiting.next_back().is_some_and(Waiting::is_head));
         }
-        if self.held.is_none() && (self.anchored || !self.is_ambiguous()) {
-            return Some(self.owed == 0 && waiting.next().is_some_and(Waiting::is_head));
+        if self.held.is_none() && (self.has_final || !self.is_ambiguous()) {
+            return Some(self.outstanding == 0 && waiting.next().is_some_and(Waiting::is_head));
         }
         (!waiting.any(Waiting::is_head)).then_some(false)
     }
 
     fn first_is_http_09(&self) -> bool {
-        self.owed == 0
+        self.outstanding == 0
             && self
                 .waiting
                 .front()

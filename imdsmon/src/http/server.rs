@@ -1,39 +1,37 @@
-//! The server's half of a connection: which bytes came, and which are missing.
+//! Tracks which bytes of the server arrived, and which are missing.
 //!
-//! Bytes are missing because a record was lost, or because others have overtaken them. Only one
-//! hole is remembered, the latest: more than that is a loss, not a detour.
+//! Bytes are missing because a record was dropped or segments arrived out of order. Only the latest
+//! hole is kept: reordering leaves no more than one.
 
 use super::stream::is_before;
 
-/// Where a segment stands in the stream.
+/// The place of a segment in the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// Its first byte had come before.
+    /// Its first byte had arrived before.
     Seen,
-    /// Nothing is missing before it that was not missing before, or nothing is known of what came
-    /// before it.
+    /// It adds no missing bytes, or it is the first.
     Next,
     /// Bytes are missing before it.
     BeyondHole,
-    /// It continues what came before the hole.
+    /// It starts where the hole starts.
     AtHole,
 }
 
-/// Sequence numbers of what came.
 #[derive(Debug, Default)]
 pub(super) struct ServerBytes {
-    /// Behind the last byte that came.
+    /// After the last byte that arrived.
     next: Option<u32>,
-    /// The bytes that are missing: from, to.
+    /// The missing bytes: first, and after the last.
     hole: Option<(u32, u32)>,
 }
 
 impl ServerBytes {
-    /// A segment came, from `seq` up to `stop`. `is_head`: a response begins with it.
+    /// Adds a segment from `seq` up to `stop`. `is_head`: a response starts with it.
     pub(super) fn arrive(&mut self, seq: u32, stop: u32, is_head: bool) -> Place {
         let Some(next) = self.next else {
             if !is_head {
-                // No response begins here, so that what is before it may still come.
+                // No response starts here: bytes before it may still arrive.
                 self.hole = Some((seq.wrapping_sub(1 << 30), seq));
             }
             self.next = Some(stop);
@@ -67,12 +65,11 @@ impl ServerBytes {
         }
     }
 
-    /// Whether bytes are missing.
     pub(super) fn has_hole(&self) -> bool {
         self.hole.is_some()
     }
 
-    /// Whether bytes are missing before `seq`, which has just come or is about to.
+    /// Whether bytes are missing before `seq`.
     pub(super) fn is_missing_before(&self, seq: u32) -> bool {
         self.has_hole() || self.next.is_some_and(|next| is_before(next, seq))
     }

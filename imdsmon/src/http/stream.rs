@@ -1,18 +1,17 @@
-//! TCP reassembly of what a client sends: segments in, each byte once and in order out.
+//! TCP reassembly of the client's segments: each byte comes out once and in order.
 //!
-//! The segments are seen as they leave the host, so they nearly always come in order; the
-//! exceptions are retransmits and segments that the monitor itself missed. A segment that comes
-//! too early is held until the bytes before it are there, or until its owner gives them up.
+//! Segments are captured as they leave the host, so they are nearly always in order, except for
+//! retransmissions and after segments that were not captured. A segment after a hole is held until
+//! the missing bytes arrive or are given up.
 
 use super::reader::Origin;
 
-/// What holding a segment costs beside its bytes, in bytes, roughly.
+/// Bytes of memory of a held segment beside its content, roughly.
 const PIECE_COST: usize = 64;
 
-/// A run of the stream.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum StreamChunk<'a> {
-    ByteString(&'a [u8], Origin),
+    Bytes(&'a [u8], Origin),
     /// Bytes that were sent but not captured.
     Gap(u64),
 }
@@ -31,14 +30,14 @@ struct Piece {
 pub(super) struct Stream {
     /// Sequence number of the next byte to hand out.
     next: u32,
-    /// Segments beyond a hole, by sequence number.
+    /// Segments after a hole, by sequence number.
     held: Vec<Piece>,
     held_bytes: usize,
     limit: usize,
 }
 
 impl Stream {
-    /// A stream that begins with the byte `next` and holds at most about `limit` bytes.
+    /// A stream that starts with the byte `next` and holds about `limit` bytes at most.
     pub(super) fn new(next: u32, limit: usize) -> Self {
         Self {
             next,
@@ -48,8 +47,8 @@ impl Stream {
         }
     }
 
-    /// Takes a segment of `len` bytes, of which `bytes` were captured. Returns how many of its
-    /// bytes had been seen before.
+    /// Adds a segment of `len` bytes, of which `bytes` were captured. Returns the number of bytes
+    /// that had come before.
     pub(super) fn push(
         &mut self,
         seq: u32,
@@ -79,7 +78,7 @@ impl Stream {
         seen
     }
 
-    /// Gives up the bytes that are missing before what is held.
+    /// Gives up the missing bytes before the first held segment.
     pub(super) fn skip_hole(&mut self, out: &mut dyn FnMut(StreamChunk<'_>)) {
         let Some(first) = self.held.first() else {
             return;
@@ -91,22 +90,21 @@ impl Stream {
         self.release(out);
     }
 
-    /// Whether bytes are missing.
     pub(super) fn has_hole(&self) -> bool {
         !self.held.is_empty()
     }
 
-    /// Sequence number of the first byte that has not been handed out.
+    /// Sequence number of the next byte to hand out.
     pub(super) fn next(&self) -> u32 {
         self.next
     }
 
-    /// Bytes of memory that what is held takes.
+    /// Bytes of memory of the held segments.
     pub(super) fn footprint(&self) -> usize {
         self.held_bytes
     }
 
-    /// Hands out what is new in a segment that does not begin beyond `next`.
+    /// Hands out the new bytes of a segment that starts at or before `next`.
     fn pass(
         &mut self,
         seq: u32,
@@ -119,7 +117,7 @@ impl Stream {
         let skip = usize::try_from(seen).unwrap_or(usize::MAX).min(bytes.len());
         let new = &bytes[skip..];
         if !new.is_empty() {
-            out(StreamChunk::ByteString(new, at));
+            out(StreamChunk::Bytes(new, at));
         }
         let captured = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let missing = len - seen.max(captured).min(len);
@@ -139,7 +137,7 @@ impl Stream {
         self.held.insert(place, piece);
     }
 
-    /// Hands out what is held and no longer beyond a hole.
+    /// Hands out held segments that are no longer after a hole.
     fn release(&mut self, out: &mut dyn FnMut(StreamChunk<'_>)) {
         loop {
             let ready = self
@@ -151,7 +149,7 @@ impl Stream {
                 return;
             }
             let behind = self.held.split_off(ready);
-            // Passing these may make more of those behind ready.
+            // These may close the hole before others.
             for piece in std::mem::replace(&mut self.held, behind) {
                 self.held_bytes -= piece.bytes.len() + PIECE_COST;
                 self.pass(piece.seq, piece.len, &piece.bytes, piece.at, out);
@@ -160,7 +158,7 @@ impl Stream {
     }
 }
 
-/// Whether `a` is before `b` in the circle of sequence numbers (RFC 9293, 3.4).
+/// Whether `a` is before `b`, modulo 2^32 (RFC 9293, 3.4).
 pub(super) fn is_before(a: u32, b: u32) -> bool {
     let distance = b.wrapping_sub(a);
     distance != 0 && distance < 1 << 31

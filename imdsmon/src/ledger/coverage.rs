@@ -162,7 +162,7 @@ impl Span {
             (DoubtKind::TruncatedBytes, known.truncated),
             (DoubtKind::UnknownRecords, known.unknown),
             (DoubtKind::MissingBytes, counters.gap_bytes),
-            (DoubtKind::UnseenResponses, counters.doubtful_answers),
+            (DoubtKind::UnseenResponses, counters.unseen_responses),
             (DoubtKind::UnmatchedResponses, counters.unmatched_responses),
             (DoubtKind::EvictedConnections, counters.evicted_flows),
         ] {

@@ -1,31 +1,26 @@
-//! What the reader does with a line, in each of its states.
+//! The reader's states that work on lines.
 
 use super::super::request::{self, Framing};
-use super::{Fill, Origin, Parsed, Reader, State, length};
+use super::{Buffered, Item, Origin, Reader, State, length};
 
 impl Reader {
-    pub(super) fn head(
-        &mut self,
-        bytes: &[u8],
-        at: Origin,
-        found: &mut impl FnMut(Parsed),
-    ) -> usize {
+    pub(super) fn head(&mut self, bytes: &[u8], at: Origin, found: &mut impl FnMut(Item)) -> usize {
         let mut used = 0;
         if self.buffer.is_empty() {
-            // RFC 9112, 2.2: blank lines before a request mean nothing.
+            // RFC 9112, 2.2: blank lines before a request are ignored.
             used = request::blank_lines(bytes);
         }
         while used < bytes.len() {
             let (more, fill) = self.fill(&bytes[used..], at);
             used += more;
             match fill {
-                Fill::More => {}
-                Fill::Full => {
-                    let hopeless = self.buffer.last() != Some(&b'\n');
-                    self.discard(hopeless);
+                Buffered::Partial => {}
+                Buffered::Full => {
+                    let mid_line = self.buffer.last() != Some(&b'\n');
+                    self.discard(mid_line);
                     break;
                 }
-                Fill::Line => {
+                Buffered::Line => {
                     if self.head_line(found) {
                         break;
                     }
@@ -35,8 +30,8 @@ impl Reader {
         used
     }
 
-    /// Looks at a line of a head; true if it was the last one, or none at all.
-    fn head_line(&mut self, found: &mut impl FnMut(Parsed)) -> bool {
+    /// Examines a line of a head; true if it was the last one, or not part of a head.
+    fn head_line(&mut self, found: &mut impl FnMut(Item)) -> bool {
         let line = &self.buffer[self.line..];
         if self.line == 0 {
             match request::request_line(line).map(|line| line.protocol) {
@@ -59,7 +54,7 @@ impl Reader {
             Some((request, framing)) => {
                 self.between_requests();
                 if request.protocol == "0.9" {
-                    self.state = State::Behind09;
+                    self.state = State::After09;
                 } else {
                     match framing {
                         Framing::None => {}
@@ -67,8 +62,8 @@ impl Reader {
                         Framing::Chunked => self.state = State::ChunkSize,
                     }
                 }
-                self.fresh = true;
-                found(Parsed::Request(request, at));
+                self.just_requested = true;
+                found(Item::Request(request, at));
             }
             None => self.discard(false),
         }
@@ -78,16 +73,16 @@ impl Reader {
     pub(super) fn undecided(&mut self, bytes: &[u8], at: Origin, rest: u64) -> usize {
         let (used, fill) = self.fill(bytes, at);
         let is_body = match fill {
-            Fill::More => !request::may_replace_body(&self.buffer),
-            Fill::Full => true,
-            Fill::Line => {
+            Buffered::Partial => !request::may_replace_body(&self.buffer),
+            Buffered::Full => true,
+            Buffered::Line => {
                 !(request::may_replace_body(&self.buffer) && request::is_certain(&self.buffer))
             }
         };
         if is_body {
-            self.again = (std::mem::take(&mut self.buffer), 0);
+            self.reread = (std::mem::take(&mut self.buffer), 0);
             self.state = State::Body { rest, begun: true };
-        } else if matches!(fill, Fill::Line) {
+        } else if matches!(fill, Buffered::Line) {
             self.resume();
         }
         used
@@ -96,17 +91,17 @@ impl Reader {
     pub(super) fn chunk_line(&mut self, bytes: &[u8], at: Origin) -> usize {
         let (used, fill) = self.fill(bytes, at);
         match fill {
-            Fill::More => return used,
-            Fill::Full => {
+            Buffered::Partial => return used,
+            Buffered::Full => {
                 self.discard(true);
                 return used;
             }
-            Fill::Line => {}
+            Buffered::Line => {}
         }
         let line = request::trim_end(&self.buffer);
         let in_trailer = matches!(self.state, State::Trailer);
         if request::is_certain(line) {
-            // The client has given up the body, as one does that was refused before sending it.
+            // The client has given up the body: it was rejected before it was sent.
             self.resume();
         } else if line.is_empty() {
             self.buffer.clear();
@@ -129,13 +124,13 @@ impl Reader {
 
     pub(super) fn skip_line(&mut self, line: &[u8]) -> usize {
         let State::Discard {
-            bytes, hopeless, ..
+            bytes, mid_line, ..
         } = &mut self.state
         else {
             return 0;
         };
         let end = line.iter().position(|&b| b == b'\n');
-        *hopeless = end.is_none();
+        *mid_line = end.is_none();
         let used = end.map_or(line.len(), |i| i + 1);
         *bytes += length(used);
         used
@@ -145,7 +140,7 @@ impl Reader {
         &mut self,
         line: &[u8],
         at: Origin,
-        found: &mut impl FnMut(Parsed),
+        found: &mut impl FnMut(Item),
     ) -> usize {
         let (used, fill) = self.fill(line, at);
         let State::Discard {
@@ -155,23 +150,23 @@ impl Reader {
             return used;
         };
         match fill {
-            Fill::Line if request::is_certain(&self.buffer) => {
+            Buffered::Line if request::is_certain(&self.buffer) => {
                 if bytes > 0 {
-                    found(Parsed::Garbage(bytes, since));
+                    found(Item::Unparsed(bytes, since));
                 }
                 self.resume();
             }
-            Fill::More if request::may_be_certain(&self.buffer) => {}
+            Buffered::Partial if request::may_be_certain(&self.buffer) => {}
             fill => {
-                let hopeless = !matches!(fill, Fill::Line);
-                self.discard(hopeless);
+                let mid_line = !matches!(fill, Buffered::Line);
+                self.discard(mid_line);
             }
         }
         used
     }
 }
 
-/// Reads the size of a chunk, in hexadecimal; an extension may follow.
+/// The size of a chunk, in hexadecimal; an extension may follow.
 fn chunk_size(line: &[u8]) -> Option<u64> {
     let end = line
         .iter()
