@@ -71,7 +71,10 @@ fn a_store_of_schema_1_is_migrated_and_written_to() {
             row.get(0)
         })
         .unwrap();
-    assert_eq!(doubts.matches(' ').count(), 7, "one sentence: {doubts}");
+    // Every known sentence became a word; the one of an unknown version is kept as it was.
+    let kept = "things of an unknown version went wrong";
+    assert_eq!(doubts.matches(kept).count(), 1, "{doubts}");
+    assert!(!doubts.replace(kept, "").contains(' '), "{doubts}");
     // The same client is recognised.
     let (mut entries, _) = store.load(EPOCH).unwrap();
     entries.truncate(1);
