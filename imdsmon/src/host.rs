@@ -10,7 +10,7 @@ const ASSET_TAG: &str = "sys/devices/virtual/dmi/id/board_asset_tag";
 const HOSTNAME: &str = "proc/sys/kernel/hostname";
 
 /// Takes the place of an unknown instance ID in commands.
-pub const PLACEHOLDER: &str = "INSTANCE_ID";
+pub(crate) const PLACEHOLDER: &str = "INSTANCE_ID";
 
 /// The instance of a report.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -23,21 +23,21 @@ pub struct Instance {
 
 /// The host of a recording, as it stands in its first line.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RecordedHost {
+pub(crate) struct RecordedHost {
     #[serde(default, rename = "instance.id")]
-    pub instance: Option<String>,
+    pub(crate) instance: Option<String>,
     #[serde(default, rename = "host.name")]
-    pub name: Option<String>,
+    pub(crate) name: Option<String>,
 }
 
 impl Instance {
     /// The instance that this process runs on.
-    pub fn local() -> Self {
+    pub(crate) fn local() -> Self {
         Self::below(Path::new("/"))
     }
 
     /// The host of a recording, which is untrusted: an invalid ID is left out.
-    pub fn of(host: &RecordedHost) -> Self {
+    pub(crate) fn of(host: &RecordedHost) -> Self {
         let RecordedHost { instance, name } = host.clone();
         Self {
             id: instance.filter(|id| is_id(id)),
@@ -46,7 +46,7 @@ impl Instance {
     }
 
     /// The same for a recording.
-    pub fn to_recorded(&self) -> RecordedHost {
+    pub(crate) fn to_recorded(&self) -> RecordedHost {
         let Self { id, hostname } = self.clone();
         RecordedHost {
             instance: id,
@@ -64,7 +64,7 @@ impl Instance {
 }
 
 /// `i-` and 8 or, since 2016, 17 hexadecimal digits.
-pub fn is_id(text: &str) -> bool {
+pub(crate) fn is_id(text: &str) -> bool {
     let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     text.strip_prefix("i-").is_some_and(|digits| {
         matches!(digits.len(), 8 | 17) && digits.as_bytes().iter().all(is_digit)
@@ -72,7 +72,7 @@ pub fn is_id(text: &str) -> bool {
 }
 
 /// The ID for a command line. Anything that is not an ID must not get there.
-pub fn id_or_placeholder(id: Option<&str>) -> &str {
+pub(crate) fn id_or_placeholder(id: Option<&str>) -> &str {
     id.filter(|id| is_id(id)).unwrap_or(PLACEHOLDER)
 }
 

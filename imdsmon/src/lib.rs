@@ -56,7 +56,7 @@ pub mod report;
 pub mod sandbox;
 mod selftest;
 mod service;
-pub mod store;
+pub(crate) mod store;
 pub mod text;
 pub mod time;
 pub mod verdict;

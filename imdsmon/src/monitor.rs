@@ -23,9 +23,9 @@ use crate::{
 /// Between two warnings of dropped records.
 const WARN_INTERVAL: Duration = Duration::from_secs(10);
 
-pub type Recorder = Writer<BufWriter<File>>;
+pub(crate) type Recorder = Writer<BufWriter<File>>;
 
-pub struct Monitor {
+pub(crate) struct Monitor {
     source: EventSource,
     enricher: Enricher,
     pipeline: Pipeline,
@@ -33,11 +33,11 @@ pub struct Monitor {
     events: Vec<Event>,
     next_warning: Option<Instant>,
     /// Why the recording stopped before its end.
-    pub recording_error: Option<io::Error>,
+    pub(crate) recording_error: Option<io::Error>,
 }
 
 /// Receives attributed events. An error ends the run.
-pub trait Sink {
+pub(crate) trait Sink {
     fn found(&mut self, found: &AttributedEvent) -> io::Result<()>;
 
     /// No event waits: buffered output should be written.
@@ -50,7 +50,7 @@ pub trait Sink {
 impl Monitor {
     /// Attaches to the kernel; calls are captured from here on. Must be called inside a tokio
     /// runtime. `host` is where the host's root directory is mounted.
-    pub fn start(
+    pub(crate) fn start(
         options: Options,
         host: &Path,
         knowledge: Rc<Knowledge>,
@@ -74,7 +74,7 @@ impl Monitor {
     }
 
     /// Records all events to `file`; `host` goes into its first line.
-    pub fn record(&mut self, file: File, host: RecordedHost) -> io::Result<()> {
+    pub(crate) fn record(&mut self, file: File, host: RecordedHost) -> io::Result<()> {
         let mut recorder = Writer::new(BufWriter::new(file), Timestamp::now(), host)?;
         recorder.flush()?;
         self.recorder = Some(recorder);
@@ -84,7 +84,7 @@ impl Monitor {
     /// Passes attributed events to `sink` until `stop` completes, then the remaining ones.
     ///
     /// Without IMDS traffic this sleeps without waking up.
-    pub async fn run(
+    pub(crate) async fn run(
         &mut self,
         stop: impl Future<Output = ()>,
         sink: &mut impl Sink,
@@ -117,11 +117,11 @@ impl Monitor {
         self.hand_over(sink)
     }
 
-    pub fn source(&self) -> &EventSource {
+    pub(crate) fn source(&self) -> &EventSource {
         &self.source
     }
 
-    pub fn pipeline(&self) -> &Pipeline {
+    pub(crate) fn pipeline(&self) -> &Pipeline {
         &self.pipeline
     }
 

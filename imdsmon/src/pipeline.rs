@@ -21,11 +21,11 @@ use crate::{
 #[derive(Clone, Debug, PartialEq)]
 pub struct AttributedEvent {
     /// The call or the bytes.
-    pub finding: HttpEvent,
+    pub(crate) finding: HttpEvent,
     /// The processes behind it.
-    pub caller: Caller,
+    pub(crate) caller: Caller,
     /// The SDK or tool that the User-Agent names.
-    pub sdk: Option<Sdk>,
+    pub(crate) sdk: Option<Sdk>,
 }
 
 /// Turns events into attributed calls.
@@ -124,22 +124,22 @@ impl Pipeline {
     }
 
     /// When an [`Event::Tick`] is due if no other event comes before; `None` if nothing is pending.
-    pub fn next_deadline(&self) -> Option<Timestamp> {
+    pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
         self.http.next_deadline()
     }
 
     /// Counters of the HTTP side.
-    pub fn counters(&self) -> Counters {
+    pub(crate) fn counters(&self) -> Counters {
         self.http.counters()
     }
 
     /// Time of the first and of the last event.
-    pub fn window(&self) -> Option<(Timestamp, Timestamp)> {
+    pub(crate) fn window(&self) -> Option<(Timestamp, Timestamp)> {
         self.window
     }
 
     /// Counters of the kernel programs; known once the stream has ended cleanly.
-    pub fn totals(&self) -> Option<Totals> {
+    pub(crate) fn totals(&self) -> Option<Totals> {
         self.totals
     }
 

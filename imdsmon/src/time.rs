@@ -27,9 +27,6 @@ const NANOS_PER_HOUR: i64 = 3600 * NANOS_PER_SECOND;
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// Later than every event.
-    pub const MAX: Self = Self(i64::MAX);
-
     /// Nanoseconds since 1970-01-01 UTC.
     pub const fn from_nanos(nanos: i64) -> Self {
         Self(nanos)
@@ -41,32 +38,32 @@ impl Timestamp {
     }
 
     /// Reads the wall clock.
-    pub fn now() -> Self {
+    pub(crate) fn now() -> Self {
         Self(read(ClockId::Realtime))
     }
 
     /// Nanoseconds since 1970-01-01 UTC.
-    pub const fn as_nanos(self) -> i64 {
+    pub(crate) const fn as_nanos(self) -> i64 {
         self.0
     }
 
     /// Whole milliseconds since 1970-01-01 UTC.
-    pub const fn as_millis(self) -> i64 {
+    pub(crate) const fn as_millis(self) -> i64 {
         self.0.div_euclid(1_000_000)
     }
 
     /// Whole seconds since 1970-01-01 UTC.
-    pub const fn as_secs(self) -> i64 {
+    pub(crate) const fn as_secs(self) -> i64 {
         self.0.div_euclid(NANOS_PER_SECOND)
     }
 
     /// The time since `earlier`; zero if that is later.
-    pub fn since(self, earlier: Self) -> Duration {
+    pub(crate) fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
     /// The time between the two, whichever is earlier.
-    pub fn abs_diff(self, other: Self) -> Duration {
+    pub(crate) fn abs_diff(self, other: Self) -> Duration {
         Duration::from_nanos(self.0.abs_diff(other.0))
     }
 
@@ -81,22 +78,22 @@ impl Timestamp {
     }
 
     /// RFC 3339 in UTC without a fraction: `2026-11-27T08:59:12Z`.
-    pub fn to_rfc3339_seconds(self) -> String {
+    pub(crate) fn to_rfc3339_seconds(self) -> String {
         format!("{:.0}", self.to_jiff())
     }
 
     /// UTC to the second, for people: `2026-11-27 08:59:12`.
-    pub fn to_second(self) -> String {
+    pub(crate) fn to_second(self) -> String {
         self.formatted("%Y-%m-%d %H:%M:%S")
     }
 
     /// UTC to the minute, for people: `2026-11-27 08:59`.
-    pub fn to_minute(self) -> String {
+    pub(crate) fn to_minute(self) -> String {
         self.formatted("%Y-%m-%d %H:%M")
     }
 
     /// The time of day in UTC, for people: `08:59:12.345`.
-    pub fn to_time_of_day(self) -> String {
+    pub(crate) fn to_time_of_day(self) -> String {
         self.formatted("%H:%M:%S%.3f")
     }
 
@@ -175,7 +172,7 @@ impl Hour {
     }
 
     /// Hours since `earlier`, negative if that is later.
-    pub const fn since(self, earlier: Self) -> i64 {
+    pub(crate) const fn since(self, earlier: Self) -> i64 {
         self.0.saturating_sub(earlier.0)
     }
 
@@ -187,7 +184,7 @@ impl Hour {
 
 /// One reading of the clocks of the host.
 #[derive(Clone, Copy, Debug)]
-pub struct Clocks {
+pub(crate) struct Clocks {
     /// Nanoseconds since boot, without the time in suspend.
     monotonic: i64,
     /// Nanoseconds since boot.
@@ -197,7 +194,7 @@ pub struct Clocks {
 
 impl Clocks {
     /// Reads them.
-    pub fn read() -> Self {
+    pub(crate) fn read() -> Self {
         Self {
             monotonic: read(ClockId::Monotonic),
             boot: read(ClockId::Boottime),
@@ -206,13 +203,13 @@ impl Clocks {
     }
 
     /// Time in suspend since boot: `CLOCK_MONOTONIC` does not advance then (`clock_gettime(2)`).
-    pub fn suspended(&self) -> Duration {
+    pub(crate) fn suspended(&self) -> Duration {
         let nanos = self.boot.saturating_sub(self.monotonic);
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
     }
 
     /// Boot, by the wall clock as it is set now.
-    pub fn booted(&self) -> Timestamp {
+    pub(crate) fn booted(&self) -> Timestamp {
         Timestamp(self.real.0.saturating_sub(self.boot))
     }
 }
@@ -228,7 +225,7 @@ fn read(clock: ClockId) -> i64 {
 ///
 /// Days begin with the second: "24 h" is what the default observation period is called.
 #[derive(Clone, Copy, Debug)]
-pub struct Human(pub Duration);
+pub(crate) struct Human(pub(crate) Duration);
 
 impl fmt::Display for Human {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -247,18 +244,24 @@ impl fmt::Display for Human {
 }
 
 /// For `#[serde(with = "crate::time::as_rfc3339")]`: nanoseconds are cut to microseconds.
-pub mod as_rfc3339 {
+pub(crate) mod as_rfc3339 {
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 
     use super::Timestamp;
 
     /// Writes RFC 3339 in UTC with microseconds.
-    pub fn serialize<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+    pub(crate) fn serialize<S: Serializer>(
+        time: &Timestamp,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&time.to_rfc3339())
     }
 
     /// Reads RFC 3339.
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Timestamp, D::Error> {
         let text = String::deserialize(deserializer)?;
         text.parse().map_err(D::Error::custom)
     }
@@ -293,7 +296,7 @@ mod tests {
         assert_eq!(two.since(one), Duration::from_secs(1));
         assert_eq!(one.since(two), Duration::ZERO);
         assert_eq!(one.abs_diff(two), Duration::from_secs(1));
-        assert_eq!(one + Duration::MAX, Timestamp::MAX);
+        assert_eq!(one + Duration::MAX, Timestamp::from_nanos(i64::MAX));
         assert_eq!(one - Duration::from_secs(2), Timestamp::from_secs(-1));
         assert_eq!(Timestamp::from_nanos(-1).hour(), Hour::new(-1));
     }

@@ -26,13 +26,13 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/imdsmon.bpf.o");
 
 /// How to capture.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
+pub(crate) struct Options {
     /// Size of the ring buffer in bytes: a power of two from [`MIN_RING_BYTES`] to
     /// [`MAX_RING_BYTES`]. It is mapped twice, so it counts twice toward RSS. The default, 2 MiB,
     /// holds about 3,000 requests.
-    pub ring_bytes: u32,
+    pub(crate) ring_bytes: u32,
     /// Let the programs read a snapshot of each task from kernel structs, if the kernel allows it.
-    pub snapshot: bool,
+    pub(crate) snapshot: bool,
 }
 
 impl Default for Options {
@@ -45,15 +45,15 @@ impl Default for Options {
 }
 
 /// The smallest ring buffer: one page, at most 64 KiB on any architecture.
-pub const MIN_RING_BYTES: u32 = 1 << 16;
+pub(crate) const MIN_RING_BYTES: u32 = 1 << 16;
 /// The largest ring buffer that is sensible: 256 MiB.
-pub const MAX_RING_BYTES: u32 = 1 << 28;
+pub(crate) const MAX_RING_BYTES: u32 = 1 << 28;
 /// Ring buffer for the log records of the programs, if their log is enabled.
 const LOG_RING_BYTES: u32 = 1 << 17;
 
 /// Whether the programs read a snapshot of each task.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Snapshot {
+pub(crate) enum Snapshot {
     /// Arguments, ancestors, start time and sender are known even if the process has ended.
     On,
     /// Only `/proc` identifies processes, for this reason.
@@ -61,16 +61,16 @@ pub enum Snapshot {
 }
 
 /// The attached programs. Dropping it detaches them.
-pub struct Attached {
+pub(crate) struct Attached {
     /// Programs and links; `None` once detached.
     ebpf: Option<Ebpf>,
     /// The program that was last seen to use a connection, by socket cookie.
     owners: HashMap<MapData, u64, [u8; 16]>,
     logger: Option<EbpfLogger<&'static dyn Log>>,
     counters: PerCpuArray<MapData, u64>,
-    pub snapshot: Snapshot,
+    pub(crate) snapshot: Snapshot,
     /// Names of the attached programs.
-    pub hooks: Vec<&'static str>,
+    pub(crate) hooks: Vec<&'static str>,
 }
 
 #[repr(transparent)]
@@ -83,7 +83,10 @@ unsafe impl Pod for PodOffsets {}
 /// Loads and attaches the programs; gives the ring buffer to which they write.
 ///
 /// If the kernel rejects programs that read its structs (lockdown), they are loaded without.
-pub fn attach(root: &Root, options: Options) -> Result<(Attached, RingBuf<MapData>), AttachError> {
+pub(crate) fn attach(
+    root: &Root,
+    options: Options,
+) -> Result<(Attached, RingBuf<MapData>), AttachError> {
     check_kernel()?;
     check_capabilities()?;
     let (offsets, mut snapshot) = match options.snapshot.then(btf::offsets) {
@@ -122,25 +125,25 @@ pub fn attach(root: &Root, options: Options) -> Result<(Attached, RingBuf<MapDat
 
 impl Attached {
     /// A counter's sum over all CPUs.
-    pub fn counter(&self, counter: Counter) -> u64 {
+    pub(crate) fn counter(&self, counter: Counter) -> u64 {
         self.counters
             .get(&(counter as u32), 0)
             .map_or(0, |values| values.iter().sum())
     }
 
     /// Makes the next send on a connection report its sender.
-    pub fn forget_owner(&mut self, cookie: u64) {
+    pub(crate) fn forget_owner(&mut self, cookie: u64) {
         // The kernel may have evicted the entry.
         let _ = self.owners.remove(&cookie);
     }
 
     /// Detaches the programs; the maps stay readable.
-    pub fn detach(&mut self) {
+    pub(crate) fn detach(&mut self) {
         self.ebpf = None;
     }
 
     /// Passes log records of the programs on to `log`, if their log is enabled.
-    pub fn flush_logs(&mut self) {
+    pub(crate) fn flush_logs(&mut self) {
         if let Some(logger) = &mut self.logger {
             logger.flush();
         }
@@ -158,7 +161,7 @@ fn trim_heap() {
 }
 
 /// Fails if the kernel is older than 5.10.
-pub fn check_kernel() -> Result<(), AttachError> {
+pub(crate) fn check_kernel() -> Result<(), AttachError> {
     let release = rustix::system::uname()
         .release()
         .to_string_lossy()

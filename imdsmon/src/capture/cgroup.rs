@@ -23,7 +23,7 @@ const FILEID_KERNFS: libc::c_int = 0xfe;
 pub struct Root {
     directory: File,
     /// Where it is mounted; `None` if imdsmon mounted it for itself, where no one else sees it.
-    pub path: Option<PathBuf>,
+    pub(crate) path: Option<PathBuf>,
 }
 
 /// Why there is no root to attach to.
@@ -80,7 +80,7 @@ impl Root {
 
     /// The path below the root of the cgroup with this id, if it still exists. The id is what
     /// `bpf_get_current_cgroup_id` gives: the directory's inode number.
-    pub fn path_of(&self, id: u64) -> Option<PathBuf> {
+    pub(crate) fn path_of(&self, id: u64) -> Option<PathBuf> {
         if id == ROOT_INODE {
             return Some("/".into());
         }

@@ -29,7 +29,7 @@ struct Connection {
 }
 
 /// The connections, by socket cookie.
-pub struct Connections {
+pub(crate) struct Connections {
     open: LruCache<u64, Connection>,
     closed: LruCache<u64, Connection>,
     last_connection: ConnectionId,
@@ -39,17 +39,17 @@ pub struct Connections {
 }
 
 /// A process that was found to hold a socket, not seen to use it.
-pub struct SocketOwner {
+pub(crate) struct SocketOwner {
     /// The socket's cookie.
-    pub cookie: u64,
+    pub(crate) cookie: u64,
     /// The process.
-    pub pid: u32,
+    pub(crate) pid: u32,
     /// Its user.
-    pub uid: u32,
+    pub(crate) uid: u32,
 }
 
 impl Connections {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             open: LruCache::new(MAX_OPEN),
             closed: LruCache::new(MAX_CLOSED),
@@ -60,7 +60,7 @@ impl Connections {
     }
 
     /// Hands the events that a record stands for to `sink`. `unix` turns boot time into Unix time.
-    pub fn record(
+    pub(crate) fn record(
         &mut self,
         record: Record<'_>,
         unix: impl Fn(u64) -> Timestamp,
@@ -105,12 +105,12 @@ impl Connections {
 
     /// Open connections that there was no room to remember, since the last such call. The kernel
     /// should forget them too, so that it reports anew who uses them.
-    pub fn take_evicted(&mut self) -> Vec<u64> {
+    pub(crate) fn take_evicted(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.evicted)
     }
 
     /// A process was found to hold a connection that is older than the monitor.
-    pub fn socket_owner(
+    pub(crate) fn socket_owner(
         &mut self,
         owner: &SocketOwner,
         time: Timestamp,
@@ -349,7 +349,7 @@ fn from_kernel(
 }
 
 /// Splits what the kernel keeps of a program's arguments, each ended by NUL, and blanks tokens.
-pub fn split_arguments(joined: &[u8]) -> Vec<ByteString> {
+pub(crate) fn split_arguments(joined: &[u8]) -> Vec<ByteString> {
     let joined = joined.strip_suffix(b"\0").unwrap_or(joined);
     let mut args: Vec<Vec<u8>> = joined.split(|&b| b == 0).map(<[u8]>::to_vec).collect();
     redact::arguments(&mut args);

@@ -9,7 +9,7 @@ use crate::capabilities::{self, Capability};
 
 /// Why capture could not start.
 #[derive(Debug, thiserror::Error)]
-pub enum AttachError {
+pub(crate) enum AttachError {
     /// Names of missing required capabilities; empty if the kernel rejected all the same.
     #[error(
         "no permission to attach BPF programs: {}; run as root, or grant CAP_BPF, CAP_NET_ADMIN \
@@ -48,7 +48,7 @@ fn reason(missing: &[String]) -> String {
 }
 
 /// Names missing capabilities, which the kernel's own error would not.
-pub fn check_capabilities() -> Result<(), AttachError> {
+pub(crate) fn check_capabilities() -> Result<(), AttachError> {
     let Ok(missing) = capabilities::missing() else {
         return Ok(()); // The kernel then rejects the first program.
     };
@@ -86,12 +86,12 @@ fn known(error: &(dyn Error + 'static)) -> Option<AttachError> {
     }
 }
 
-pub fn object(error: &(dyn Error + 'static)) -> AttachError {
+pub(crate) fn object(error: &(dyn Error + 'static)) -> AttachError {
     known(error).unwrap_or_else(|| AttachError::Object(error.to_string()))
 }
 
 /// The verifier log, which may have thousands of lines, goes to the debug log only.
-pub fn program(name: &'static str, error: &(dyn Error + 'static)) -> AttachError {
+pub(crate) fn program(name: &'static str, error: &(dyn Error + 'static)) -> AttachError {
     tracing::debug!(program = name, %error, "the kernel rejected a BPF program");
     known(error).unwrap_or_else(|| {
         let code = os_error(error).map_or_else(

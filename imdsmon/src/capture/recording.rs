@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 use crate::{event::Event, host::RecordedHost};
 
 /// The version of the format that is written, and the newest that is read.
-pub const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 /// Bytes of a line that are read at most. The largest event, a 4 KiB segment of bytes that JSON
 /// writes in six characters each, is far below it.
 const MAX_LINE_BYTES: u64 = 1 << 20;
@@ -30,7 +30,7 @@ struct Header {
 
 /// Why a recording cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub enum RecordingError {
+pub(crate) enum RecordingError {
     /// The file cannot be read.
     #[error("cannot read the recording")]
     Io(#[from] io::Error),
@@ -59,13 +59,13 @@ pub enum RecordingError {
 }
 
 /// Writes events down.
-pub struct Writer<W: Write> {
+pub(crate) struct Writer<W: Write> {
     out: W,
 }
 
 impl<W: Write> Writer<W> {
     /// Begins a recording.
-    pub fn new(mut out: W, started: Timestamp, host: RecordedHost) -> io::Result<Self> {
+    pub(crate) fn new(mut out: W, started: Timestamp, host: RecordedHost) -> io::Result<Self> {
         let imdsmon = env!("CARGO_PKG_VERSION").into();
         line(
             &mut out,
@@ -80,12 +80,12 @@ impl<W: Write> Writer<W> {
     }
 
     /// Writes one event.
-    pub fn write(&mut self, event: &Event) -> io::Result<()> {
+    pub(crate) fn write(&mut self, event: &Event) -> io::Result<()> {
         line(&mut self.out, event)
     }
 
     /// Hands all that was written to the system.
-    pub fn flush(&mut self) -> io::Result<()> {
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
 }
@@ -96,7 +96,7 @@ fn line(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
 }
 
 /// Reads events back.
-pub struct Reader<R: BufRead> {
+pub(crate) struct Reader<R: BufRead> {
     input: R,
     host: RecordedHost,
     line: u64,
@@ -106,7 +106,7 @@ pub struct Reader<R: BufRead> {
 
 impl<R: BufRead> Reader<R> {
     /// Reads the header.
-    pub fn new(input: R) -> Result<Self, RecordingError> {
+    pub(crate) fn new(input: R) -> Result<Self, RecordingError> {
         let mut reader = Self {
             input,
             host: RecordedHost::default(),
@@ -124,12 +124,12 @@ impl<R: BufRead> Reader<R> {
     }
 
     /// The host that it is of.
-    pub fn host(&self) -> &RecordedHost {
+    pub(crate) fn host(&self) -> &RecordedHost {
         &self.host
     }
 
     /// The next event; `None` at the end.
-    pub fn read(&mut self) -> Result<Option<Event>, RecordingError> {
+    pub(crate) fn read(&mut self) -> Result<Option<Event>, RecordingError> {
         let Some(line) = self.line()? else {
             return Ok(None);
         };
@@ -147,7 +147,7 @@ impl<R: BufRead> Reader<R> {
     }
 
     /// Whether the last line was cut off, as when the disk was full or the monitor was killed.
-    pub fn is_truncated(&self) -> bool {
+    pub(crate) fn is_truncated(&self) -> bool {
         self.truncated
     }
 

@@ -43,7 +43,7 @@ enum State {
 
 /// Blanks the token values in one direction of one connection.
 #[derive(Clone, Debug, Default)]
-pub struct Redactor {
+pub(crate) struct Redactor {
     state: State,
     /// The sequence number that comes next; `None` before the first segment.
     next: Option<u32>,
@@ -51,7 +51,7 @@ pub struct Redactor {
 
 impl Redactor {
     /// A redactor that stands at the beginning of a stream, whose first byte has this number.
-    pub fn at(seq: u32) -> Self {
+    pub(crate) fn at(seq: u32) -> Self {
         Self {
             state: State::Start,
             next: Some(seq),
@@ -59,7 +59,7 @@ impl Redactor {
     }
 
     /// Blanks a segment that stands for `len` bytes of the stream from `seq` on.
-    pub fn segment(&mut self, seq: u32, len: u32, bytes: &mut [u8]) {
+    pub(crate) fn segment(&mut self, seq: u32, len: u32, bytes: &mut [u8]) {
         let ahead = seq.wrapping_sub(self.next.unwrap_or(seq)).cast_signed();
         if ahead < 0 {
             // A retransmission: what is new in it follows bytes that were seen.
@@ -95,7 +95,7 @@ impl Redactor {
 
 /// Blanks the token values in the arguments of a program. The value may be an argument of its
 /// own, as in `curl -H X-aws-ec2-metadata-token: TOKEN`.
-pub fn arguments(args: &mut [Vec<u8>]) {
+pub(crate) fn arguments(args: &mut [Vec<u8>]) {
     let mut state = State::Start;
     for arg in args {
         if arg.windows(3).any(|w| w == b"://") {
@@ -122,7 +122,7 @@ pub fn arguments(args: &mut [Vec<u8>]) {
 }
 
 /// Blanks what looks like a token of IMDS wherever it stands: they all begin alike.
-pub fn blank_tokens(bytes: &mut [u8]) {
+pub(crate) fn blank_tokens(bytes: &mut [u8]) {
     if !bytes.windows(2).any(|pair| pair == &TOKEN_PREFIX[..2]) {
         return; // nearly always
     }

@@ -15,7 +15,7 @@ use imdsmon_common::{IMDS_PORT, IMDS_V4, IMDS_V6};
 use procfs::process::FDTarget;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-pub use crate::capture::connections::SocketOwner;
+pub(crate) use crate::capture::connections::SocketOwner;
 use crate::netlink::{INET_DIAG, request};
 
 /// Namespaces that are looked into at most; each costs a thread that lives for a moment.
@@ -40,7 +40,7 @@ struct Found {
 ///
 /// What cannot be read is left out: these connections are still classified, and who sends is
 /// known from the kernel's snapshot as soon as something is sent.
-pub fn find() -> Vec<SocketOwner> {
+pub(crate) fn find() -> Vec<SocketOwner> {
     let mut found: HashMap<u64, u64> = HashMap::new();
     for namespace in namespaces() {
         let listed = std::thread::Builder::new()

@@ -34,7 +34,7 @@ const MAX_SAVED_WAKEUPS: f64 = 64.0;
 const MAX_BATCH: usize = 1024;
 
 /// Events as they happen. Dropping it detaches the programs.
-pub struct EventSource {
+pub(crate) struct EventSource {
     ring: AsyncFd<RingBuf<MapData>>,
     attached: Attached,
     connections: Connections,
@@ -53,7 +53,7 @@ struct WakeupLimiter {
 
 impl EventSource {
     /// Attaches the programs at the cgroup v2 root. Must run inside a tokio runtime.
-    pub fn start(options: Options) -> Result<Self, AttachError> {
+    pub(crate) fn start(options: Options) -> Result<Self, AttachError> {
         let root = Rc::new(Root::find()?);
         let (attached, ring) = attach::attach(&root, options)?;
         // SAFETY: the ring buffer owns its descriptor, keeps it open while it lives and always
@@ -75,7 +75,7 @@ impl EventSource {
     }
 
     /// Finds who holds the connections that were open before [`Self::start`].
-    pub fn find_socket_owners(&mut self, sink: &mut dyn FnMut(Event)) {
+    pub(crate) fn find_socket_owners(&mut self, sink: &mut dyn FnMut(Event)) {
         let now = Timestamp::now();
         for owner in socket_owners::find() {
             self.connections.socket_owner(&owner, now, sink);
@@ -84,7 +84,7 @@ impl EventSource {
 
     /// Waits until the kernel has something. Sleeps without polling while there is nothing.
     /// May be cancelled at any time without loss.
-    pub async fn ready(&mut self) -> io::Result<()> {
+    pub(crate) async fn ready(&mut self) -> io::Result<()> {
         if self.limiter.is_burst() {
             tokio::time::sleep(WAKEUP_INTERVAL).await;
         }
@@ -93,7 +93,7 @@ impl EventSource {
     }
 
     /// Reads what is there, up to [`MAX_BATCH`] records, and says whether there may be more.
-    pub fn drain(&mut self, sink: &mut dyn FnMut(Event)) -> bool {
+    pub(crate) fn drain(&mut self, sink: &mut dyn FnMut(Event)) -> bool {
         self.clock.refresh();
         let clock = self.clock;
         let mut read = 0;
@@ -125,12 +125,12 @@ impl EventSource {
     }
 
     /// Detaches the programs. What they handed over before can still be read.
-    pub fn detach(&mut self) {
+    pub(crate) fn detach(&mut self) {
         self.attached.detach();
     }
 
     /// What went through so far.
-    pub fn totals(&self) -> Totals {
+    pub(crate) fn totals(&self) -> Totals {
         Totals {
             segments: self.attached.counter(Counter::Segments),
             captured: self.attached.counter(Counter::Captured),
@@ -141,17 +141,17 @@ impl EventSource {
     }
 
     /// The hooks that are attached, by name.
-    pub fn hooks(&self) -> &[&'static str] {
+    pub(crate) fn hooks(&self) -> &[&'static str] {
         &self.attached.hooks
     }
 
     /// Whether tasks come with a snapshot.
-    pub fn snapshot(&self) -> &Snapshot {
+    pub(crate) fn snapshot(&self) -> &Snapshot {
         &self.attached.snapshot
     }
 
     /// Where the programs are attached.
-    pub fn root(&self) -> &Rc<Root> {
+    pub(crate) fn root(&self) -> &Rc<Root> {
         &self.root
     }
 }

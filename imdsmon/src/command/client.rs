@@ -8,7 +8,7 @@ use crate::{event::Endpoint, selftest::probe};
 
 /// Call the simulated IMDS; works inside the simulator only
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Request a token first and send it with the call
     #[arg(long)]
     token: bool,
@@ -22,7 +22,7 @@ pub struct Args {
     path: String,
 }
 
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let endpoint = if args.ipv6 {
         Endpoint::V6
     } else {

@@ -29,7 +29,7 @@ const NAME: usize = 200;
 Examples:
   imdsmon clients                        of the last 14 days
   imdsmon clients --since 24h --json     for a script, one JSON object per line")]
-pub struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     store: StoreArgs,
 
@@ -47,7 +47,7 @@ pub struct Args {
 Examples:
   imdsmon calls --client backup.sh --since 24h
   imdsmon calls --json                   for a script, one JSON object per line")]
-pub struct CallsArgs {
+pub(crate) struct CallsArgs {
     /// Only clients whose name contains TEXT, as listed by `imdsmon clients`
     #[arg(long, value_name = "TEXT", default_value = "")]
     client: String,
@@ -61,7 +61,7 @@ pub struct CallsArgs {
 }
 
 /// Runs `imdsmon clients`.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config = config()?;
     let knowledge = args.policy.knowledge(&config)?;
     let now = Timestamp::now();
@@ -114,7 +114,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// Runs `imdsmon calls`.
-pub fn run_calls(args: &CallsArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run_calls(args: &CallsArgs) -> anyhow::Result<ExitCode> {
     let (entries, _) = args.store.load(&config()?, Timestamp::now())?;
     let chosen: Vec<_> = entries
         .iter()

@@ -21,7 +21,7 @@ use crate::{
 /// Settings are read from the configuration file, environment variables (`store.dir` is
 /// `IMDSMON_STORE_DIR`) and flags of `imdsmon run`, in increasing precedence.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
 
@@ -43,7 +43,7 @@ enum Command {
 }
 
 /// Runs the subcommand.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config = Config::load(args.config.as_deref(), env::vars_os(), &[])?;
     let mut err = anstream::stderr();
     for note in &config.notes {

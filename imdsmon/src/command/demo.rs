@@ -42,7 +42,7 @@ Examples:
   imdsmon demo                               an instance that allows IMDSv1
   imdsmon demo --http-tokens required        an instance that requires IMDSv2
   imdsmon demo --hop-limit 1                 a container behind a bridge")]
-pub struct Args {
+pub(crate) struct Args {
     /// `HttpTokens` of the simulated instance
     #[arg(long, value_enum, default_value_t = HttpTokens::Optional)]
     http_tokens: HttpTokens,
@@ -89,7 +89,7 @@ public class Imds {
 "#;
 
 /// Runs the subcommand.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     block_on(demo(args))?
 }
 

@@ -23,14 +23,14 @@ use crate::{
 /// simulated metadata service and compares them with what the kernel hooks captured. It sends
 /// nothing to the real service. The exit status is 0 only if the self-test passes.
 #[derive(clap::Args)]
-pub struct Args {}
+pub(crate) struct Args {}
 
 const GOOD: Style = AnsiColor::Green.on_default().bold();
 const BAD: Style = AnsiColor::Red.on_default().bold();
 const NOTE: Style = AnsiColor::Yellow.on_default().bold();
 
 /// Runs the subcommand.
-pub fn run(_args: &Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(_args: &Args) -> anyhow::Result<ExitCode> {
     let result = block_on(doctor::run())?;
     let passed = result.is_ok();
     // The exit status is the result, even if the explanation cannot be printed.

@@ -27,7 +27,7 @@ Examples:
   imdsmon generate completion bash > /etc/bash_completion.d/imdsmon
   imdsmon generate completion fish > ~/.config/fish/completions/imdsmon.fish
   imdsmon generate completion zsh > /usr/local/share/zsh/site-functions/_imdsmon")]
-pub struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     output: Output,
 }
@@ -55,7 +55,7 @@ enum Shell {
 }
 
 /// Prints to standard output or writes to `--dir`.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let text = match &args.output {
         Output::Man { dir: Some(dir), .. } => {
             write_pages(&buildable(), dir)?;

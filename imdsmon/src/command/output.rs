@@ -29,18 +29,18 @@ const MIN_WINDOW: Duration = Duration::from_secs(24 * 3600);
 
 /// What the findings look like.
 #[derive(clap::Args, Clone, Copy)]
-pub struct Format {
+pub(crate) struct Format {
     /// Print one JSON object per line on standard output, the rest on standard error
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 
     /// Print only IMDSv1 calls; the report still counts all calls
     #[arg(long)]
-    pub v1_only: bool,
+    pub(crate) v1_only: bool,
 }
 
 /// Standard output, and the counts for the report.
-pub struct Output {
+pub(crate) struct Output {
     format: Format,
     instance: Instance,
     out: BufWriter<Box<dyn Write>>,
@@ -50,7 +50,11 @@ pub struct Output {
 
 impl Output {
     /// Begins; in text form with the names of the columns.
-    pub fn new(format: Format, instance: Instance, knowledge: Rc<Knowledge>) -> io::Result<Self> {
+    pub(crate) fn new(
+        format: Format,
+        instance: Instance,
+        knowledge: Rc<Knowledge>,
+    ) -> io::Result<Self> {
         let stdout = io::stdout().lock();
         let out: Box<dyn Write> = if format.json {
             Box::new(stdout)
@@ -74,7 +78,7 @@ impl Output {
     }
 
     /// Ends with the report: after the lines for a person, beside them for a machine.
-    pub fn finish(mut self, pipeline: &Pipeline) -> io::Result<()> {
+    pub(crate) fn finish(mut self, pipeline: &Pipeline) -> io::Result<()> {
         self.out.flush()?;
         let report = self.report(pipeline);
         if self.format.json {

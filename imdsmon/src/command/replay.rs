@@ -18,7 +18,7 @@ use crate::{
 Examples:
   imdsmon replay calls.imdsmon               all calls, then the report
   imdsmon replay calls.imdsmon --v1-only     IMDSv1 calls only")]
-pub struct Args {
+pub(crate) struct Args {
     /// Recording written by `imdsmon watch --record`
     file: PathBuf,
 
@@ -27,7 +27,7 @@ pub struct Args {
 }
 
 /// Runs the subcommand.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut reader = recording::open(&args.file)?;
     let knowledge = Rc::new(Knowledge::builtin());
     let instance = Instance::of(reader.host());

@@ -22,7 +22,7 @@ Examples:
   systemctl enable --now imdsmon             with the package installed
   imdsmon run --store /tmp/store             in a terminal
   imdsmon report --store /tmp/store          what it recorded so far")]
-pub struct Args {
+pub(crate) struct Args {
     /// Read FILE instead of /etc/imdsmon/imdsmon.toml; FILE must exist
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -57,7 +57,7 @@ pub struct Args {
 }
 
 /// Runs the subcommand.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let file = args.config.clone();
     let flags = args.flags();
     let load = move || Config::load(file.as_deref(), env::vars_os(), &flags);

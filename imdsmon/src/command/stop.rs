@@ -14,7 +14,7 @@ use tokio::{
 
 /// Completes on SIGINT, SIGTERM or SIGHUP, after the given time, or when the reader of standard
 /// output is gone. Must be called inside a tokio runtime; signals count from then on.
-pub fn stop(after: Option<Duration>) -> io::Result<impl Future<Output = ()>> {
+pub(crate) fn stop(after: Option<Duration>) -> io::Result<impl Future<Output = ()>> {
     let mut interrupt = unless_ignored(SignalKind::interrupt())?;
     let mut terminate = unless_ignored(SignalKind::terminate())?;
     let mut hangup = unless_ignored(SignalKind::hangup())?;
@@ -30,7 +30,7 @@ pub fn stop(after: Option<Duration>) -> io::Result<impl Future<Output = ()>> {
 }
 
 /// Completes on SIGINT or SIGTERM, for the service, which reloads on SIGHUP.
-pub fn end() -> io::Result<impl Future<Output = ()>> {
+pub(crate) fn end() -> io::Result<impl Future<Output = ()>> {
     let mut interrupt = unless_ignored(SignalKind::interrupt())?;
     let mut terminate = unless_ignored(SignalKind::terminate())?;
     Ok(async move {

@@ -41,7 +41,7 @@ Examples:
   imdsmon watch --v1-only --duration 10m     IMDSv1 calls, for ten minutes
   imdsmon watch --json | jq .                for a script
   imdsmon watch --record calls.imdsmon       also for `imdsmon replay` and `report --from`")]
-pub struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     format: Format,
 
@@ -70,7 +70,7 @@ pub struct Args {
 }
 
 /// Runs the subcommand.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     block_on(watch(args))?
 }
 

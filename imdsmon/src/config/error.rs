@@ -6,9 +6,9 @@ use super::{KEYS, Origin, value::Raw};
 
 /// All problems of a configuration.
 #[derive(Debug, thiserror::Error)]
-pub struct ConfigError {
+pub(crate) struct ConfigError {
     /// At least one.
-    pub problems: Vec<Problem>,
+    pub(crate) problems: Vec<Problem>,
 }
 
 impl fmt::Display for ConfigError {
@@ -24,7 +24,7 @@ impl fmt::Display for ConfigError {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub(crate) struct Problem {
     origin: String,
     text: String,
 }

@@ -15,7 +15,7 @@ use super::{Config, KEYS, Origin, Problem, value::Raw};
 const MAX_BYTES: u64 = 1 << 20;
 
 /// The path and text of the file; `None` if it does not exist and need not.
-pub fn read(path: &Path, must_exist: bool) -> Result<Option<(PathBuf, String)>, Problem> {
+pub(crate) fn read(path: &Path, must_exist: bool) -> Result<Option<(PathBuf, String)>, Problem> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && !must_exist => return Ok(None),
         file => file.map_err(|error| Problem::file(path, error))?,
@@ -34,7 +34,7 @@ pub fn read(path: &Path, must_exist: bool) -> Result<Option<(PathBuf, String)>, 
 }
 
 /// Sets the values of the file in `config`.
-pub fn apply(config: &mut Config, path: &Path, text: &str, problems: &mut Vec<Problem>) {
+pub(crate) fn apply(config: &mut Config, path: &Path, text: &str, problems: &mut Vec<Problem>) {
     let mut file = FileReader {
         path,
         text,

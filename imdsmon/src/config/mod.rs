@@ -7,7 +7,7 @@
 
 mod error;
 mod file;
-pub mod value;
+pub(crate) mod value;
 
 #[cfg(test)]
 mod tests;
@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-pub use error::{ConfigError, Problem};
+pub(crate) use error::{ConfigError, Problem};
 use value::{Bounded, BufferSize, Raw, Setting};
 
 use crate::{
@@ -29,13 +29,13 @@ use crate::{
 };
 
 /// Read unless another file is named; need not exist.
-pub const FILE: &str = "/etc/imdsmon/imdsmon.toml";
+pub(crate) const FILE: &str = "/etc/imdsmon/imdsmon.toml";
 /// Prefix of the environment variables: `store.dir` is `IMDSMON_STORE_DIR`.
 const PREFIX: &str = "IMDSMON_";
 
 /// The source of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub(crate) enum Origin {
     Default,
     File {
         path: PathBuf,
@@ -60,42 +60,42 @@ impl fmt::Display for Origin {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sourced<T> {
-    pub value: T,
-    pub origin: Origin,
+pub(crate) struct Sourced<T> {
+    pub(crate) value: T,
+    pub(crate) origin: Origin,
 }
 
 /// A setting given as a flag.
 #[derive(Clone, Debug)]
-pub struct Flag {
+pub(crate) struct Flag {
     /// With its dashes: `--store`.
-    pub name: &'static str,
-    pub key: &'static str,
-    pub value: String,
+    pub(crate) name: &'static str,
+    pub(crate) key: &'static str,
+    pub(crate) value: String,
 }
 
 /// One line of `imdsmon config show`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Shown<'a> {
-    pub key: &'static str,
+pub(crate) struct Shown<'a> {
+    pub(crate) key: &'static str,
     /// The description.
-    pub about: &'static str,
-    pub value: serde_json::Value,
-    pub origin: &'a Origin,
+    pub(crate) about: &'static str,
+    pub(crate) value: serde_json::Value,
+    pub(crate) origin: &'a Origin,
 }
 
 macro_rules! settings {
     ($($(#[doc = $about:literal])+ $field:ident: $type:ty = $key:literal, $default:expr;)+) => {
         /// All settings.
         #[derive(Clone, Debug, PartialEq, Eq)]
-        pub struct Config {
+        pub(crate) struct Config {
             $($(#[doc = $about])+ pub $field: Sourced<$type>,)+
             /// Likely mistakes that are not errors, each a clause for the log.
-            pub notes: Vec<String>,
+            pub(crate) notes: Vec<String>,
         }
 
         /// The keys, in the order in which they are shown.
-        pub const KEYS: &[&str] = &[$($key),+];
+        pub(crate) const KEYS: &[&str] = &[$($key),+];
 
         impl Default for Config {
             fn default() -> Self {
@@ -122,7 +122,7 @@ macro_rules! settings {
             }
 
             /// All values and their sources.
-            pub fn show(&self) -> Vec<Shown<'_>> {
+            pub(crate) fn show(&self) -> Vec<Shown<'_>> {
                 vec![$(Shown {
                     key: $key,
                     about: concat!($($about),+).trim_ascii(),
@@ -172,7 +172,7 @@ impl Config {
     /// must exist. `environment` is that of the process.
     ///
     /// The error has all problems at once.
-    pub fn load(
+    pub(crate) fn load(
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
         flags: &[Flag],
@@ -199,7 +199,7 @@ impl Config {
     }
 
     /// Options of the capture.
-    pub fn capture_options(&self) -> Options {
+    pub(crate) fn capture_options(&self) -> Options {
         Options {
             ring_bytes: self.capture_buffer.value.0,
             snapshot: self.capture_snapshot.value,
@@ -207,7 +207,7 @@ impl Config {
     }
 
     /// Limits of the store.
-    pub fn store_limits(&self) -> Limits {
+    pub(crate) fn store_limits(&self) -> Limits {
         Limits {
             days: self.store_retention_days.value.0,
             mib: self.store_max_mib.value.0,
@@ -215,7 +215,7 @@ impl Config {
     }
 
     /// Rotation of the files that lines are written to.
-    pub fn rotation(&self) -> Rotation {
+    pub(crate) fn rotation(&self) -> Rotation {
         Rotation {
             bytes: u64::from(self.log_max_mib.value.0) << 20,
             keep: self.log_keep.value.0,
@@ -223,7 +223,7 @@ impl Config {
     }
 
     /// The keys with another value in `new` that a running service cannot change.
-    pub fn restart_keys_changed(&self, new: &Self) -> Vec<&'static str> {
+    pub(crate) fn restart_keys_changed(&self, new: &Self) -> Vec<&'static str> {
         const NEED_RESTART: [&str; 5] = [
             "store.dir",
             "capture.buffer",
@@ -268,6 +268,6 @@ impl Config {
 }
 
 /// The environment variable of a key.
-pub fn variable(key: &str) -> String {
+pub(crate) fn variable(key: &str) -> String {
     format!("{PREFIX}{}", key.replace('.', "_").to_uppercase())
 }

@@ -15,7 +15,7 @@ use crate::{
 
 /// A value of a file, a variable or a flag, before it is parsed.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Raw {
+pub(crate) enum Raw {
     /// Variables and flags are always text.
     Text(String),
     Integer(i64),
@@ -49,7 +49,7 @@ impl Raw {
 }
 
 /// A type of value.
-pub trait Setting: Sized {
+pub(crate) trait Setting: Sized {
     /// `None` unless the value is valid.
     fn parse(raw: &Raw) -> Option<Self>;
 
@@ -98,7 +98,7 @@ impl Setting for bool {
 
 /// A whole number within bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounded<const MIN: u32, const MAX: u32>(pub u32);
+pub(crate) struct Bounded<const MIN: u32, const MAX: u32>(pub(crate) u32);
 
 impl<const MIN: u32, const MAX: u32> Setting for Bounded<MIN, MAX> {
     fn parse(raw: &Raw) -> Option<Self> {
@@ -238,7 +238,7 @@ impl Setting for Namespace {
 
 /// Size of the ring buffer, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BufferSize(pub u32);
+pub(crate) struct BufferSize(pub(crate) u32);
 
 impl Default for BufferSize {
     fn default() -> Self {
@@ -270,7 +270,7 @@ impl Setting for BufferSize {
 }
 
 /// A positive duration with units; days come first.
-pub fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     const DAY: u64 = 24 * 3600;
     let wrong = || format!("`{text}` is not a duration; use for example 30s, 10m, 1h30m or 14d");
     let (days, rest) = text.split_once('d').unwrap_or(("0", text));
@@ -291,7 +291,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// A power of two from 64 KiB to 256 MiB, in bytes or with the suffix K or M.
-pub fn buffer(text: &str) -> Result<u32, String> {
+pub(crate) fn buffer(text: &str) -> Result<u32, String> {
     let (number, unit) = match text.strip_suffix(['K', 'k']) {
         Some(number) => (number, 1 << 10),
         None => text

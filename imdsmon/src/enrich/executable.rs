@@ -30,7 +30,7 @@ const DIRECTORIES: [&str; 6] = [
 ];
 
 /// Paths of executables by file.
-pub struct Executables {
+pub(crate) struct Executables {
     known: LruCache<FileId, ByteString>,
 }
 
@@ -44,7 +44,7 @@ impl Default for Executables {
 
 impl Executables {
     /// Learns from a task that `/proc` knew, and finds the path for one that it did not.
-    pub fn complete(&mut self, task: &mut Task) {
+    pub(crate) fn complete(&mut self, task: &mut Task) {
         let (Some(file), Some(name)) = (task.exe_file, &task.exe_name) else {
             return;
         };

@@ -22,7 +22,7 @@ use std::{
     time::Instant,
 };
 
-pub use crate::enrich::proc::sees_the_hosts_processes;
+pub(crate) use crate::enrich::proc::sees_the_hosts_processes;
 use crate::{
     capture::cgroup::Root,
     event::{
@@ -48,7 +48,7 @@ use lru::LruCache;
 /// Processes whose facts are cached: a client may open thousands of connections.
 const MAX_KNOWN: NonZeroUsize = NonZeroUsize::new(128).unwrap();
 
-pub struct Enricher {
+pub(crate) struct Enricher {
     host: Rc<HostRoot>,
     passwd: Passwd,
     executables: Executables,
@@ -77,7 +77,7 @@ struct Program {
 
 impl Enricher {
     /// `root` resolves cgroup ids; the host's files are read below `host`.
-    pub fn new(root: Rc<Root>, host: &Path) -> Self {
+    pub(crate) fn new(root: Rc<Root>, host: &Path) -> Self {
         let host = Rc::new(HostRoot::at(host));
         Self {
             passwd: Passwd::new(Rc::clone(&host)),
@@ -93,7 +93,7 @@ impl Enricher {
     }
 
     /// Completes a task event; other events stay as they are.
-    pub fn complete(&mut self, mut event: Event) -> Event {
+    pub(crate) fn complete(&mut self, mut event: Event) -> Event {
         if let Event::Task(task) = &mut event {
             self.complete_task(task);
         }

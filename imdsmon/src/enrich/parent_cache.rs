@@ -19,7 +19,7 @@ const MAX_PARENTS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 const PARENT_TTL: Duration = Duration::from_secs(60);
 
 /// Parents by process id and name.
-pub struct ParentCache {
+pub(crate) struct ParentCache {
     known: LruCache<(u32, ByteString), (Vec<ByteString>, Instant)>,
 }
 
@@ -33,7 +33,7 @@ impl Default for ParentCache {
 
 impl ParentCache {
     /// Learns from the parents whose arguments were read, and tells those of the others.
-    pub fn complete(&mut self, task: &mut Task, now: Instant) {
+    pub(crate) fn complete(&mut self, task: &mut Task, now: Instant) {
         let told = task.proc.iter().flat_map(|proc| &proc.ancestors);
         for Ancestor { pid, name, argv } in told.chain(&task.ancestors) {
             if !argv.is_empty() {

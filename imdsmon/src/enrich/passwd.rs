@@ -11,7 +11,7 @@ const PASSWD: &str = "/etc/passwd";
 const MAX_BYTES: u64 = 16 << 20;
 
 /// Users by id, read anew when the file changes.
-pub struct Passwd {
+pub(crate) struct Passwd {
     host: Rc<HostRoot>,
     users: HashMap<u32, User>,
     changed: Option<i128>,
@@ -19,15 +19,15 @@ pub struct Passwd {
 
 /// A user.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct User {
+pub(crate) struct User {
     /// Name.
-    pub name: String,
+    pub(crate) name: String,
     /// Home directory.
-    pub home: String,
+    pub(crate) home: String,
 }
 
 impl Passwd {
-    pub fn new(host: Rc<HostRoot>) -> Self {
+    pub(crate) fn new(host: Rc<HostRoot>) -> Self {
         Self {
             host,
             users: HashMap::new(),
@@ -36,7 +36,7 @@ impl Passwd {
     }
 
     /// A user, if it has a name here.
-    pub fn user(&mut self, uid: u32) -> Option<&User> {
+    pub(crate) fn user(&mut self, uid: u32) -> Option<&User> {
         let changed = Some(self.host.changed(Path::new(PASSWD))?);
         if self.changed != changed
             && let Some(passwd) = self.host.read(Path::new(PASSWD), MAX_BYTES)

@@ -29,7 +29,7 @@ const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 /// Whether `/proc` shows the host's processes under the kernel's pids. In a container that requires
 /// the host's PID namespace.
-pub fn sees_the_hosts_processes() -> bool {
+pub(crate) fn sees_the_hosts_processes() -> bool {
     std::fs::read_link("/proc/self/ns/pid")
         .is_ok_and(|link| link.as_os_str() == INITIAL_PID_NAMESPACE)
 }
@@ -38,7 +38,7 @@ pub fn sees_the_hosts_processes() -> bool {
 ///
 /// All is read through one descriptor of the directory, which cannot come to mean another
 /// process when the pid is used again.
-pub fn read_facts(task: &Task) -> Option<ProcFacts> {
+pub(crate) fn read_facts(task: &Task) -> Option<ProcFacts> {
     if !sees_the_hosts_processes() {
         return None;
     }
@@ -82,7 +82,7 @@ fn read(proc: &Proc, name: &str, max: u64) -> Option<Vec<u8>> {
 }
 
 /// Inode number of the network namespace of a process.
-pub fn netns(pid: u32) -> Option<u32> {
+pub(crate) fn netns(pid: u32) -> Option<u32> {
     let link = std::fs::read_link(format!("/proc/{pid}/ns/net")).ok()?;
     link.to_str()?
         .strip_prefix("net:[")?
@@ -116,7 +116,7 @@ fn ancestors(mut pid: u32) -> Vec<Ancestor> {
 }
 
 /// Adds the arguments of ancestors that the snapshot names: they often outlive the process.
-pub fn name_ancestors(task: &mut Task) {
+pub(crate) fn name_ancestors(task: &mut Task) {
     if !sees_the_hosts_processes() {
         return;
     }

@@ -18,7 +18,7 @@ const MAX_ENTRIES: usize = 64;
 
 /// The host's root directory.
 #[derive(Debug)]
-pub struct HostRoot {
+pub(crate) struct HostRoot {
     root: PathBuf,
     directory: Option<OwnedFd>,
 }
@@ -31,7 +31,7 @@ impl Default for HostRoot {
 
 impl HostRoot {
     /// The host whose root directory is mounted at `root`. If that is not there, no file is.
-    pub fn at(root: &Path) -> Self {
+    pub(crate) fn at(root: &Path) -> Self {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Self {
             root: root.into(),
@@ -40,12 +40,12 @@ impl HostRoot {
     }
 
     /// Where an absolute path of the host is, seen from here.
-    pub fn path(&self, path: &Path) -> PathBuf {
+    pub(crate) fn path(&self, path: &Path) -> PathBuf {
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
 
     /// A regular file of at most `max` bytes, whose directories are the system's.
-    pub fn read(&self, path: &Path, max: u64) -> Option<Vec<u8>> {
+    pub(crate) fn read(&self, path: &Path, max: u64) -> Option<Vec<u8>> {
         // Links are the administrator's (`/var/lib/docker` to a larger disk), and resolved as the
         // host would.
         read(self.open(path, ResolveFlags::empty())?, max, |_| true)
@@ -53,19 +53,19 @@ impl HostRoot {
 
     /// The same below a user's home directory: the user may put anything there, so links do not
     /// count, nor do files of others.
-    pub fn read_of_user(&self, path: &Path, max: u64, uid: u32) -> Option<Vec<u8>> {
+    pub(crate) fn read_of_user(&self, path: &Path, max: u64, uid: u32) -> Option<Vec<u8>> {
         let file = self.open(path, ResolveFlags::NO_SYMLINKS)?;
         read(file, max, |owner| owner == uid)
     }
 
     /// When a file of the system was changed, in nanoseconds; `None` if there is none.
-    pub fn changed(&self, path: &Path) -> Option<i128> {
+    pub(crate) fn changed(&self, path: &Path) -> Option<i128> {
         let metadata = self.open(path, ResolveFlags::empty())?.metadata().ok()?;
         Some(i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec()))
     }
 
     /// Names in a directory of the system, some of them if there are too many.
-    pub fn names(&self, path: &Path) -> Vec<String> {
+    pub(crate) fn names(&self, path: &Path) -> Vec<String> {
         let Some(directory) = self.open(path, ResolveFlags::empty()) else {
             return Vec::new();
         };

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 ///
 /// A recording stays readable and every byte survives.
 #[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ByteString(pub Vec<u8>);
+pub struct ByteString(pub(crate) Vec<u8>);
 
 impl ByteString {
     /// The bytes as text for people and JSON; what is not UTF-8 becomes U+FFFD.

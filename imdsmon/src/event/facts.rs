@@ -7,50 +7,50 @@ use super::bytes::ByteString;
 
 /// A clock tick of `/proc`, in nanoseconds: `USER_HZ` is 100 on x86_64 and arm64
 /// (`include/uapi/asm-generic/param.h`).
-pub const TICK_NANOS: u64 = 10_000_000;
+pub(crate) const TICK_NANOS: u64 = 10_000_000;
 
 /// What a container runtime's state on disk says of a container. Untrusted: who may start a
 /// container chooses nearly all of it. Each text has at most 256 bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerFacts {
     /// Its id.
-    pub id: String,
+    pub(crate) id: String,
     /// `docker`, `containerd`, `cri-o` or `podman`.
-    pub runtime: Option<String>,
+    pub(crate) runtime: Option<String>,
     /// Its name.
-    pub name: Option<String>,
+    pub(crate) name: Option<String>,
     /// Name of its image.
-    pub image: Option<String>,
+    pub(crate) image: Option<String>,
     /// The Kubernetes pod that it is part of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pod: Option<PodFacts>,
+    pub(crate) pod: Option<PodFacts>,
     /// Family of the Amazon ECS task definition, and the container's name in it:
     /// `family/container`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ecs: Option<String>,
+    pub(crate) ecs: Option<String>,
     /// The service that it is part of: `project/service` with Compose, `service` with Swarm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub service: Option<String>,
+    pub(crate) service: Option<String>,
 }
 
 /// A Kubernetes pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PodFacts {
+pub(crate) struct PodFacts {
     /// Its namespace.
-    pub namespace: String,
+    pub(crate) namespace: String,
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// The container's name in it; `None` for the one that holds its namespaces open.
-    pub container: Option<String>,
+    pub(crate) container: Option<String>,
 }
 
 /// A file, whatever its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FileId {
     /// Number of the device, as stat(2) gives it.
-    pub device: u64,
+    pub(crate) device: u64,
     /// Inode number.
-    pub inode: u64,
+    pub(crate) inode: u64,
 }
 
 /// A process above a [`Task`](super::Task).
@@ -70,22 +70,22 @@ pub struct Ancestor {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcFacts {
     /// Target of `/proc/PID/exe`.
-    pub exe: Option<ByteString>,
+    pub(crate) exe: Option<ByteString>,
     /// Arguments (up to 2 KiB in all), token values blanked.
-    pub argv: Vec<ByteString>,
+    pub(crate) argv: Vec<ByteString>,
     /// Parent's process id.
-    pub parent: u32,
+    pub(crate) parent: u32,
     /// Ancestors up to pid 1, at most 16.
-    pub ancestors: Vec<Ancestor>,
+    pub(crate) ancestors: Vec<Ancestor>,
     /// Path of the cgroup, below the v2 root (or systemd's own hierarchy on hybrid hosts).
-    pub cgroup: Option<ByteString>,
+    pub(crate) cgroup: Option<ByteString>,
     /// Inode number of the network namespace.
-    pub netns: Option<u32>,
+    pub(crate) netns: Option<u32>,
     /// User id of the process, which a holder's socket does not tell.
-    pub uid: Option<u32>,
+    pub(crate) uid: Option<u32>,
     /// Name of the process (its main thread).
-    pub comm: Option<ByteString>,
+    pub(crate) comm: Option<ByteString>,
     /// Start of the process in nanoseconds since boot, a multiple of 10 ms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub started: Option<u64>,
+    pub(crate) started: Option<u64>,
 }

@@ -129,21 +129,21 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// TCP segments with payload to or from IMDS.
-    pub segments: u64,
+    pub(crate) segments: u64,
     /// Records handed to user space.
-    pub captured: u64,
+    pub(crate) captured: u64,
     /// Records for which the ring buffer had no room.
-    pub lost: u64,
+    pub(crate) lost: u64,
     /// Payload bytes of long segments that were not captured.
     #[serde(rename = "cut")]
-    pub truncated: u64,
+    pub(crate) truncated: u64,
     /// Records of an unknown kind; 0 unless the eBPF object is of another version.
-    pub unknown: u64,
+    pub(crate) unknown: u64,
 }
 
 impl Totals {
     /// The difference to `base`, an earlier reading.
-    pub fn since(&self, base: &Self) -> Self {
+    pub(crate) fn since(&self, base: &Self) -> Self {
         let Self {
             segments,
             captured,
@@ -174,7 +174,7 @@ pub enum Endpoint {
 
 impl Endpoint {
     /// The address that was called.
-    pub fn address(self) -> IpAddr {
+    pub(crate) fn address(self) -> IpAddr {
         match self {
             Self::V4 => Ipv4Addr::from(imdsmon_common::IMDS_V4).into(),
             Self::V6 => Ipv6Addr::from(imdsmon_common::IMDS_V6).into(),

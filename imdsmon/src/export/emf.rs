@@ -11,20 +11,18 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     http::call::Auth,
-    ledger::{ClientStats, ResponseClass},
+    ledger::{ClientStats, OTHERS, ResponseClass},
     time::Timestamp,
 };
 
 /// Clients with a line of their own in one period; each is a metric that is paid for.
 const MAX_CLIENTS: usize = 100;
-/// The name of all others.
-const OTHERS: &str = "(others)";
 /// Characters of a dimension's value; CloudWatch takes 1024.
 const MAX_DIMENSION_CHARS: usize = 255;
 
 /// A namespace of CloudWatch metrics (`PutMetricData` in the API reference).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Namespace(String);
+pub(crate) struct Namespace(String);
 
 impl Default for Namespace {
     fn default() -> Self {
@@ -34,7 +32,7 @@ impl Default for Namespace {
 
 impl Namespace {
     /// 1 to 255 characters, and none of those that AWS reserves for itself.
-    pub fn new(text: &str) -> Option<Self> {
+    pub(crate) fn new(text: &str) -> Option<Self> {
         let is_allowed = |c: char| c.is_ascii_alphanumeric() || ".-_/#:".contains(c);
         let is_valid = (1..=255).contains(&text.len())
             && text.chars().all(is_allowed)
@@ -43,13 +41,13 @@ impl Namespace {
         is_valid.then(|| Self(text.to_owned()))
     }
 
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
 
 /// IMDSv1 calls since the last lines.
-pub struct Emf {
+pub(crate) struct Emf {
     namespace: Namespace,
     instance: Option<String>,
     counts: BTreeMap<String, Count>,
@@ -64,7 +62,7 @@ struct Count {
 
 impl Emf {
     /// Nothing counted yet. `instance` is the instance's id, if it is known.
-    pub fn new(namespace: Namespace, instance: Option<String>) -> Self {
+    pub(crate) fn new(namespace: Namespace, instance: Option<String>) -> Self {
         Self {
             namespace,
             instance,
@@ -73,7 +71,7 @@ impl Emf {
     }
 
     /// Adds what was counted.
-    pub fn count(&mut self, delta: &[ClientStats]) {
+    pub(crate) fn count(&mut self, delta: &[ClientStats]) {
         for entry in delta {
             let mut count = Count::default();
             for (cell, calls) in &entry.cells {
@@ -94,12 +92,12 @@ impl Emf {
     }
 
     /// Whether there is nothing to tell: then no line is due.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.counts.values().all(|count| count.calls <= 0)
     }
 
     /// The lines for what was counted, one for each client, with the time of the period's end.
-    pub fn lines(&self, now: Timestamp) -> String {
+    pub(crate) fn lines(&self, now: Timestamp) -> String {
         let mut lines = String::new();
         for (client, count) in self.counts.iter().filter(|(_, count)| count.calls > 0) {
             lines.push_str(&self.line(client, *count, now).to_string());
@@ -109,7 +107,7 @@ impl Emf {
     }
 
     /// The lines arrived: what is counted next is for the next ones.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.counts.clear();
     }
 

@@ -11,7 +11,7 @@ use std::{
 use crate::export::Destination;
 
 /// Where lines go.
-pub struct Lines {
+pub(crate) struct Lines {
     target: Target,
 }
 
@@ -22,11 +22,11 @@ enum Target {
 
 /// How long a file becomes, and how many are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rotation {
+pub(crate) struct Rotation {
     /// Bytes of a file before the next begins; one write that is longer stays in one file.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Files beside the one that is written: `NAME.1` is the latest of them.
-    pub keep: u32,
+    pub(crate) keep: u32,
 }
 
 struct Rotated {
@@ -39,7 +39,7 @@ struct Rotated {
 
 impl Lines {
     /// Opens the file, or makes it; what is in it stays.
-    pub fn open(destination: &Destination, rotation: Rotation) -> io::Result<Self> {
+    pub(crate) fn open(destination: &Destination, rotation: Rotation) -> io::Result<Self> {
         let target = match destination {
             Destination::Stdout => Target::Stdout,
             Destination::File(path) => Target::File(Rotated::open(path.clone(), rotation)?),
@@ -49,7 +49,7 @@ impl Lines {
 
     /// Writes whole lines, all of them or none. Waits for neither the disk nor a reader of a pipe
     /// in the file system.
-    pub fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         match &mut self.target {
             Target::Stdout => {
                 let mut out = io::stdout().lock();

@@ -22,7 +22,7 @@ const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The log of calls. A failure to write never stops capture: lines that are missing are counted,
 /// and an `imds.log_gap` line says how many.
-pub struct CallLog {
+pub(crate) struct CallLog {
     lines: Lines,
     waiting: Vec<u8>,
     waiting_lines: u64,
@@ -35,7 +35,7 @@ pub struct CallLog {
 
 impl CallLog {
     /// Opens the log, or creates it.
-    pub fn open(destination: &Destination, rotation: Rotation) -> io::Result<Self> {
+    pub(crate) fn open(destination: &Destination, rotation: Rotation) -> io::Result<Self> {
         Ok(Self {
             lines: Lines::open(destination, rotation)?,
             waiting: Vec::new(),
@@ -46,7 +46,7 @@ impl CallLog {
         })
     }
 
-    pub fn add(&mut self, found: &AttributedEvent) {
+    pub(crate) fn add(&mut self, found: &AttributedEvent) {
         // A vector takes every write.
         let _ = json::line(&mut self.waiting, found);
         self.waiting_lines += 1;
@@ -57,7 +57,7 @@ impl CallLog {
     }
 
     /// Writes the lines that wait.
-    pub fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         if self.waiting.is_empty() {
             return;
         }

@@ -18,7 +18,7 @@ use strum::VariantArray as _;
 use crate::{
     http::call::ImdsVersion,
     identity::client::Client,
-    ledger::{ClientStats, Coverage},
+    ledger::{ClientStats, Coverage, OTHERS},
     text::escape::is_unsafe,
     time::Timestamp,
     verdict::{HostVerdict, Verdict},
@@ -28,13 +28,11 @@ use crate::{
 const MAX_IMDSV1_CLIENTS: usize = 100;
 /// The same for those that only ever use tokens: they matter less, and never push out the others.
 const MAX_IMDSV2_CLIENTS: usize = 50;
-/// What stands in the labels of all others.
-const OTHERS: &str = "(others)";
 /// Characters of a label.
 const MAX_LABEL_CHARS: usize = 128;
 
 /// The metrics of the running service. Counters begin with the process.
-pub struct Metrics {
+pub(crate) struct Metrics {
     registry: Registry,
     named: [HashSet<ClientLabels>; 2],
     calls: Family<CallLabels, Counter>,
@@ -90,7 +88,7 @@ struct BuildLabels {
 
 impl Metrics {
     /// All metrics, registered.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("imdsmon"),
             named: [HashSet::new(), HashSet::new()],
@@ -112,7 +110,7 @@ impl Metrics {
     }
 
     /// Counts what came since the last time.
-    pub fn count(&mut self, delta: &[ClientStats]) {
+    pub(crate) fn count(&mut self, delta: &[ClientStats]) {
         for entry in delta {
             self.unparsed_bytes.inc_by(entry.evidence.unparsed_bytes);
             // A call that is seen in another light is taken back and counted again, in one entry:
@@ -132,7 +130,7 @@ impl Metrics {
     }
 
     /// Tells what was concluded, of the host and of each client, worst first.
-    pub fn set_verdicts<'c>(
+    pub(crate) fn set_verdicts<'c>(
         &mut self,
         host: HostVerdict,
         clients: impl IntoIterator<Item = (&'c Client, Verdict)>,
@@ -154,7 +152,7 @@ impl Metrics {
     }
 
     /// Sets the coverage: when the monitor ran, and what it dropped.
-    pub fn set_coverage(&mut self, coverage: &Coverage) {
+    pub(crate) fn set_coverage(&mut self, coverage: &Coverage) {
         let Coverage { spans, self_test } = coverage;
         let (mut segments, mut lost) = (0_u64, 0_u64);
         for span in spans {
@@ -175,14 +173,14 @@ impl Metrics {
     }
 
     /// Tells whether the store takes what is counted.
-    pub fn set_store_success(&mut self, works: bool) {
+    pub(crate) fn set_store_success(&mut self, works: bool) {
         self.stored
             .get_or_create(&NoLabels {})
             .set(i64::from(works));
     }
 
     /// The metrics as they are now, in `OpenMetrics` 1.0.
-    pub fn page(&self) -> String {
+    pub(crate) fn page(&self) -> String {
         let mut page = String::new();
         if let Err(error) = encode(&mut page, &self.registry) {
             tracing::error!(%error, "the metrics could not be written");
@@ -339,7 +337,7 @@ fn label(text: &str) -> String {
 }
 
 /// A page in the text format from before `OpenMetrics`, version 0.0.4.
-pub fn to_text_format(page: &str) -> String {
+pub(crate) fn to_text_format(page: &str) -> String {
     let mut text = String::new();
     let mut help = None;
     for line in page.lines() {

@@ -3,18 +3,18 @@
 //! [`log`] takes each call. [`metrics`] and [`emf`] take what the ledger counted since the last
 //! time, the same deltas as the store. None of them has a clock or wakes up by itself.
 
-pub mod emf;
-pub mod lines;
-pub mod log;
-pub mod metrics;
-pub mod server;
-pub mod textfile;
+pub(crate) mod emf;
+pub(crate) mod lines;
+pub(crate) mod log;
+pub(crate) mod metrics;
+pub(crate) mod server;
+pub(crate) mod textfile;
 
 use std::{fmt, net::SocketAddr, path::PathBuf};
 
 /// Address of the metrics server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Listen {
+pub(crate) enum Listen {
     Tcp(SocketAddr),
     Unix(PathBuf),
 }
@@ -30,7 +30,7 @@ impl fmt::Display for Listen {
 
 /// Where lines are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Destination {
+pub(crate) enum Destination {
     Stdout,
     File(PathBuf),
 }

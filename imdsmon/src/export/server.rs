@@ -40,10 +40,10 @@ const PAGE_TTL: Duration = Duration::from_secs(1);
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// A scrape: the page is wanted, in `OpenMetrics`. It need not be answered.
-pub type PageRequest = oneshot::Sender<String>;
+pub(crate) type PageRequest = oneshot::Sender<String>;
 
 /// A server that listens.
-pub struct Server {
+pub(crate) struct Server {
     listener: Listener,
 }
 
@@ -64,7 +64,7 @@ impl Drop for SocketFile {
 
 impl Server {
     /// Listens. Must be called inside a tokio runtime.
-    pub async fn bind(listen: &Listen) -> io::Result<Self> {
+    pub(crate) async fn bind(listen: &Listen) -> io::Result<Self> {
         let listener = match listen {
             Listen::Tcp(address) => Listener::Tcp(TcpListener::bind(address).await?),
             Listen::Unix(path) => {
@@ -81,7 +81,7 @@ impl Server {
 
     /// The socket that the service manager opened and passed on, if it did (`sd_listen_fds(3)`); TCP
     /// only. Must be called inside a tokio runtime, and at most once.
-    pub fn inherited() -> io::Result<Option<Self>> {
+    pub(crate) fn inherited() -> io::Result<Option<Self>> {
         let Some(descriptor) = sd_notify::listen_fds()?.next() else {
             return Ok(None);
         };
@@ -96,7 +96,7 @@ impl Server {
     }
 
     /// Where it listens; the port is the one that the system chose, if that was 0.
-    pub fn address(&self) -> io::Result<Listen> {
+    pub(crate) fn address(&self) -> io::Result<Listen> {
         match &self.listener {
             Listener::Tcp(listener) => listener.local_addr().map(Listen::Tcp),
             Listener::Unix(_, file) => Ok(Listen::Unix(file.0.clone())),
@@ -104,7 +104,7 @@ impl Server {
     }
 
     /// Answers for ever; a page is asked for through `questions`.
-    pub async fn run(self, questions: mpsc::Sender<PageRequest>) {
+    pub(crate) async fn run(self, questions: mpsc::Sender<PageRequest>) {
         let page = Arc::new(Page {
             questions,
             latest: Mutex::new(None),

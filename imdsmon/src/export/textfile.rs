@@ -10,7 +10,7 @@ use std::{
 
 /// Puts `text` in place of the file at `path`. Every user may read it, as the collector, which is
 /// another user, must.
-pub fn write(path: &Path, text: &str) -> io::Result<()> {
+pub(crate) fn write(path: &Path, text: &str) -> io::Result<()> {
     // Not `.prom`: the collector reads each file with that ending.
     let mut new = path.as_os_str().to_owned();
     new.push(".new");

@@ -81,7 +81,7 @@ impl Auth {
     }
 
     /// The value of the token header, if there is one.
-    pub fn token(self) -> Option<TokenValue> {
+    pub(crate) fn token(self) -> Option<TokenValue> {
         match self {
             Self::V2(token) => Some(token),
             Self::V1 | Self::TokenRequest => None,
@@ -95,15 +95,15 @@ pub struct Request {
     /// Token header or token request.
     pub auth: Auth,
     /// At most 32 bytes.
-    pub method: String,
+    pub(crate) method: String,
     /// Path without the query, at most 2 KiB.
     pub path: String,
     /// The part after `?`, at most 2 KiB.
-    pub query: Option<String>,
+    pub(crate) query: Option<String>,
     /// `0.9`, `1.0` or `1.1`.
-    pub protocol: &'static str,
+    pub(crate) protocol: &'static str,
     /// `User-Agent`, at most 1 KiB.
-    pub user_agent: Option<String>,
+    pub(crate) user_agent: Option<String>,
 }
 
 /// The final response to a request.
@@ -134,7 +134,7 @@ impl Response {
     }
 
     /// `Server` header, if known.
-    pub fn server(&self) -> Option<&str> {
+    pub(crate) fn server(&self) -> Option<&str> {
         match self {
             Self::Seen { server, .. } => server.as_deref(),
             Self::None | Self::Unseen => None,
@@ -142,7 +142,7 @@ impl Response {
     }
 
     /// From the request's last byte to the response's first, if known.
-    pub fn latency(&self) -> Option<Duration> {
+    pub(crate) fn latency(&self) -> Option<Duration> {
         match self {
             Self::Seen { latency, .. } => Some(*latency),
             Self::None | Self::Unseen => None,
@@ -154,13 +154,13 @@ impl Response {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
     /// When the request's first segment was sent.
-    pub time: Timestamp,
+    pub(crate) time: Timestamp,
     /// Its connection.
-    pub connection: ConnectionId,
+    pub(crate) connection: ConnectionId,
     /// The task that sent its first segment, if known.
-    pub task: Option<TaskId>,
+    pub(crate) task: Option<TaskId>,
     /// The address that was called.
-    pub server: Endpoint,
+    pub(crate) server: Endpoint,
     /// The request.
     pub request: Request,
     /// The response.
@@ -171,15 +171,15 @@ pub struct Call {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unparsed {
     /// When the first of them was sent.
-    pub time: Timestamp,
+    pub(crate) time: Timestamp,
     /// Their connection.
-    pub connection: ConnectionId,
+    pub(crate) connection: ConnectionId,
     /// The task that sent the first of them, if known.
-    pub task: Option<TaskId>,
+    pub(crate) task: Option<TaskId>,
     /// The address that they were sent to.
-    pub server: Endpoint,
+    pub(crate) server: Endpoint,
     /// Number of captured bytes.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 /// A result of the HTTP side.
@@ -193,7 +193,7 @@ pub enum HttpEvent {
 
 impl HttpEvent {
     /// When its first byte was sent.
-    pub fn time(&self) -> Timestamp {
+    pub(crate) fn time(&self) -> Timestamp {
         match self {
             Self::Call(call) => call.time,
             Self::Unparsed(unparsed) => unparsed.time,

@@ -9,9 +9,9 @@ use crate::http::response_matcher::ResponseMatcher;
 use crate::time::Timestamp;
 
 pub(super) struct Context<'a> {
-    pub limits: &'a Limits,
-    pub counters: &'a mut Counters,
-    pub found: &'a mut Vec<HttpEvent>,
+    pub(crate) limits: &'a Limits,
+    pub(crate) counters: &'a mut Counters,
+    pub(crate) found: &'a mut Vec<HttpEvent>,
 }
 
 #[derive(Debug)]

@@ -22,9 +22,9 @@ struct Entry {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Past {
     /// Sequence number of the next byte.
-    pub next: u32,
+    pub(crate) next: u32,
     /// Whether its content could no longer be read.
-    pub unreadable: bool,
+    pub(crate) unreadable: bool,
 }
 
 #[derive(Debug)]

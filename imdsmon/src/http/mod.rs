@@ -32,20 +32,20 @@ use crate::time::Timestamp;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Connections; beyond that the least recently used is given up.
-    pub flows: usize,
+    pub(crate) flows: usize,
     /// Bytes of a request's head, and bytes of a connection that are held while earlier ones are
     /// missing. A longer head is unparsed; with more held bytes the missing ones are given up.
-    pub flow_bytes: usize,
+    pub(crate) flow_bytes: usize,
     /// Bytes buffered in all connections, pending calls included; beyond that the least recently
     /// used connections are given up.
-    pub total_bytes: usize,
+    pub(crate) total_bytes: usize,
     /// Requests of one connection without a response; beyond that the oldest is given up.
-    pub pending: usize,
+    pub(crate) pending: usize,
     /// How long a response is awaited from when the request's head was sent, and how long missing
     /// bytes are.
-    pub response_timeout: Duration,
+    pub(crate) response_timeout: Duration,
     /// A connection without a segment for so long is dropped.
-    pub idle: Duration,
+    pub(crate) idle: Duration,
 }
 
 impl Default for Limits {
@@ -63,35 +63,35 @@ impl Default for Limits {
 
 /// Counters since the start; they never decrease.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
+pub(crate) struct Counters {
     /// [`HttpEvent::Call`]s.
-    pub calls: u64,
+    pub(crate) calls: u64,
     /// [`HttpEvent::Unparsed`]s.
-    pub unparsed: u64,
+    pub(crate) unparsed: u64,
     /// Bytes in them, all captured.
-    pub unparsed_bytes: u64,
+    pub(crate) unparsed_bytes: u64,
     /// Holes in the clients' streams.
-    pub gaps: u64,
+    pub(crate) gaps: u64,
     /// Bytes in them, in no other counter. Within a body they do no harm; elsewhere they may have
     /// held requests.
-    pub gap_bytes: u64,
+    pub(crate) gap_bytes: u64,
     /// Bytes that clients retransmitted.
-    pub retransmitted_bytes: u64,
+    pub(crate) retransmitted_bytes: u64,
     /// Responses without a pending request: a request was not captured, or was taken for a body.
-    pub unmatched_responses: u64,
+    pub(crate) unmatched_responses: u64,
     /// Responses to requests that had been given up.
-    pub late_responses: u64,
+    pub(crate) late_responses: u64,
     /// Calls with [`call::Response::Unseen`].
-    pub unseen_responses: u64,
+    pub(crate) unseen_responses: u64,
     /// Connections given up because of [`Limits`].
-    pub evicted_flows: u64,
+    pub(crate) evicted_flows: u64,
     /// Records that the kernel had no room for.
-    pub lost_records: u64,
+    pub(crate) lost_records: u64,
 }
 
 impl Counters {
     /// The difference to `base`, an earlier reading.
-    pub fn since(&self, base: &Self) -> Self {
+    pub(crate) fn since(&self, base: &Self) -> Self {
         let Self {
             calls,
             unparsed,
@@ -182,12 +182,12 @@ impl Http {
     }
 
     /// When an [`Event::Tick`] is due; `None` if nothing is pending.
-    pub fn next_deadline(&self) -> Option<Timestamp> {
+    pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
         self.table.first_deadline().map(|(time, _)| time)
     }
 
     /// Counters since the start.
-    pub fn counters(&self) -> Counters {
+    pub(crate) fn counters(&self) -> Counters {
         self.counters
     }
 

@@ -16,9 +16,9 @@ use crate::time::Timestamp;
 /// The segment of a byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Origin {
-    pub time: Timestamp,
-    pub task: Option<TaskId>,
-    pub server: Endpoint,
+    pub(crate) time: Timestamp,
+    pub(crate) task: Option<TaskId>,
+    pub(crate) server: Endpoint,
 }
 
 /// A result of the reader, with the segment of its first byte.

@@ -33,7 +33,7 @@ pub(super) fn parse(head: &[u8]) -> Option<(Request, Framing)> {
 pub(super) struct RequestLine<'a> {
     method: &'a [u8],
     target: &'a [u8],
-    pub protocol: &'static str,
+    pub(crate) protocol: &'static str,
 }
 
 /// Parses a request line where a request may start. The target may contain spaces; a GET without

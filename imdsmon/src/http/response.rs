@@ -11,11 +11,11 @@ const MAX_SERVER_BYTES: usize = 256;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct ResponseHead {
     /// `None` if the bytes end before it or are not a status line.
-    pub status: Option<u16>,
-    pub server: Option<String>,
-    pub content_length: Option<u64>,
+    pub(crate) status: Option<u16>,
+    pub(crate) server: Option<String>,
+    pub(crate) content_length: Option<u64>,
     /// Bytes of the head with its blank line; `None` if the end was not captured.
-    pub head: Option<usize>,
+    pub(crate) head: Option<usize>,
 }
 
 impl ResponseHead {

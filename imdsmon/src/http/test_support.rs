@@ -29,20 +29,20 @@ pub(super) const V2_UNANSWERED: &str = "v2 GET /latest/user-data no answer";
 
 /// One connection; every line takes a millisecond.
 pub(super) struct Story {
-    pub http: Http,
-    pub found: Vec<HttpEvent>,
-    pub now: Timestamp,
-    pub connection: u64,
+    pub(crate) http: Http,
+    pub(crate) found: Vec<HttpEvent>,
+    pub(crate) now: Timestamp,
+    pub(crate) connection: u64,
     sent: u32,
     received: u32,
 }
 
 impl Story {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with_limits(Limits::default())
     }
 
-    pub fn with_limits(limits: Limits) -> Self {
+    pub(crate) fn with_limits(limits: Limits) -> Self {
         let mut story = Self {
             http: Http::new(limits),
             found: Vec::new(),
@@ -56,18 +56,18 @@ impl Story {
     }
 
     /// Another connection.
-    pub fn connect(&mut self, connection: u64) -> &mut Self {
+    pub(crate) fn connect(&mut self, connection: u64) -> &mut Self {
         self.connection = connection;
         (self.sent, self.received) = (CLIENT, SERVER);
         self.sent_as(|sent| sent.syn = true)
     }
 
-    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         let seq = self.sent;
         self.send_at(seq, bytes)
     }
 
-    pub fn send_at(&mut self, seq: u32, bytes: impl AsRef<[u8]>) -> &mut Self {
+    pub(crate) fn send_at(&mut self, seq: u32, bytes: impl AsRef<[u8]>) -> &mut Self {
         let bytes = bytes.as_ref();
         self.sent_as(|sent| {
             sent.seq = seq;
@@ -77,13 +77,13 @@ impl Story {
     }
 
     /// Sends bytes that the monitor misses.
-    pub fn miss(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+    pub(crate) fn miss(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         let len = u32::try_from(bytes.as_ref().len()).unwrap();
         self.sent = self.sent.wrapping_add(len);
         self
     }
 
-    pub fn sent_as(&mut self, change: impl FnOnce(&mut Sent)) -> &mut Self {
+    pub(crate) fn sent_as(&mut self, change: impl FnOnce(&mut Sent)) -> &mut Self {
         let mut sent = Sent {
             time: self.tick(),
             connection: ConnectionId(self.connection),
@@ -106,7 +106,7 @@ impl Story {
     }
 
     /// The server answers with a head, and with a body in the same segment.
-    pub fn answer(&mut self, head: &str, body: usize) -> &mut Self {
+    pub(crate) fn answer(&mut self, head: &str, body: usize) -> &mut Self {
         let bytes = head.as_bytes();
         self.received_as(|segment| {
             segment.head = bytes.into();
@@ -114,18 +114,18 @@ impl Story {
         })
     }
 
-    pub fn status(&mut self, status: u16) -> &mut Self {
+    pub(crate) fn status(&mut self, status: u16) -> &mut Self {
         let head = format!("HTTP/1.1 {status} X\r\nServer: EC2ws\r\nContent-Length: 3\r\n\r\n");
         self.answer(&head, 3)
     }
 
     /// The server sends bytes that the monitor misses.
-    pub fn miss_answer(&mut self, len: u32) -> &mut Self {
+    pub(crate) fn miss_answer(&mut self, len: u32) -> &mut Self {
         self.received = self.received.wrapping_add(len);
         self
     }
 
-    pub fn received_as(&mut self, change: impl FnOnce(&mut Received)) -> &mut Self {
+    pub(crate) fn received_as(&mut self, change: impl FnOnce(&mut Received)) -> &mut Self {
         let mut segment = Received {
             time: self.tick(),
             connection: ConnectionId(self.connection),
@@ -143,36 +143,36 @@ impl Story {
         self.feed(&Event::Received(segment))
     }
 
-    pub fn close(&mut self) -> &mut Self {
+    pub(crate) fn close(&mut self) -> &mut Self {
         let (time, connection) = (self.tick(), ConnectionId(self.connection));
         self.feed(&Event::Closed { time, connection })
     }
 
-    pub fn wait(&mut self, time: Duration) -> &mut Self {
+    pub(crate) fn wait(&mut self, time: Duration) -> &mut Self {
         self.now += time;
         let time = self.now;
         self.feed(&Event::Tick { time })
     }
 
-    pub fn feed(&mut self, event: &Event) -> &mut Self {
+    pub(crate) fn feed(&mut self, event: &Event) -> &mut Self {
         self.http.feed(event, &mut self.found);
         self.http.table.check(&self.http.limits);
         self
     }
 
     /// What was found since the last time, a line each.
-    pub fn told(&mut self) -> Vec<String> {
+    pub(crate) fn told(&mut self) -> Vec<String> {
         std::mem::take(&mut self.found).iter().map(line).collect()
     }
 
     /// What was found to the end, a line each.
-    pub fn end(&mut self) -> Vec<String> {
+    pub(crate) fn end(&mut self) -> Vec<String> {
         self.http.finish(&mut self.found);
         assert_eq!(self.http.next_deadline(), None);
         self.told()
     }
 
-    pub fn counters(&self) -> Counters {
+    pub(crate) fn counters(&self) -> Counters {
         self.http.counters()
     }
 

@@ -12,35 +12,35 @@ const ID: usize = 64;
 
 /// What a path says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CgroupPath {
+pub(crate) struct CgroupPath {
     /// Containers, outermost first.
-    pub containers: Vec<ContainerId>,
+    pub(crate) containers: Vec<ContainerId>,
     /// The Kubernetes pod's UID, or a static pod's hash.
-    pub pod_uid: Option<String>,
+    pub(crate) pod_uid: Option<String>,
     /// Whether it is below the ECS agent's cgroup.
-    pub is_ecs: bool,
+    pub(crate) is_ecs: bool,
     /// The unit of the system's systemd.
-    pub unit: Option<String>,
+    pub(crate) unit: Option<String>,
     /// The unit of a user's systemd.
-    pub user_unit: Option<String>,
+    pub(crate) user_unit: Option<String>,
     /// Whether it is a login session's.
-    pub is_session: bool,
+    pub(crate) is_session: bool,
     /// The user whose slice it is in.
-    pub slice_uid: Option<u32>,
+    pub(crate) slice_uid: Option<u32>,
 }
 
 /// A container, as a path names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ContainerId {
+pub(crate) struct ContainerId {
     /// Its id.
-    pub id: String,
+    pub(crate) id: String,
     /// Its runtime, if the path says.
-    pub runtime: Option<&'static str>,
+    pub(crate) runtime: Option<&'static str>,
 }
 
 impl CgroupPath {
     /// Reads a path.
-    pub fn of(path: &[u8]) -> Self {
+    pub(crate) fn of(path: &[u8]) -> Self {
         let path = String::from_utf8_lossy(&path[..path.len().min(PATH)]);
         let mut found = Self::default();
         let mut above = "";
@@ -52,7 +52,7 @@ impl CgroupPath {
     }
 
     /// The container that the process is in, if the path names one.
-    pub fn container(&self) -> Option<&ContainerId> {
+    pub(crate) fn container(&self) -> Option<&ContainerId> {
         self.containers.last()
     }
 

@@ -36,7 +36,7 @@ pub struct Client {
 
 impl Client {
     /// Program of callers that could not be identified.
-    pub const UNKNOWN: &str = "(unknown)";
+    pub(crate) const UNKNOWN: &str = "(unknown)";
 
     /// The client of callers that could not be identified.
     pub fn unknown() -> Self {
@@ -47,7 +47,7 @@ impl Client {
     }
 
     /// The client that a process is.
-    pub fn of(process: &Process) -> Self {
+    pub(crate) fn of(process: &Process) -> Self {
         let in_container = process.workload.container.is_some();
         let user = match &process.user {
             // Nothing is known about it, so its uid of 0 means nothing.
@@ -67,7 +67,7 @@ impl Client {
 
     /// The stable name, as in `imds.client`: `workload: program (user)`, or `program (user)` where
     /// no workload is known; at most 800 bytes. No two clients share one.
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         // ": " ends the workload; in its name, which a container chooses, it must not occur.
         let whole = |text: &str| text.replace(": ", ":\u{a0}");
         let name = whole(&self.workload.name);
@@ -87,7 +87,7 @@ impl Client {
 
     /// Whether the caller could not be identified. A program may call itself [`Self::UNKNOWN`],
     /// but then it has a user.
-    pub fn is_unknown(&self) -> bool {
+    pub(crate) fn is_unknown(&self) -> bool {
         self.program == Self::UNKNOWN && self.user.is_empty()
     }
 

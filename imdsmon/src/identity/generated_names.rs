@@ -20,7 +20,7 @@ const ADJECTIVES: &str = " admiring adoring affectionate agitated amazing angry 
 /// What all pods of one owner have in common: `web-64df67bd8b-xmzhv` of a Deployment is `web-*`,
 /// so are `web-x7k2p` of a `DaemonSet` or Job, `web-28412345-x7k2p` of a `CronJob` and `web-0` of
 /// a `StatefulSet`. A name that was not generated stays.
-pub fn pod_owner(name: &str) -> String {
+pub(crate) fn pod_owner(name: &str) -> String {
     let Some((base, last)) = name.rsplit_once('-').filter(|(base, _)| !base.is_empty()) else {
         return name.into();
     };
@@ -50,7 +50,7 @@ fn is_suffix(word: &str) -> bool {
 }
 
 /// Whether docker or podman generated this name.
-pub fn is_container_name(name: &str) -> bool {
+pub(crate) fn is_container_name(name: &str) -> bool {
     let Some((adjective, surname)) = name.split_once('_') else {
         return false;
     };

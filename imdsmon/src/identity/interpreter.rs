@@ -7,7 +7,7 @@ use crate::event::bytes::ByteString;
 
 /// What an interpreter runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Script {
+pub(crate) enum Script {
     /// A file: the script's path, as given.
     File(String),
     /// Something with the option that says so: `-m http.server`, `-jar app.jar`; a class.
@@ -205,7 +205,7 @@ fn rules(interpreter: &str) -> Option<&'static Rules> {
 
 /// The name without the version that distributions put into it (`python3.11`, `ruby3.1`), if it
 /// is an interpreter's. Python 2 and 3 are two languages.
-pub fn interpreter(name: &str) -> Option<&str> {
+pub(crate) fn interpreter(name: &str) -> Option<&str> {
     if rules(name).is_some() {
         return Some(name);
     }
@@ -218,7 +218,7 @@ pub fn interpreter(name: &str) -> Option<&str> {
 }
 
 /// What `interpreter` runs with these arguments, the first of which is its own name.
-pub fn script(interpreter: &str, args: &[ByteString]) -> Option<Script> {
+pub(crate) fn script(interpreter: &str, args: &[ByteString]) -> Option<Script> {
     let rules = rules(interpreter)?;
     let mut code_follows = None;
     let mut words = args.iter().skip(1);

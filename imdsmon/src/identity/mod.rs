@@ -6,13 +6,13 @@
 //! [`CallerTable`] remembers which processes use which connection, so that a call can be attributed
 //! when it is complete. Does not depend on HTTP.
 
-pub mod cgroup_path;
+pub(crate) mod cgroup_path;
 pub mod client;
 mod cron_job;
 mod generated_names;
 mod interpreter;
 mod normalize;
-pub mod process;
+pub(crate) mod process;
 mod program;
 pub mod workload;
 
@@ -21,7 +21,7 @@ use std::{collections::HashMap, num::NonZeroUsize, rc::Rc};
 use lru::LruCache;
 
 use crate::event::{ConnectionId, Event, Role, Task, TaskId};
-pub use process::Process;
+pub(crate) use process::Process;
 use workload::{Workload, WorkloadInputs};
 
 /// Connections that are remembered, as many as capture remembers.
@@ -30,7 +30,7 @@ const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(8192).unwrap();
 const MAX_TASKS: usize = 8;
 
 /// The processes that used each connection.
-pub struct CallerTable {
+pub(crate) struct CallerTable {
     connections: LruCache<ConnectionId, Vec<(TaskId, Rc<Process>)>>,
     /// One `Process` for all connections of a process: a client may open thousands.
     known: HashMap<u32, Rc<Process>>,
@@ -38,12 +38,12 @@ pub struct CallerTable {
 
 /// The processes behind a call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Caller {
+pub(crate) struct Caller {
     /// The sender of the request; `None` if it is not known.
-    pub process: Option<Rc<Process>>,
+    pub(crate) process: Option<Rc<Process>>,
     /// The process that opened the connection, if it is another one, or was another program before
     /// an `execve`.
-    pub connector: Option<Rc<Process>>,
+    pub(crate) connector: Option<Rc<Process>>,
 }
 
 impl Default for CallerTable {
@@ -58,7 +58,7 @@ impl Default for CallerTable {
 impl CallerTable {
     /// Remembers the process of a task event. A closed connection is dropped by [`Self::forget`],
     /// once its calls are complete.
-    pub fn feed(&mut self, event: &Event) {
+    pub(crate) fn feed(&mut self, event: &Event) {
         let task = match event {
             Event::Task(task) => task,
             Event::Sent(sent) => {
@@ -82,7 +82,7 @@ impl CallerTable {
     }
 
     /// The processes behind a call that `task` sent on `connection`.
-    pub fn caller(&mut self, connection: ConnectionId, task: Option<TaskId>) -> Caller {
+    pub(crate) fn caller(&mut self, connection: ConnectionId, task: Option<TaskId>) -> Caller {
         let Some(users) = self.connections.get(&connection) else {
             return Caller::default();
         };
@@ -102,7 +102,7 @@ impl CallerTable {
     }
 
     /// Drops a connection that is closed and whose calls are complete.
-    pub fn forget(&mut self, connection: ConnectionId) {
+    pub(crate) fn forget(&mut self, connection: ConnectionId) {
         self.connections.pop(&connection);
         if self.known.len() > MAX_CONNECTIONS.get() / 8 {
             self.known
@@ -123,7 +123,7 @@ impl CallerTable {
 }
 
 /// The process of a task, with the workload that it belongs to.
-pub fn classify(task: &Task) -> Process {
+pub(crate) fn classify(task: &Task) -> Process {
     let mut process = Process::new(task);
     process.workload = Workload::of(&WorkloadInputs {
         cgroup: process.cgroup.as_deref(),

@@ -12,7 +12,7 @@ const MIN_HEX_DIGITS: usize = 12;
 const RANDOM_SUFFIX_LEN: std::ops::RangeInclusive<usize> = 6..=12;
 
 /// The text with a `*` for each part that varies.
-pub fn normalize(text: &str) -> String {
+pub(crate) fn normalize(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut word = String::new();
     for c in text.chars().chain(['/']) {

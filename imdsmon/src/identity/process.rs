@@ -11,47 +11,47 @@ use crate::event::{
 
 /// A process that uses IMDS. Untrusted throughout: a process chooses its own name and arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Process {
+pub(crate) struct Process {
     /// Process id in the initial pid namespace.
-    pub pid: u32,
+    pub(crate) pid: u32,
     /// Parent's process id.
-    pub parent: Option<u32>,
+    pub(crate) parent: Option<u32>,
     /// Path of the executable.
-    pub exe: Option<ByteString>,
+    pub(crate) exe: Option<ByteString>,
     /// Which file that is, if the kernel said so.
-    pub exe_file: Option<FileId>,
+    pub(crate) exe_file: Option<FileId>,
     /// File name of the executable; if that is unknown, the name of the thread.
-    pub name: ByteString,
+    pub(crate) name: ByteString,
     /// Arguments, token values blanked.
-    pub args: Vec<ByteString>,
+    pub(crate) args: Vec<ByteString>,
     /// User id in the initial user namespace.
-    pub uid: u32,
+    pub(crate) uid: u32,
     /// Name of the user in the host's `/etc/passwd`.
-    pub user: Option<String>,
+    pub(crate) user: Option<String>,
     /// Path of the cgroup.
-    pub cgroup: Option<ByteString>,
+    pub(crate) cgroup: Option<ByteString>,
     /// Parent, its parent, and so on, up to pid 1: process id and name.
-    pub ancestors: Vec<(u32, ByteString)>,
+    pub(crate) ancestors: Vec<(u32, ByteString)>,
     /// Arguments of the nearest of them, in that order, token values blanked; empty where unknown.
-    pub ancestor_args: Vec<Vec<ByteString>>,
+    pub(crate) ancestor_args: Vec<Vec<ByteString>>,
     /// Inode number of the network namespace.
-    pub netns: Option<u32>,
+    pub(crate) netns: Option<u32>,
     /// Whether that is the host's; `None` if unknown.
-    pub host_network: Option<bool>,
+    pub(crate) host_network: Option<bool>,
     /// Start of the process in nanoseconds since boot, a multiple of 10 ms: tells it from another
     /// that gets the same pid later.
-    pub started: Option<u64>,
+    pub(crate) started: Option<u64>,
     /// The unit, session, cron job, container or pod that it belongs to.
-    pub workload: Workload,
+    pub(crate) workload: Workload,
     /// The package that owns the executable, and its version.
-    pub package: Option<String>,
+    pub(crate) package: Option<String>,
 }
 
 impl Process {
     /// Weighs the kernel's snapshot against what `/proc` said a moment later: in between, the
     /// process may have replaced itself by another program, or be gone. Leaves `workload` empty;
     /// [`super::classify`] fills it in.
-    pub fn new(task: &Task) -> Self {
+    pub(crate) fn new(task: &Task) -> Self {
         let none = ProcFacts::default();
         let proc = task.proc.as_ref().unwrap_or(&none);
         let same = |exe: &ByteString| {
@@ -100,7 +100,7 @@ impl Process {
     }
 
     /// Whether this is the same process running the same program.
-    pub fn is_same_program(&self, other: &Self) -> bool {
+    pub(crate) fn is_same_program(&self, other: &Self) -> bool {
         self.pid == other.pid && self.name == other.name && self.args == other.args
     }
 }

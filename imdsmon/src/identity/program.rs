@@ -51,7 +51,7 @@ const AWS_FLAGS: [&str; 10] = [
 
 /// The program of a process: `nginx`, `python3 /opt/app/worker.py`, `java -jar app.jar`,
 /// `aws s3 ls`, `curl from /etc/cron.daily/backup`, `bash -c …`.
-pub fn program(process: &Process) -> String {
+pub(crate) fn program(process: &Process) -> String {
     let name = process.name.to_text();
     let (what, is_tool) = what(&name, &process.args);
     if is_tool && let Some(origin) = origin(process) {
@@ -62,7 +62,7 @@ pub fn program(process: &Process) -> String {
 
 /// The script that a command line runs, as its owner calls it: its path, or the interpreter with
 /// what it runs. `None` if it is no script.
-pub fn script_of(args: &[ByteString]) -> Option<String> {
+pub(crate) fn script_of(args: &[ByteString]) -> Option<String> {
     let name = file_name(args.first()?);
     let name = String::from_utf8_lossy(name.strip_prefix(b"-").unwrap_or(name));
     let interpreter = interpreter(&name)?;
@@ -76,7 +76,7 @@ pub fn script_of(args: &[ByteString]) -> Option<String> {
 }
 
 /// The code that a command line passes to a shell, truncated.
-pub fn shell_code(args: &[ByteString]) -> Option<String> {
+pub(crate) fn shell_code(args: &[ByteString]) -> Option<String> {
     let name = String::from_utf8_lossy(file_name(args.first()?)).into_owned();
     match script(
         interpreter(&name).filter(|name| name.ends_with("sh"))?,

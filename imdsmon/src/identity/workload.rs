@@ -103,20 +103,20 @@ pub struct Pod {
 
 /// What a workload is derived from.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct WorkloadInputs<'s> {
+pub(crate) struct WorkloadInputs<'s> {
     /// Path of the cgroup.
-    pub cgroup: Option<&'s [u8]>,
+    pub(crate) cgroup: Option<&'s [u8]>,
     /// The container, from its runtime's state.
-    pub container: Option<&'s ContainerFacts>,
+    pub(crate) container: Option<&'s ContainerFacts>,
     /// The user in whose slice the cgroup is.
-    pub slice_user: Option<&'s str>,
+    pub(crate) slice_user: Option<&'s str>,
     /// The cron job that it is part of.
-    pub cron_job: Option<&'s str>,
+    pub(crate) cron_job: Option<&'s str>,
 }
 
 impl Workload {
     /// The workload with these inputs.
-    pub fn of(inputs: &WorkloadInputs<'_>) -> Self {
+    pub(crate) fn of(inputs: &WorkloadInputs<'_>) -> Self {
         let placement = inputs.cgroup.map(CgroupPath::of).unwrap_or_default();
         if let Some(container) = container(inputs.container, &placement) {
             return Self::of_container(container, inputs.container, &placement);

@@ -40,97 +40,101 @@ const KEYS: [(&str, &[&str]); 4] = [
 /// An error in a knowledge file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {what}")]
-pub struct KnowledgeError {
+pub(crate) struct KnowledgeError {
     /// Counted from 1.
-    pub line: usize,
+    pub(crate) line: usize,
     /// What is wrong.
-    pub what: String,
+    pub(crate) what: String,
 }
 
 /// The entries of a file.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Data {
+pub(crate) struct Data {
     /// SDKs.
     #[serde(default)]
-    pub sdk: Vec<SdkFacts>,
+    pub(crate) sdk: Vec<SdkFacts>,
     /// Programs.
     #[serde(default)]
-    pub program: Vec<ProgramFacts>,
+    pub(crate) program: Vec<ProgramFacts>,
     /// Other clouds.
     #[serde(default)]
-    pub cloud: Vec<CloudFacts>,
+    pub(crate) cloud: Vec<CloudFacts>,
     /// Paths.
     #[serde(default)]
-    pub path: Vec<PathFacts>,
+    pub(crate) path: Vec<PathFacts>,
 }
 
 /// An SDK, and since when it supports `IMDSv2`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SdkFacts {
+pub(crate) struct SdkFacts {
     /// Value of `imds.sdk.name`.
-    pub name: NonEmptyString,
+    pub(crate) name: NonEmptyString,
     /// Name in reports.
-    pub title: NonEmptyString,
+    pub(crate) title: NonEmptyString,
     /// Products of its User-Agent.
-    pub products: Vec<NonEmptyString>,
+    pub(crate) products: Vec<NonEmptyString>,
     /// Only versions with this first number.
-    pub major: Option<u64>,
+    pub(crate) major: Option<u64>,
     /// The first version that supports `IMDSv2`; `None`: every version does.
-    pub minimum: Option<SoftwareVersion>,
+    pub(crate) minimum: Option<SoftwareVersion>,
     /// Why a version that supports `IMDSv2` may still make `IMDSv1` calls.
-    pub note: Option<NonEmptyString>,
+    pub(crate) note: Option<NonEmptyString>,
     /// URL or file that shows it.
-    pub source: NonEmptyString,
+    #[cfg_attr(not(test), expect(dead_code, reason = "every fact must name it"))]
+    pub(crate) source: NonEmptyString,
 }
 
 /// A program, and how it calls IMDS.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct ProgramFacts {
+pub(crate) struct ProgramFacts {
     /// Name in reports.
-    pub name: NonEmptyString,
+    pub(crate) name: NonEmptyString,
     /// Products of its User-Agent.
     #[serde(default)]
-    pub agents: Vec<NonEmptyString>,
+    pub(crate) agents: Vec<NonEmptyString>,
     /// File names, or ends of paths, of its executable or script.
     #[serde(default)]
-    pub executables: Vec<NonEmptyString>,
+    pub(crate) executables: Vec<NonEmptyString>,
     /// First version that retries with a token when an `IMDSv1` call is rejected.
-    pub retries_since: Option<SoftwareVersion>,
+    pub(crate) retries_since: Option<SoftwareVersion>,
     /// First version that requests a token first.
-    pub tokens_since: Option<SoftwareVersion>,
+    pub(crate) tokens_since: Option<SoftwareVersion>,
     /// An argument that disables `IMDSv2`.
-    pub option: Option<NonEmptyString>,
+    pub(crate) option: Option<NonEmptyString>,
     /// What to do, if an update is not enough.
-    pub advice: Option<NonEmptyString>,
+    pub(crate) advice: Option<NonEmptyString>,
     /// URL or file that shows it.
-    pub source: NonEmptyString,
+    pub(crate) source: NonEmptyString,
 }
 
 /// Paths of another cloud's metadata service.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct CloudFacts {
+pub(crate) struct CloudFacts {
     /// Name of the cloud.
-    pub name: NonEmptyString,
+    #[cfg_attr(not(test), expect(dead_code, reason = "every fact must name it"))]
+    pub(crate) name: NonEmptyString,
     /// Paths, each with all below it.
-    pub paths: Vec<Segments>,
+    pub(crate) paths: Vec<Segments>,
     /// URL or file that shows it.
-    pub source: NonEmptyString,
+    #[cfg_attr(not(test), expect(dead_code, reason = "every fact must name it"))]
+    pub(crate) source: NonEmptyString,
 }
 
 /// What a path holds.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PathFacts {
+pub(crate) struct PathFacts {
     /// The path below the version, with all below it.
-    pub path: Segments,
+    pub(crate) path: Segments,
     /// What it holds.
-    pub class: PathClass,
+    pub(crate) class: PathClass,
     /// URL or file that shows it.
-    pub source: NonEmptyString,
+    #[cfg_attr(not(test), expect(dead_code, reason = "every fact must name it"))]
+    pub(crate) source: NonEmptyString,
 }
 
 /// What a request reads, from harmless to most sensitive.
@@ -171,7 +175,7 @@ pub enum PathClass {
 /// Text with more than white space.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub struct NonEmptyString(String);
+pub(crate) struct NonEmptyString(String);
 
 impl TryFrom<String> for NonEmptyString {
     type Error = &'static str;
@@ -195,7 +199,7 @@ impl std::ops::Deref for NonEmptyString {
 /// The parts of a path, at least one and none of them empty.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub struct Segments(Vec<String>);
+pub(crate) struct Segments(Vec<String>);
 
 impl TryFrom<String> for Segments {
     type Error = &'static str;
@@ -226,7 +230,7 @@ impl Data {
     ///
     /// # Errors
     /// If it is not TOML, or has an unknown key or an invalid value.
-    pub fn parse(text: &str) -> Result<Self, KnowledgeError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, KnowledgeError> {
         if text.len() > MAX_FILE_BYTES {
             let what = format!("the file exceeds {MAX_FILE_BYTES} bytes");
             return Err(KnowledgeError { line: 1, what });

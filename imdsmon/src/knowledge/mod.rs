@@ -1,15 +1,15 @@
 //! The knowledge base: the first version of each SDK with IMDSv2 support, programs with known
 //! behaviour, and what paths hold. It is data (`imdsmon/data/*.toml`), each entry with its source.
 
-pub mod data;
+pub(crate) mod data;
 mod path;
 mod product;
-pub mod version;
+pub(crate) mod version;
 
 use serde::{Deserialize, Serialize};
 
 use data::Data;
-pub use data::{KnowledgeError, PathClass, ProgramFacts, SdkFacts};
+pub(crate) use data::{KnowledgeError, PathClass, ProgramFacts, SdkFacts};
 use version::SoftwareVersion;
 
 /// The files that are part of the program; the build script parses them too.
@@ -54,7 +54,7 @@ impl Knowledge {
     ///
     /// # Errors
     /// If the text is not a knowledge file. Adds nothing then.
-    pub fn extend(&mut self, text: &str) -> Result<(), KnowledgeError> {
+    pub(crate) fn extend(&mut self, text: &str) -> Result<(), KnowledgeError> {
         self.add(Data::parse(text)?);
         Ok(())
     }
@@ -77,20 +77,23 @@ impl Knowledge {
     }
 
     /// The entry of an AWS SDK; `None` if `sdk` is not one.
-    pub fn sdk_facts(&self, sdk: &Sdk) -> Option<&SdkFacts> {
+    pub(crate) fn sdk_facts(&self, sdk: &Sdk) -> Option<&SdkFacts> {
         self.data.sdk.iter().find(|facts| *facts.name == *sdk.name)
     }
 
     /// The entry of a program, by one of its User-Agents or by its executable or script.
     /// `program` may include arguments.
-    pub fn program(&self, user_agents: &[&str], program: &str) -> Option<&ProgramFacts> {
+    pub(crate) fn program(&self, user_agents: &[&str], program: &str) -> Option<&ProgramFacts> {
         let is_said = |facts: &ProgramFacts| user_agents.iter().any(|a| facts.is_said_by(a));
         let mut all = self.data.program.iter();
         all.find(|facts| is_said(facts) || facts.is_run_by(program))
     }
 
     /// The version of a program's product in a User-Agent.
-    pub fn program_version(facts: &ProgramFacts, user_agents: &[&str]) -> Option<SoftwareVersion> {
+    pub(crate) fn program_version(
+        facts: &ProgramFacts,
+        user_agents: &[&str],
+    ) -> Option<SoftwareVersion> {
         let mut products = user_agents.iter().flat_map(|a| product::products(a));
         products
             .find(|p| facts.agents.iter().any(|a| a.eq_ignore_ascii_case(p.name)))
@@ -118,13 +121,13 @@ impl Knowledge {
 
 impl ProgramFacts {
     /// Whether a User-Agent names it.
-    pub fn is_said_by(&self, user_agent: &str) -> bool {
+    pub(crate) fn is_said_by(&self, user_agent: &str) -> bool {
         let mut products = product::products(user_agent);
         products.any(|p| self.agents.iter().any(|a| a.eq_ignore_ascii_case(p.name)))
     }
 
     /// Whether it is this program, which may include arguments.
-    pub fn is_run_by(&self, program: &str) -> bool {
+    pub(crate) fn is_run_by(&self, program: &str) -> bool {
         let mut words = program.split_whitespace().take(64);
         words.any(|word| self.executables.iter().any(|name| is_file(word, name)))
     }

@@ -8,8 +8,8 @@ const MAX_NAME_BYTES: usize = 64;
 /// One product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Product<'a> {
-    pub name: &'a str,
-    pub version: Option<&'a str>,
+    pub(crate) name: &'a str,
+    pub(crate) version: Option<&'a str>,
 }
 
 /// The products, in order.

@@ -15,6 +15,9 @@ fn every_builtin_file_is_parsed_completely() {
     assert_eq!(data.path.len(), paths);
     let sources = data.sdk.iter().map(|facts| &facts.source);
     let sources = sources.chain(data.program.iter().map(|facts| &facts.source));
+    let sources = sources.chain(data.cloud.iter().map(|facts| &facts.source));
+    let sources = sources.chain(data.path.iter().map(|facts| &facts.source));
+    assert!(data.cloud.iter().any(|facts| facts.name.contains("Azure")));
     for source in sources {
         let is_public = source.starts_with("https://") || source.starts_with("tests/corpus/");
         assert!(is_public, "{source:?}");

@@ -12,7 +12,7 @@ const PRE_RELEASE_LABELS: [&str; 6] = ["alpha", "beta", "rc", "pre", "dev", "sna
 /// A version that can be compared: `1.13.25`, `v2.10.21`, `3.0.0-rc1`, `1:1.35.0-4+deb12u1`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct SoftwareVersion {
+pub(crate) struct SoftwareVersion {
     text: String,
     numbers: Vec<u64>,
     is_early: bool,
@@ -21,7 +21,7 @@ pub struct SoftwareVersion {
 impl SoftwareVersion {
     /// Parses a version; `None` if it does not begin with a number. Ignores an epoch, a leading
     /// `v` and a distribution's revision.
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let text: String = text.trim().chars().take(64).collect();
         let rest = match text.split_once(':') {
             Some((epoch, rest)) if epoch.bytes().all(|b| b.is_ascii_digit()) => rest,
@@ -50,7 +50,7 @@ impl SoftwareVersion {
     }
 
     /// The first number.
-    pub fn major(&self) -> u64 {
+    pub(crate) fn major(&self) -> u64 {
         self.numbers.first().copied().unwrap_or_default()
     }
 }

@@ -11,7 +11,7 @@ const MAX_CLIENTS_PER_USER: usize = 250;
 /// Users with an `(others)` client of their own.
 const MAX_USERS: usize = 64;
 /// Program of the client that counts all clients beyond the limit.
-pub const OTHERS: &str = "(others)";
+pub(crate) const OTHERS: &str = "(others)";
 
 /// The clients that are counted separately.
 #[derive(Debug, Default)]

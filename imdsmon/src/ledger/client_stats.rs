@@ -32,7 +32,7 @@ const MAX_CELLS: usize = 1 << 16;
 
 impl ClientStats {
     /// Nothing counted yet, at the time of the first call.
-    pub fn new(client: Client, time: Timestamp) -> Self {
+    pub(crate) fn new(client: Client, time: Timestamp) -> Self {
         Self {
             client,
             first: time,
@@ -47,7 +47,7 @@ impl ClientStats {
     }
 
     /// Adds counts of the same client from another time.
-    pub fn merge(&mut self, other: Self) {
+    pub(crate) fn merge(&mut self, other: Self) {
         let Self {
             client: _,
             first,
@@ -162,7 +162,7 @@ pub enum ResponseClass {
 
 impl ResponseClass {
     /// What came back to a call.
-    pub fn of(call: &Call) -> Self {
+    pub(crate) fn of(call: &Call) -> Self {
         match &call.response {
             Response::None => Self::None,
             Response::Unseen | Response::Seen { status: None, .. } => Self::Unknown,
@@ -190,7 +190,7 @@ impl ResponseClass {
 }
 
 /// Whether a `Server` header is that of the EC2 metadata service.
-pub fn is_ec2(server: &str) -> bool {
+pub(crate) fn is_ec2(server: &str) -> bool {
     server.trim().eq_ignore_ascii_case("EC2ws")
 }
 
@@ -309,7 +309,7 @@ mod as_ancestors {
         name: T,
     }
 
-    pub fn serialize<S: Serializer>(
+    pub(crate) fn serialize<S: Serializer>(
         ancestors: &[(u32, String)],
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
@@ -319,7 +319,7 @@ mod as_ancestors {
         }))
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Vec<(u32, String)>, D::Error> {
         let ancestors = Vec::<Ancestor<String>>::deserialize(deserializer)?;

@@ -40,14 +40,14 @@ pub struct Span {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Overflow {
     /// How often a process was counted as `(others)`.
-    pub merged: u64,
+    pub(crate) merged: u64,
     /// How often the token history of an active process was dropped.
-    pub forgotten: u64,
+    pub(crate) forgotten: u64,
 }
 
 impl Overflow {
     /// The increase since `base`.
-    pub fn since(&self, base: &Self) -> Self {
+    pub(crate) fn since(&self, base: &Self) -> Self {
         let Self { merged, forgotten } = self;
         Self {
             merged: merged.saturating_sub(base.merged),
@@ -79,33 +79,8 @@ impl Serialize for SelfTest {
 }
 
 impl Coverage {
-    /// Watching begins.
-    pub fn watching_since(&mut self, time: Timestamp) {
-        self.add(Span {
-            from: time,
-            to: time,
-            is_complete: true,
-            ..Span::default()
-        });
-    }
-
-    /// The latest time of watching lasts until now, and this is what it is worth so far.
-    pub fn watched_until(&mut self, time: Timestamp, totals: &Totals, counters: &Counters) {
-        if let Some(span) = self.spans.last_mut() {
-            let from = span.from;
-            *span = Span::new(from, time.max(from), Some(totals), counters);
-        }
-    }
-
-    /// The latest monitoring run ended unexpectedly, or its recording breaks off.
-    pub fn broke_off(&mut self) {
-        if let Some(span) = self.spans.last_mut() {
-            span.is_complete = false;
-        }
-    }
-
     /// Adds a self-test; only the latest counts.
-    pub fn add_self_test(&mut self, test: SelfTest) {
+    pub(crate) fn add_self_test(&mut self, test: SelfTest) {
         if self
             .self_test
             .as_ref()
@@ -116,7 +91,7 @@ impl Coverage {
     }
 
     /// Adds a span. Spans that overlap become one, with the doubts of both.
-    pub fn add(&mut self, span: Span) {
+    pub(crate) fn add(&mut self, span: Span) {
         let at = self.spans.partition_point(|other| other.from <= span.from);
         self.spans.insert(at, span);
         let mut merged: Vec<Span> = Vec::new();
@@ -130,12 +105,12 @@ impl Coverage {
     }
 
     /// Begin of the first and end of the last span.
-    pub fn window(&self) -> Option<(Timestamp, Timestamp)> {
+    pub(crate) fn window(&self) -> Option<(Timestamp, Timestamp)> {
         Some((self.spans.first()?.from, self.spans.last()?.to))
     }
 
     /// Nanoseconds of monitoring.
-    pub fn observed(&self) -> Duration {
+    pub(crate) fn observed(&self) -> Duration {
         let lengths = self.spans.iter().map(|span| span.to.since(span.from));
         lengths.fold(Duration::ZERO, Duration::saturating_add)
     }
@@ -143,7 +118,7 @@ impl Coverage {
 
 impl Span {
     /// A span with the counters of the kernel and of HTTP. Without `totals` it is incomplete.
-    pub fn new(
+    pub(crate) fn new(
         from: Timestamp,
         to: Timestamp,
         totals: Option<&Totals>,
@@ -172,14 +147,14 @@ impl Span {
     }
 
     /// Adds processes beyond the limits of the ledger.
-    pub fn add_overflow(&mut self, overflow: Overflow) {
+    pub(crate) fn add_overflow(&mut self, overflow: Overflow) {
         let Overflow { merged, forgotten } = overflow;
         self.doubt(DoubtKind::MergedProcesses, merged);
         self.doubt(DoubtKind::ForgottenProcesses, forgotten);
     }
 
     /// Adds failed self-tests.
-    pub fn add_failed_self_tests(&mut self, count: u64) {
+    pub(crate) fn add_failed_self_tests(&mut self, count: u64) {
         self.doubt(DoubtKind::FailedSelfTests, count);
     }
 

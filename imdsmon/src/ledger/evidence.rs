@@ -95,7 +95,7 @@ impl Evidence {
     }
 
     /// Adds another evidence of the same client.
-    pub fn merge(&mut self, other: Self) {
+    pub(crate) fn merge(&mut self, other: Self) {
         let Self {
             sdks,
             user_agents,

@@ -15,7 +15,7 @@ use std::{collections::BTreeMap, num::NonZeroUsize, rc::Rc};
 use lru::LruCache;
 
 use client_limit::ClientLimiter;
-pub use client_limit::OTHERS;
+pub(crate) use client_limit::OTHERS;
 pub use client_stats::{BucketKey, Cause, ClientStats, Evidence, ResponseClass, Sample};
 pub use coverage::{Coverage, Overflow};
 use token_history::{TokenHistory, UserAgentOrigin};
@@ -40,7 +40,7 @@ pub struct Ledger {
     known: LruCache<u32, (Rc<Process>, Rc<Client>)>,
     token_history: TokenHistory,
     /// The times of monitoring and their doubts.
-    pub coverage: Coverage,
+    pub(crate) coverage: Coverage,
 }
 
 impl Ledger {
@@ -82,18 +82,18 @@ impl Ledger {
 
     /// Takes the counts out, to be merged into those taken before. Later counts may be negative:
     /// they correct earlier ones.
-    pub fn take(&mut self) -> Vec<ClientStats> {
+    pub(crate) fn take(&mut self) -> Vec<ClientStats> {
         std::mem::take(&mut self.entries).into_values().collect()
     }
 
     /// Replaces the clients that count toward the limit, so that inactive ones make room.
-    pub fn reset<'a>(&mut self, clients: impl IntoIterator<Item = &'a Client>) {
+    pub(crate) fn reset<'a>(&mut self, clients: impl IntoIterator<Item = &'a Client>) {
         self.known.clear();
         self.limiter.reset(clients);
     }
 
     /// Processes that were merged or forgotten so far.
-    pub fn overflow(&self) -> Overflow {
+    pub(crate) fn overflow(&self) -> Overflow {
         Overflow {
             merged: self.limiter.merged(),
             forgotten: self.token_history.forgotten(),

@@ -64,8 +64,8 @@ struct Attempt {
 /// The library that the User-Agent names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct UserAgentOrigin {
-    pub name: String,
-    pub is_aws_sdk: bool,
+    pub(crate) name: String,
+    pub(crate) is_aws_sdk: bool,
 }
 
 /// An `IMDSv1` call that may be reclassified.
@@ -77,16 +77,16 @@ struct OpenCall {
 
 /// The cause of a call.
 pub(super) struct Classified {
-    pub how: Cause,
+    pub(crate) how: Cause,
     /// Earlier calls with a new cause.
-    pub corrections: Vec<Correction>,
+    pub(crate) corrections: Vec<Correction>,
 }
 
 /// A call that moves from one bucket to another.
 pub(super) struct Correction {
-    pub time: Timestamp,
-    pub from: BucketKey,
-    pub how: Cause,
+    pub(crate) time: Timestamp,
+    pub(crate) from: BucketKey,
+    pub(crate) how: Cause,
 }
 
 impl Default for TokenHistory {

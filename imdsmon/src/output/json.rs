@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Writes a finding as one line.
-pub fn line(out: &mut impl Write, found: &AttributedEvent) -> io::Result<()> {
+pub(crate) fn line(out: &mut impl Write, found: &AttributedEvent) -> io::Result<()> {
     let caller = CallerFields::new(found);
     match &found.finding {
         HttpEvent::Call(call) => {

@@ -1,4 +1,4 @@
 //! One call, rendered as a line of text or of JSON.
 
-pub mod json;
-pub mod text;
+pub(crate) mod json;
+pub(crate) mod text;

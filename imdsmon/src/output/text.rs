@@ -27,7 +27,7 @@ const ODD: Style = AnsiColor::Yellow.on_default();
 const DIM: Style = Style::new().dimmed();
 
 /// The names of the columns.
-pub fn heading(out: &mut impl Write) -> io::Result<()> {
+pub(crate) fn heading(out: &mut impl Write) -> io::Result<()> {
     writeln!(
         out,
         "{DIM}{:<12} {:<5} {:<9} {:<22} {:<8} {:<7} REQUEST{DIM:#}",
@@ -36,7 +36,7 @@ pub fn heading(out: &mut impl Write) -> io::Result<()> {
 }
 
 /// One finding, two lines if there is more to say about who sent it.
-pub fn line(out: &mut impl Write, found: &AttributedEvent) -> io::Result<()> {
+pub(crate) fn line(out: &mut impl Write, found: &AttributedEvent) -> io::Result<()> {
     match &found.finding {
         HttpEvent::Call(call) => {
             let (kind, style) = kind(call);

@@ -169,7 +169,7 @@ fn timeline(entry: &ClientStats) -> Vec<HourlyCalls> {
 
 impl Totals {
     /// Calls of one client.
-    pub fn of(entry: &ClientStats) -> Self {
+    pub(crate) fn of(entry: &ClientStats) -> Self {
         let mut totals = Self {
             unparsed_bytes: entry.evidence.unparsed_bytes,
             ..Self::default()

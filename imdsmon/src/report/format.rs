@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::time::{Human, Timestamp};
 
 /// A number with separators between thousands.
-pub fn count(n: u64) -> String {
+pub(crate) fn count(n: u64) -> String {
     grouped(&n.to_string())
 }
 
@@ -21,12 +21,12 @@ fn grouped(digits: &str) -> String {
 }
 
 /// A count by CloudWatch, which is a whole number for these metrics.
-pub fn sum(n: f64) -> String {
+pub(crate) fn sum(n: f64) -> String {
     grouped(&format!("{:.0}", n.max(0.0)))
 }
 
 /// A share of 1 as a percentage; only 1 is shown as 100 %.
-pub fn share(part: f64) -> String {
+pub(crate) fn share(part: f64) -> String {
     if part < 1.0 && part > 0.999 {
         "99.9%".into()
     } else {
@@ -36,7 +36,7 @@ pub fn share(part: f64) -> String {
 }
 
 /// Seconds in their two largest units.
-pub fn length(seconds: u64) -> String {
+pub(crate) fn length(seconds: u64) -> String {
     Human(Duration::from_secs(seconds)).to_string()
 }
 

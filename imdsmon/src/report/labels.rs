@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The answer as a headline.
-pub fn answer(verdict: HostVerdict) -> &'static str {
+pub(crate) fn answer(verdict: HostVerdict) -> &'static str {
     match verdict {
         HostVerdict::Ready => "READY",
         HostVerdict::NotReady => "NOT READY",
@@ -150,7 +150,7 @@ pub(super) fn sdk(sdk: &Sdk) -> String {
 }
 
 /// The response to a sample: `200 from EC2ws`, `no response`. Untrusted.
-pub fn response(sample: &Sample) -> String {
+pub(crate) fn response(sample: &Sample) -> String {
     let status = match (sample.status, sample.answer) {
         (Some(status), _) => status.to_string(),
         (None, crate::ledger::ResponseClass::None) => return "no response".into(),
@@ -226,7 +226,7 @@ fn self_test(period: &ObservationPeriod) -> (String, bool) {
 }
 
 /// Calls of one version.
-pub fn calls_of(version: ImdsVersion) -> &'static str {
+pub(crate) fn calls_of(version: ImdsVersion) -> &'static str {
     match version {
         ImdsVersion::V1 => "IMDSv1 calls",
         ImdsVersion::V2 => "IMDSv2 calls",
@@ -235,7 +235,7 @@ pub fn calls_of(version: ImdsVersion) -> &'static str {
 }
 
 /// IMDSv1 calls and all calls: `8/12`.
-pub(super) fn counts(v1: u64, all: u64) -> String {
+pub fn counts(v1: u64, all: u64) -> String {
     format!("{}/{}", format::count(v1), format::count(all))
 }
 

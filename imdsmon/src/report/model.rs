@@ -13,26 +13,26 @@ use crate::{
 };
 
 /// Version of the JSON form; a change that breaks readers raises it.
-pub const SCHEMA: &str = "imdsmon.report/1";
+pub(crate) const SCHEMA: &str = "imdsmon.report/1";
 
 /// The verdict on an instance, its clients and their fixes.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// [`SCHEMA`].
-    pub schema: &'static str,
+    pub(crate) schema: &'static str,
     /// Program and version.
     pub generator: String,
     /// RFC 3339 in JSON, as all times.
     #[serde(with = "as_rfc3339")]
-    pub generated_at: Timestamp,
+    pub(crate) generated_at: Timestamp,
     /// The observed instance.
     pub instance: Instance,
     /// Whether it can require IMDSv2.
     #[serde(rename = "answer")]
-    pub verdict: ReportVerdict,
+    pub(crate) verdict: ReportVerdict,
     /// How long and how completely it was observed.
     #[serde(rename = "window")]
-    pub period: ObservationPeriod,
+    pub(crate) period: ObservationPeriod,
     /// Calls of all clients.
     pub totals: Totals,
     /// Clients, worst first.
@@ -45,57 +45,57 @@ pub struct Report {
 
 /// Whether the instance can require IMDSv2.
 #[derive(Clone, Debug, Serialize)]
-pub struct ReportVerdict {
+pub(crate) struct ReportVerdict {
     /// Its kind.
-    pub verdict: HostVerdict,
+    pub(crate) verdict: HostVerdict,
     /// The reason in one sentence. Holds untrusted names.
-    pub sentence: String,
+    pub(crate) sentence: String,
     /// Reasons why the observation may be incomplete; also given with "not ready".
-    pub doubts: Vec<String>,
+    pub(crate) doubts: Vec<String>,
 }
 
 /// From the first start of capture to its last end.
 #[derive(Clone, Debug, Serialize)]
-pub struct ObservationPeriod {
+pub(crate) struct ObservationPeriod {
     /// `None` if nothing was observed.
     #[serde(serialize_with = "optional")]
-    pub from: Option<Timestamp>,
+    pub(crate) from: Option<Timestamp>,
     /// `None` if nothing was observed.
     #[serde(serialize_with = "optional")]
-    pub to: Option<Timestamp>,
+    pub(crate) to: Option<Timestamp>,
     /// Seconds from `from` to `to`.
-    pub length_s: u64,
+    pub(crate) length_s: u64,
     /// The same without gaps.
-    pub observed_s: u64,
+    pub(crate) observed_s: u64,
     /// Seconds of observation that are required.
     #[serde(rename = "wanted_s")]
-    pub required_s: u64,
+    pub(crate) required_s: u64,
     /// Records dropped because the ring buffer was full.
     #[serde(rename = "lost_records")]
-    pub dropped_records: u64,
+    pub(crate) dropped_records: u64,
     /// Intervals without capture.
-    pub gaps: u64,
+    pub(crate) gaps: u64,
     /// What these are computed from.
-    pub coverage: Coverage,
+    pub(crate) coverage: Coverage,
 }
 
 /// Calls of all clients.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Totals {
     /// Requests of any kind.
-    pub calls: u64,
+    pub(crate) calls: u64,
     /// IMDSv1 calls.
-    pub tokenless: u64,
+    pub(crate) tokenless: u64,
     /// IMDSv1 calls that succeeded: what `MetadataNoToken` counts.
-    pub tokenless_successful: u64,
+    pub(crate) tokenless_successful: u64,
     /// IMDSv1 calls rejected with 401: what `MetadataNoTokenRejected` counts.
-    pub tokenless_rejected: u64,
+    pub(crate) tokenless_rejected: u64,
     /// IMDSv2 calls.
-    pub with_token: u64,
+    pub(crate) with_token: u64,
     /// `PUT /latest/api/token`.
-    pub token_requests: u64,
+    pub(crate) token_requests: u64,
     /// Bytes sent to IMDS that are not HTTP.
-    pub unparsed_bytes: u64,
+    pub(crate) unparsed_bytes: u64,
 }
 
 /// One client.
@@ -115,21 +115,21 @@ pub struct ClientReport {
     /// User-Agents.
     pub user_agents: Vec<String>,
     /// Most sensitive class of path that it requested.
-    pub most_sensitive: PathClass,
+    pub(crate) most_sensitive: PathClass,
     /// First call.
     #[serde(with = "as_rfc3339")]
-    pub first_seen: Timestamp,
+    pub(crate) first_seen: Timestamp,
     /// Last call.
     #[serde(with = "as_rfc3339")]
-    pub last_seen: Timestamp,
+    pub(crate) last_seen: Timestamp,
     /// Most sensitive first.
     pub paths: Vec<PathReport>,
     /// Calls of paths beyond the limit of the ledger.
-    pub more_paths: u64,
+    pub(crate) more_paths: u64,
     /// Examples of its calls.
     pub samples: Vec<Sample>,
     /// Calls by hour, only hours with calls, in order.
-    pub timeline: Vec<HourlyCalls>,
+    pub(crate) timeline: Vec<HourlyCalls>,
 }
 
 /// A path that a client requested.
@@ -147,21 +147,21 @@ pub struct PathReport {
 
 /// Calls in one hour.
 #[derive(Clone, Debug, Serialize)]
-pub struct HourlyCalls {
+pub(crate) struct HourlyCalls {
     /// Its start.
     #[serde(rename = "begin", serialize_with = "begin_of")]
-    pub hour: Hour,
+    pub(crate) hour: Hour,
     /// IMDSv1 calls.
-    pub tokenless: u64,
+    pub(crate) tokenless: u64,
     /// IMDSv2 calls and token requests.
-    pub others: u64,
+    pub(crate) others: u64,
 }
 
 /// Comparison of imdsmon's counts with CloudWatch's.
 #[derive(Clone, Debug, Serialize)]
 pub struct Reconciliation {
     /// How far the counts agree, and what that means.
-    pub sentence: String,
+    pub(crate) sentence: String,
     /// One for each metric.
     pub metrics: Vec<MetricReport>,
 }
@@ -170,46 +170,46 @@ pub struct Reconciliation {
 #[derive(Clone, Debug, Serialize)]
 pub struct MetricReport {
     /// `MetadataNoToken` or `MetadataNoTokenRejected`.
-    pub metric: String,
+    pub(crate) metric: String,
     /// Sum over the periods observed in full.
-    pub cloudwatch: f64,
+    pub(crate) cloudwatch: f64,
     /// Calls that imdsmon captured in the same periods.
-    pub imdsmon: u64,
+    pub(crate) imdsmon: u64,
     /// Share of CloudWatch's count that imdsmon explains, 0 to 1; `None` if that count is 0.
-    pub explained: Option<f64>,
+    pub(crate) explained: Option<f64>,
     /// Length of a period.
-    pub period_s: u64,
+    pub(crate) period_s: u64,
     /// Periods compared.
-    pub compared: u64,
+    pub(crate) compared: u64,
     /// Periods not observed in full.
-    pub left_out: u64,
+    pub(crate) left_out: u64,
     /// Periods with different counts, in order.
-    pub differences: Vec<Difference>,
+    pub(crate) differences: Vec<Difference>,
 }
 
 /// A period in which CloudWatch and imdsmon counted differently.
 #[derive(Clone, Debug, Serialize)]
-pub struct Difference {
+pub(crate) struct Difference {
     /// Its start; without a fraction of a second, as CloudWatch has it.
     #[serde(serialize_with = "without_fraction")]
-    pub begin: Timestamp,
+    pub(crate) begin: Timestamp,
     /// Sum of the metric.
-    pub cloudwatch: f64,
+    pub(crate) cloudwatch: f64,
     /// Captured calls.
-    pub imdsmon: u64,
+    pub(crate) imdsmon: u64,
 }
 
 /// A next step.
 #[derive(Clone, Debug, Serialize)]
 pub struct NextStep {
     /// An imperative.
-    pub title: String,
+    pub(crate) title: String,
     /// Explanation.
-    pub text: String,
+    pub(crate) text: String,
     /// To be pasted, one line each.
     pub commands: Vec<String>,
     /// URL of the documentation.
-    pub reference: Option<String>,
+    pub(crate) reference: Option<String>,
 }
 
 #[expect(clippy::ref_option, reason = "serde passes a reference")]

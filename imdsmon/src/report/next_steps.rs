@@ -9,7 +9,7 @@ use crate::verdict::{HostVerdict, Judgement};
 const USER_GUIDE: &str = "https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/";
 
 /// `instance` is the ID, if it is known; `judgements` are those of all clients.
-pub fn next_steps<'a>(
+pub(crate) fn next_steps<'a>(
     verdict: HostVerdict,
     instance: Option<&str>,
     judgements: impl IntoIterator<Item = &'a Judgement>,

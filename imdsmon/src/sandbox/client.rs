@@ -29,7 +29,7 @@ use super::{IMDS_V4, IMDS_V6, MARKER};
 use crate::event::Endpoint;
 
 /// The longest time for [`get`] and [`token`] to connect, and then for each read.
-pub const TIMEOUT: Duration = Duration::from_secs(3);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The largest response that is read, in bytes, head and body.
 const MAX_RESPONSE_SIZE: usize = 1024 * 1024;
@@ -78,15 +78,15 @@ pub struct HttpResponse {
     /// Status code.
     pub status: u16,
     /// Names and values, in order.
-    pub headers: Vec<(String, String)>,
+    pub(crate) headers: Vec<(String, String)>,
     /// Body.
-    pub body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl HttpResponse {
     /// Value of the first header with this name, in any case.
     #[must_use]
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let (_, value) = self
             .headers
             .iter()
@@ -96,7 +96,7 @@ impl HttpResponse {
 
     /// Body as text; bytes that are not UTF-8 are replaced.
     #[must_use]
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 }
@@ -129,7 +129,7 @@ pub fn token(endpoint: Endpoint, ttl: u32) -> Result<String, ClientError> {
 
 /// The socket address of an endpoint.
 #[must_use]
-pub fn address(endpoint: Endpoint) -> SocketAddr {
+pub(crate) fn address(endpoint: Endpoint) -> SocketAddr {
     match endpoint {
         Endpoint::V4 => IMDS_V4,
         Endpoint::V6 => IMDS_V6,
@@ -182,12 +182,12 @@ impl ImdsConnection {
     }
 
     /// Sends these bytes, in one write if the send buffer has room.
-    pub fn send(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
         Ok(self.stream.write_all(bytes)?)
     }
 
     /// Reads the next response; `to_head` if it is to a `HEAD` request and has no body.
-    pub fn read_response(&mut self, to_head: bool) -> Result<HttpResponse, ClientError> {
+    pub(crate) fn read_response(&mut self, to_head: bool) -> Result<HttpResponse, ClientError> {
         self.responses.next(&mut self.stream, to_head)
     }
 }

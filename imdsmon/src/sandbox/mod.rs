@@ -65,10 +65,10 @@ pub const IMDS_V6: SocketAddr = SocketAddr::new(
 );
 
 /// The IMDS address on another port: the same responses, but not IMDS.
-pub const OTHER_PORT: SocketAddr = SocketAddr::new(IMDS_V4.ip(), 8080);
+pub(crate) const OTHER_PORT: SocketAddr = SocketAddr::new(IMDS_V4.ip(), 8080);
 
 /// The IMDS port on another address: the same responses, but not IMDS.
-pub const OTHER_ADDRESS: SocketAddr =
+pub(crate) const OTHER_ADDRESS: SocketAddr =
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), imdsmon_common::IMDS_PORT);
 
 /// Name of the abstract Unix socket that marks a simulator's network namespace.
@@ -133,7 +133,6 @@ pub enum SimulatorError {
 pub struct ImdsSimulator {
     namespace: NetworkNamespace,
     has_ipv6: bool,
-    has_fast_open: bool,
     counter: Arc<RequestCounter>,
     stop: UnixStream,
     server: Option<thread::JoinHandle<()>>,
@@ -165,11 +164,9 @@ impl ImdsSimulator {
             Ok(server::ServerInfo {
                 namespace,
                 has_ipv6,
-                has_fast_open,
             }) => Ok(Self {
                 namespace,
                 has_ipv6,
-                has_fast_open,
                 counter,
                 stop,
                 server: Some(server),
@@ -192,12 +189,6 @@ impl ImdsSimulator {
     #[must_use]
     pub fn has_ipv6(&self) -> bool {
         self.has_ipv6
-    }
-
-    /// Whether the kernel accepted [`ImdsConfig::fast_open`].
-    #[must_use]
-    pub fn has_fast_open(&self) -> bool {
-        self.has_fast_open
     }
 
     /// Requests received so far. The server counts a request before it sends the response.
@@ -242,7 +233,7 @@ impl ImdsSimulator {
 
     /// Runs `task` on a new thread inside the simulator's namespace. The thread has entered it
     /// when this function returns, and needs no privilege from then on.
-    pub fn spawn_inside(
+    pub(crate) fn spawn_inside(
         &self,
         name: &str,
         task: impl FnOnce() + Send + 'static,

@@ -4,7 +4,7 @@
 //! processes of its own, for `imdsmon doctor`; [`canary`] repeats it in a thread of the service.
 //! [`doctor_filter`] keeps the former out of the latter's counts.
 
-pub mod canary;
-pub mod doctor;
-pub mod doctor_filter;
-pub mod probe;
+pub(crate) mod canary;
+pub(crate) mod doctor;
+pub(crate) mod doctor_filter;
+pub(crate) mod probe;

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The five words of a bucket, in the order of the table's columns; empty for what is not there.
-pub fn words(bucket: &BucketKey) -> [&'static str; 5] {
+pub(crate) fn words(bucket: &BucketKey) -> [&'static str; 5] {
     let BucketKey {
         hour: _,
         auth,
@@ -30,7 +30,10 @@ pub fn words(bucket: &BucketKey) -> [&'static str; 5] {
 }
 
 /// The bucket of these words and this hour; `None` if a word is unknown.
-pub fn bucket(hour: Hour, [version, token, answer, path, how]: [&str; 5]) -> Option<BucketKey> {
+pub(crate) fn bucket(
+    hour: Hour,
+    [version, token, answer, path, how]: [&str; 5],
+) -> Option<BucketKey> {
     Some(BucketKey {
         hour,
         auth: match (version.parse().ok()?, token) {
@@ -53,7 +56,7 @@ struct StoredDoubt<K> {
 }
 
 /// The doubts of a span as they are stored.
-pub fn doubts_json(doubts: &[Doubt]) -> rusqlite::Result<String> {
+pub(crate) fn doubts_json(doubts: &[Doubt]) -> rusqlite::Result<String> {
     let stored = doubts.iter().map(|doubt| StoredDoubt {
         count: doubt.count,
         what: &doubt.kind,
@@ -62,14 +65,14 @@ pub fn doubts_json(doubts: &[Doubt]) -> rusqlite::Result<String> {
 }
 
 /// Stored doubts; none if the text cannot be read.
-pub fn doubts(text: &str) -> Vec<Doubt> {
+pub(crate) fn doubts(text: &str) -> Vec<Doubt> {
     let stored: Vec<StoredDoubt<DoubtKind>> = serde_json::from_str(text).unwrap_or_default();
     let doubt = |StoredDoubt { count, what }| Doubt { count, kind: what };
     stored.into_iter().map(doubt).collect()
 }
 
 /// A value as JSON text.
-pub fn json(value: &impl Serialize) -> rusqlite::Result<String> {
+pub(crate) fn json(value: &impl Serialize) -> rusqlite::Result<String> {
     serde_json::to_string(value)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }

@@ -17,7 +17,7 @@ use rustix::fs::{FlockOperation, flock};
 use crate::store::StoreError;
 
 /// The database's name in the store's directory.
-pub const DATABASE: &str = "imdsmon.db";
+pub(crate) const DATABASE: &str = "imdsmon.db";
 /// Locked while a service writes.
 const LOCK: &str = "imdsmon.lock";
 /// How long a reader may hold the lock.
@@ -26,7 +26,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 const SIDECARS: [&str; 3] = ["", "-wal", "-shm"];
 
 /// A directory that only this process writes a store to.
-pub struct StoreDir {
+pub(crate) struct StoreDir {
     directory: PathBuf,
     /// The lock lasts as long as this is open, however the process ends.
     _lock: File,
@@ -34,16 +34,16 @@ pub struct StoreDir {
 
 /// An unusable database, under its new name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Quarantined {
+pub(crate) struct Quarantined {
     /// Where it is now.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// Why, as a sentence.
-    pub reason: String,
+    pub(crate) reason: String,
 }
 
 impl StoreDir {
     /// Creates the directory with mode 0700 and locks it. The mode of an existing directory stays.
-    pub fn claim(directory: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn claim(directory: &Path) -> Result<Self, StoreError> {
         let failed = |source| StoreError::Directory {
             path: directory.to_owned(),
             source,
@@ -80,13 +80,13 @@ impl StoreDir {
     }
 
     /// The database.
-    pub fn database(&self) -> PathBuf {
+    pub(crate) fn database(&self) -> PathBuf {
         self.directory.join(DATABASE)
     }
 
     /// Creates the database if there is none, and sets its mode to 0600, which `SQLite` copies to
     /// its other files.
-    pub fn prepare_database(&self) -> Result<(), StoreError> {
+    pub(crate) fn prepare_database(&self) -> Result<(), StoreError> {
         let path = self.database();
         let failed = |source| StoreError::Directory {
             path: path.clone(),
@@ -116,12 +116,12 @@ impl StoreDir {
     }
 
     /// Size of the write-ahead log.
-    pub fn log_bytes(&self) -> u64 {
+    pub(crate) fn log_bytes(&self) -> u64 {
         fs::metadata(sidecar(&self.database(), "-wal")).map_or(0, |log| log.len())
     }
 
     /// Renames the database and its log.
-    pub fn quarantine(&self, why: &StoreError) -> Result<Quarantined, StoreError> {
+    pub(crate) fn quarantine(&self, why: &StoreError) -> Result<Quarantined, StoreError> {
         let from = self.database();
         let label = if matches!(why, StoreError::Newer { .. }) {
             "newer"
@@ -159,13 +159,13 @@ impl StoreDir {
 }
 
 /// Device and inode of a path.
-pub fn file_id(path: &Path) -> Option<(u64, u64)> {
+pub(crate) fn file_id(path: &Path) -> Option<(u64, u64)> {
     let metadata = fs::metadata(path).ok()?;
     Some((metadata.dev(), metadata.ino()))
 }
 
 /// A file of the database.
-pub fn sidecar(database: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn sidecar(database: &Path, suffix: &str) -> PathBuf {
     let mut name = database.as_os_str().to_owned();
     name.push(suffix);
     name.into()
@@ -185,7 +185,7 @@ fn lock_exclusively(lock: &File) -> rustix::io::Result<()> {
 }
 
 /// Whether a service has the database at `path` locked; `None` without the permission to check.
-pub fn is_in_use(path: &Path) -> Option<bool> {
+pub(crate) fn is_in_use(path: &Path) -> Option<bool> {
     let lock = match File::open(path.with_file_name(LOCK)) {
         Ok(lock) => lock,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Some(false),

@@ -9,7 +9,7 @@ use rusqlite::ErrorCode;
 
 /// An error of a store.
 #[derive(Debug, thiserror::Error)]
-pub enum StoreError {
+pub(crate) enum StoreError {
     /// The directory cannot be created or used.
     #[error("cannot use {} for the store: {source}", path.display())]
     Directory {
@@ -103,7 +103,7 @@ impl StoreError {
 
     /// Whether the database itself is unusable: it must be quarantined, and a new one takes its
     /// place. After all other errors the same commit can be retried.
-    pub fn is_damage(&self) -> bool {
+    pub(crate) fn is_damage(&self) -> bool {
         matches!(self, Self::Corrupt { .. } | Self::Newer { .. })
     }
 }

@@ -31,9 +31,9 @@ use std::{
 use rusqlite::{Connection, OpenFlags};
 
 use dir::StoreDir;
-pub use dir::{DATABASE, Quarantined};
-pub use error::StoreError;
-pub use read::Reader;
+pub(crate) use dir::{DATABASE, Quarantined};
+pub(crate) use error::StoreError;
+pub(crate) use read::Reader;
 
 use crate::{
     ledger::{ClientStats, Coverage},
@@ -51,12 +51,12 @@ const CLOCK_STEP_HOURS: RangeInclusive<i64> = 1..=2;
 
 /// How much is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Days. Older data is removed once an hour while the service runs.
-    pub days: u32,
+    pub(crate) days: u32,
     /// MiB on disk, log included; at least [`Limits::MIN_MIB`]. A commit may exceed it while it is
     /// written.
-    pub mib: u32,
+    pub(crate) mib: u32,
 }
 
 impl Default for Limits {
@@ -67,7 +67,7 @@ impl Default for Limits {
 
 impl Limits {
     /// The smallest size that is useful.
-    pub const MIN_MIB: u32 = 8;
+    pub(crate) const MIN_MIB: u32 = 8;
 
     fn bytes(self) -> u64 {
         u64::from(self.mib.max(Self::MIN_MIB)) << 20
@@ -85,7 +85,7 @@ impl Limits {
 }
 
 /// The store of the running service.
-pub struct Store {
+pub(crate) struct Store {
     dir: StoreDir,
     path: PathBuf,
     /// Device and inode of the database.
@@ -105,7 +105,7 @@ impl Store {
     /// # Errors
     /// Never one with [`StoreError::is_damage`]: see [`Self::quarantine`]. After any other the
     /// service may count in memory and try again.
-    pub fn open(directory: &Path, limits: Limits) -> Result<Self, StoreError> {
+    pub(crate) fn open(directory: &Path, limits: Limits) -> Result<Self, StoreError> {
         let dir = StoreDir::claim(directory)?;
         let path = dir.database();
         let (connection, quarantine) = match connect(&dir, limits) {
@@ -130,13 +130,8 @@ impl Store {
     }
 
     /// The unusable database that was renamed on opening, if any.
-    pub fn quarantine(&self) -> Option<&Quarantined> {
+    pub(crate) fn quarantine(&self) -> Option<&Quarantined> {
         self.quarantine.as_ref()
-    }
-
-    /// The database.
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Adds `delta` completely or not at all. Waits for the disk.
@@ -147,7 +142,7 @@ impl Store {
     /// # Errors
     /// Nothing was added, and the same delta can be retried; after [`StoreError::is_damage`], once
     /// the store is opened again.
-    pub fn commit(
+    pub(crate) fn commit(
         &mut self,
         delta: &[ClientStats],
         coverage: &Coverage,
@@ -157,7 +152,7 @@ impl Store {
     }
 
     /// The last [`Self::commit`] of this run, which ends its last span.
-    pub fn close(
+    pub(crate) fn close(
         &mut self,
         delta: &[ClientStats],
         coverage: &Coverage,
@@ -167,13 +162,16 @@ impl Store {
     }
 
     /// Counts and coverage since `since`, rounded down to the hour.
-    pub fn load(&mut self, since: Timestamp) -> Result<(Vec<ClientStats>, Coverage), StoreError> {
+    pub(crate) fn load(
+        &mut self,
+        since: Timestamp,
+    ) -> Result<(Vec<ClientStats>, Coverage), StoreError> {
         let loaded = read::load(&mut self.connection, since, self.run);
         loaded.map_err(|error| StoreError::sql(&self.path, error))
     }
 
     /// Applies new limits at the next commit.
-    pub fn set_limits(&mut self, limits: Limits) -> Result<(), StoreError> {
+    pub(crate) fn set_limits(&mut self, limits: Limits) -> Result<(), StoreError> {
         self.limits = limits;
         self.retained_at = None;
         configure(&self.connection, limits).map_err(|error| self.error(error))

@@ -33,7 +33,7 @@ use crate::{
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Reads a store without changing it; needs no write permission.
-pub struct Reader {
+pub(crate) struct Reader {
     path: PathBuf,
     connection: Connection,
 }
@@ -41,7 +41,7 @@ pub struct Reader {
 impl Reader {
     /// Opens the store in the directory `path`, or the database `path` itself, such as one that
     /// was quarantined.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
         let path = if path.is_dir() {
             path.join(DATABASE)
         } else {
@@ -67,7 +67,10 @@ impl Reader {
 
     /// What is stored of the time since `since`, rounded down to the hour: clients with their
     /// calls, and the coverage, in one transaction.
-    pub fn load(&mut self, since: Timestamp) -> Result<(Vec<ClientStats>, Coverage), StoreError> {
+    pub(crate) fn load(
+        &mut self,
+        since: Timestamp,
+    ) -> Result<(Vec<ClientStats>, Coverage), StoreError> {
         let mut load = || {
             let open_run = if is_in_use(&self.path) == Some(false) {
                 None
@@ -120,7 +123,7 @@ fn uri_path(path: &Path) -> String {
 }
 
 /// Reads everything in one transaction. `open_run` is the run that has not ended, if any.
-pub fn load(
+pub(crate) fn load(
     connection: &mut Connection,
     since: Timestamp,
     open_run: Option<i64>,

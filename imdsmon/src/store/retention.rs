@@ -17,14 +17,14 @@ const CLIENTS_PER_TRANSACTION: i64 = 256;
 const SPARE_PAGES: u64 = 256;
 
 /// `meta` row: nanoseconds before which all data is removed.
-pub const KEPT_SINCE: &str = "kept_since";
+pub(crate) const KEPT_SINCE: &str = "kept_since";
 /// `meta` row: number of clients dropped because the store was full.
-pub const DROPPED: &str = "dropped_clients";
+pub(crate) const DROPPED: &str = "dropped_clients";
 /// `meta` row: when that happened last, nanoseconds.
-pub const DROPPED_AT: &str = "dropped_at";
+pub(crate) const DROPPED_AT: &str = "dropped_at";
 
 /// Removes data beyond the age limit, if that `is_due`, and beyond the size limit.
-pub fn enforce(
+pub(crate) fn enforce(
     connection: &mut Connection,
     limits: Limits,
     now: Timestamp,
@@ -41,13 +41,13 @@ pub fn enforce(
 }
 
 /// Whether the store is near its size limit.
-pub fn is_at_limit(connection: &Connection, limits: Limits) -> rusqlite::Result<bool> {
+pub(crate) fn is_at_limit(connection: &Connection, limits: Limits) -> rusqlite::Result<bool> {
     // The failed transaction has returned its pages, so half of the limit is near enough.
     Ok(used(connection)? > limits.pages() / 2)
 }
 
 /// Removes data, the oldest first, until at most `wanted` pages are used.
-pub fn evict(
+pub(crate) fn evict(
     connection: &mut Connection,
     limits: Limits,
     now: Timestamp,

@@ -10,7 +10,7 @@ use super::StoreError;
 const APPLICATION_ID: i64 = 0x696d_6473;
 
 /// Each migration takes a store to the next version; the first creates an empty one.
-pub const MIGRATIONS: &[&str] = &[V1, V2];
+pub(crate) const MIGRATIONS: &[&str] = &[V1, V2];
 
 /// Times are nanoseconds since 1970-01-01 UTC, hours are counted from there.
 const V1: &str = "
@@ -96,7 +96,7 @@ const V2: &str = r#"
 
 /// Brings the database up to date. One transaction per version: a failure leaves the version
 /// before.
-pub fn migrate(
+pub(crate) fn migrate(
     connection: &mut Connection,
     path: &Path,
     migrations: &[&str],
@@ -119,7 +119,7 @@ pub fn migrate(
 }
 
 /// The schema version, if this is a store and not newer than `migrations`.
-pub fn check_version(
+pub(crate) fn check_version(
     connection: &Connection,
     path: &Path,
     migrations: &[&str],
@@ -149,12 +149,12 @@ pub fn check_version(
 }
 
 /// The value of a numeric pragma.
-pub fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
+pub(crate) fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
     connection.pragma_query_value(None, name, |row| row.get(0))
 }
 
 /// Sets a numeric pragma.
-pub fn set_pragma(connection: &Connection, name: &str, value: i64) -> rusqlite::Result<()> {
+pub(crate) fn set_pragma(connection: &Connection, name: &str, value: i64) -> rusqlite::Result<()> {
     // Some pragmas return the new value, some no row.
     connection
         .pragma_update_and_check(None, name, value, |_| Ok(()))

@@ -20,7 +20,7 @@ use crate::{
 const MAX_EVIDENCE_BYTES: usize = 64 << 10;
 
 /// Adds everything in one transaction and returns the ID of the run.
-pub fn commit(
+pub(crate) fn commit(
     connection: &mut Connection,
     run: Option<i64>,
     delta: &[ClientStats],
@@ -129,7 +129,7 @@ fn name(client: &Client) -> rusqlite::Result<String> {
 }
 
 /// Stored evidence. Without it, the counts are still valid.
-pub fn evidence(client: i64, text: &str) -> Evidence {
+pub(crate) fn evidence(client: i64, text: &str) -> Evidence {
     serde_json::from_str(text).unwrap_or_else(|error| {
         tracing::warn!(%error, client, "cannot read the stored evidence of a client");
         Evidence::default()

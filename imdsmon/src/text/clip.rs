@@ -4,12 +4,12 @@
 const MAX_BYTES: usize = 256;
 
 /// The text without control characters, white space in a row as one space, cut to 256 bytes.
-pub fn clip(text: &str) -> String {
+pub(crate) fn clip(text: &str) -> String {
     clip_to(text, MAX_BYTES)
 }
 
 /// The same, cut to `max` bytes; what was cut ends in `…`.
-pub fn clip_to(text: &str, max: usize) -> String {
+pub(crate) fn clip_to(text: &str, max: usize) -> String {
     let mut out = String::new();
     // What is left out costs time too: an endless row of spaces ends as well.
     for c in text.trim_start().chars().take(4 * max) {

@@ -4,13 +4,13 @@
 use std::fmt;
 
 /// Shows untrusted text, escaped, and cut to a number of characters.
-pub struct Escaped<'a> {
+pub(crate) struct Escaped<'a> {
     text: &'a str,
     max: usize,
 }
 
 /// Text that is shown whole up to `max` characters; what is longer ends in `…`.
-pub fn escaped(text: &str, max: usize) -> Escaped<'_> {
+pub(crate) fn escaped(text: &str, max: usize) -> Escaped<'_> {
     Escaped { text, max }
 }
 

@@ -10,43 +10,43 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct CallCounts {
     /// `IMDSv1` calls that got or would have got their data, by cause.
-    pub plain: u64,
-    pub despite_token: u64,
-    pub header_in_arguments: u64,
-    pub after_no_answer: u64,
-    pub after_refusal: u64,
-    pub after_server_error: u64,
+    pub(crate) plain: u64,
+    pub(crate) despite_token: u64,
+    pub(crate) header_in_arguments: u64,
+    pub(crate) after_no_answer: u64,
+    pub(crate) after_refusal: u64,
+    pub(crate) after_server_error: u64,
     /// `IMDSv1` calls rejected with 401, nothing having failed before.
-    pub rejected: u64,
+    pub(crate) rejected: u64,
     /// The same, with the token header named in an argument.
-    pub rejected_header: u64,
+    pub(crate) rejected_header: u64,
     /// The same, after a failed token request.
-    pub rejected_after_failure: u64,
+    pub(crate) rejected_after_failure: u64,
     /// `IMDSv1` calls for what IMDS does not have: 404, 403, 405.
-    pub missing: u64,
+    pub(crate) missing: u64,
     /// `IMDSv1` calls without a response.
-    pub silent: u64,
+    pub(crate) silent: u64,
     /// `IMDSv1` calls for a path that only another cloud has.
-    pub other_cloud: u64,
+    pub(crate) other_cloud: u64,
     /// Calls of any kind with a response that is not from IMDS.
-    pub not_imds: u64,
+    pub(crate) not_imds: u64,
     /// Calls with an accepted token.
-    pub with_token: u64,
+    pub(crate) with_token: u64,
     /// The same, for a path that was rejected without a token before.
-    pub retried: u64,
+    pub(crate) retried: u64,
     /// Calls with a rejected token.
-    pub token_refused: u64,
+    pub(crate) token_refused: u64,
     /// Calls with a token header without a value.
-    pub empty_header: u64,
+    pub(crate) empty_header: u64,
     /// Token requests by result.
-    pub put_ok: u64,
-    pub put_unanswered: u64,
-    pub put_refused: u64,
-    pub put_server_error: u64,
+    pub(crate) put_ok: u64,
+    pub(crate) put_unanswered: u64,
+    pub(crate) put_refused: u64,
+    pub(crate) put_server_error: u64,
     /// Calls of any kind with a response, from any server.
-    pub answered: u64,
+    pub(crate) answered: u64,
     /// The most sensitive path class of an `IMDSv1` call.
-    pub tokenless_class: PathClass,
+    pub(crate) tokenless_class: PathClass,
 }
 
 impl CallCounts {

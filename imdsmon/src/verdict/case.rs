@@ -13,9 +13,9 @@ use crate::{
 
 /// A client to be judged.
 pub(super) struct Case<'a> {
-    pub stats: &'a ClientStats,
-    pub counts: CallCounts,
-    pub facts: ClientFacts<'a>,
+    pub(crate) stats: &'a ClientStats,
+    pub(crate) counts: CallCounts,
+    pub(crate) facts: ClientFacts<'a>,
 }
 
 impl<'a> Case<'a> {
@@ -94,10 +94,10 @@ fn is_listing_of(list: &str, read: &str) -> bool {
 /// What makes a client's `IMDSv1` calls, as far as the knowledge base has it.
 pub(super) struct ClientFacts<'a> {
     /// The SDK or tool that the User-Agent names.
-    pub sdk: Option<Sdk>,
-    pub sdk_facts: Option<&'a SdkFacts>,
-    pub program: Option<&'a ProgramFacts>,
-    pub program_version: Option<SoftwareVersion>,
+    pub(crate) sdk: Option<Sdk>,
+    pub(crate) sdk_facts: Option<&'a SdkFacts>,
+    pub(crate) program: Option<&'a ProgramFacts>,
+    pub(crate) program_version: Option<SoftwareVersion>,
 }
 
 impl<'a> ClientFacts<'a> {

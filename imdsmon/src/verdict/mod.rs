@@ -15,7 +15,9 @@ use serde::Serialize;
 
 use call_counts::CallCounts;
 pub use instance::assess;
-pub use remedy::{DRY_RUN, INSTANCE_ID};
+#[cfg(test)]
+use remedy::DRY_RUN;
+pub(crate) use remedy::INSTANCE_ID;
 pub use rule::Rule;
 
 use crate::{ledger::ClientStats, time::Timestamp};
@@ -73,7 +75,7 @@ pub enum Verdict {
 )]
 #[serde(rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]
-pub enum HostVerdict {
+pub(crate) enum HostVerdict {
     /// No client needs a change, and the data is sufficient to say so.
     Ready,
     /// At least one client needs a change first.
@@ -92,7 +94,7 @@ pub struct Judgement {
     /// Whether it must be fixed before `IMDSv2` is required.
     pub needs_action: bool,
     /// What the verdict is based on.
-    pub confidence: Confidence,
+    pub(crate) confidence: Confidence,
     /// What it can read afterwards.
     #[serde(rename = "outlook")]
     pub access_after: AccessAfter,
@@ -137,11 +139,11 @@ pub struct Policy {
 #[derive(Clone, Debug)]
 pub struct Assessment<'a> {
     /// Whether `IMDSv2` can be required.
-    pub verdict: HostVerdict,
+    pub(crate) verdict: HostVerdict,
     /// Why, in a sentence. Holds clients' names, which are untrusted.
-    pub sentence: String,
+    pub(crate) sentence: String,
     /// Sentences that say what makes it inconclusive; not empty beside `NotReady` either.
-    pub doubts: Vec<String>,
+    pub(crate) doubts: Vec<String>,
     /// Worst first.
     pub clients: Vec<Assessed<'a>>,
 }
@@ -150,7 +152,7 @@ pub struct Assessment<'a> {
 #[derive(Clone, Debug)]
 pub struct Assessed<'a> {
     /// Its calls.
-    pub stats: &'a ClientStats,
+    pub(crate) stats: &'a ClientStats,
     /// The verdict on it.
     pub judgement: Judgement,
     counts: CallCounts,
@@ -172,7 +174,7 @@ pub struct Assessed<'a> {
 )]
 #[serde(rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]
-pub enum Confidence {
+pub(crate) enum Confidence {
     /// The observed calls.
     Seen,
     /// The knowledge base: programs and SDKs known to behave so.
@@ -192,7 +194,7 @@ pub struct Remedy {
     /// for a shell.
     pub commands: Vec<String>,
     /// URL of a page that describes it.
-    pub reference: Option<String>,
+    pub(crate) reference: Option<String>,
 }
 
 #[cfg(test)]

@@ -4,9 +4,9 @@ use super::{Remedy, case::Case, rule::Rule};
 use crate::ledger::Cause;
 
 /// Placeholder in commands for the instance ID, which the report fills in.
-pub use crate::host::PLACEHOLDER as INSTANCE_ID;
+pub(crate) use crate::host::PLACEHOLDER as INSTANCE_ID;
 /// Disables `IMDSv1` in the SDKs of one process, as requiring `IMDSv2` would.
-pub const DRY_RUN: &str = "AWS_EC2_METADATA_V1_DISABLED=true";
+pub(crate) const DRY_RUN: &str = "AWS_EC2_METADATA_V1_DISABLED=true";
 
 const SDK_PAGE: &str = "https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-metadata-transition-to-version-2.html";
 const REQUEST_PAGE: &str =

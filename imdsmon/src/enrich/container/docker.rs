@@ -37,7 +37,7 @@ struct Daemon {
 }
 
 /// The directories of the system's docker.
-pub fn roots(host: &HostRoot) -> Vec<String> {
+pub(crate) fn roots(host: &HostRoot) -> Vec<String> {
     let daemon = host.read(Path::new("/etc/docker/daemon.json"), MAX_FILE_BYTES);
     let daemon: Option<Daemon> = daemon.and_then(|json| serde_json::from_slice(&json).ok());
     let said = daemon.and_then(|daemon| daemon.data_root);
@@ -45,7 +45,7 @@ pub fn roots(host: &HostRoot) -> Vec<String> {
 }
 
 /// What docker says of a container; of a user's docker, if the cgroup is in a user's slice.
-pub fn state(
+pub(crate) fn state(
     host: &HostRoot,
     roots: &[String],
     id: &str,

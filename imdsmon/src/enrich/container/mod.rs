@@ -33,15 +33,15 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// The user in whose slice a cgroup is: rootless runtimes keep their state at home.
 #[derive(Clone, Copy, Debug)]
-pub struct Owner<'h> {
+pub(crate) struct Owner<'h> {
     /// User id.
-    pub uid: u32,
+    pub(crate) uid: u32,
     /// Home directory.
-    pub home: &'h str,
+    pub(crate) home: &'h str,
 }
 
 /// Containers by the path of their cgroup.
-pub struct Containers {
+pub(crate) struct Containers {
     host: Rc<HostRoot>,
     docker_roots: Option<Vec<String>>,
     known: LruCache<ByteString, (Instant, Option<ContainerFacts>)>,
@@ -49,7 +49,7 @@ pub struct Containers {
 
 impl Containers {
     /// Nothing is known yet.
-    pub fn new(host: Rc<HostRoot>) -> Self {
+    pub(crate) fn new(host: Rc<HostRoot>) -> Self {
         Self {
             host,
             docker_roots: None,
@@ -59,7 +59,11 @@ impl Containers {
 
     /// The container to which the cgroup with this path belongs: the innermost of which there is
     /// state.
-    pub fn find(&mut self, path: &ByteString, owner: Option<Owner<'_>>) -> Option<ContainerFacts> {
+    pub(crate) fn find(
+        &mut self,
+        path: &ByteString,
+        owner: Option<Owner<'_>>,
+    ) -> Option<ContainerFacts> {
         let now = Instant::now();
         if let Some((until, facts)) = self.known.get(path)
             && now < *until

@@ -33,7 +33,7 @@ struct Spec {
 }
 
 /// A container of containerd with this id, in whatever namespace.
-pub fn containerd(host: &HostRoot, id: &str) -> Option<ContainerFacts> {
+pub(crate) fn containerd(host: &HostRoot, id: &str) -> Option<ContainerFacts> {
     TASKS.iter().find_map(|tasks| {
         let namespaces = host.names(Path::new(tasks));
         namespaces
@@ -43,7 +43,11 @@ pub fn containerd(host: &HostRoot, id: &str) -> Option<ContainerFacts> {
 }
 
 /// The container of containerd with this namespace and id, which may be any name.
-pub fn containerd_bundle(host: &HostRoot, namespace: &str, id: &str) -> Option<ContainerFacts> {
+pub(crate) fn containerd_bundle(
+    host: &HostRoot,
+    namespace: &str,
+    id: &str,
+) -> Option<ContainerFacts> {
     let is_name = |text: &str| {
         text.starts_with(|c: char| c.is_ascii_alphanumeric())
             && text.len() <= 76
@@ -93,7 +97,7 @@ fn bundle(host: &HostRoot, tasks: &str, namespace: &str, id: &str) -> Option<Con
 }
 
 /// A container of CRI-O (`pkg/annotations`), whose names are the kubelet's.
-pub fn crio(host: &HostRoot, id: &str) -> Option<ContainerFacts> {
+pub(crate) fn crio(host: &HostRoot, id: &str) -> Option<ContainerFacts> {
     CRIO.iter().find_map(|root| {
         let path = Path::new(root).join(id).join("userdata/config.json");
         let annotations = annotations(&host.read(&path, MAX_FILE_BYTES)?)?;

@@ -32,7 +32,7 @@ struct Metadata {
 }
 
 /// What podman says of a container; of a user's podman, if the cgroup is in a user's slice.
-pub fn state(host: &HostRoot, id: &str, owner: Option<Owner<'_>>) -> Option<ContainerFacts> {
+pub(crate) fn state(host: &HostRoot, id: &str, owner: Option<Owner<'_>>) -> Option<ContainerFacts> {
     DRIVERS.iter().find_map(|driver| {
         let below = format!("containers/storage/{driver}-containers/containers.json");
         // A rootless container is not in the system's index.

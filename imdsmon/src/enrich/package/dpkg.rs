@@ -15,7 +15,7 @@ const MAX_STATUS_BYTES: u64 = 64 << 20;
 const MAX_PACKAGES: usize = 20_000;
 
 /// The package that has this file, and its version.
-pub fn owner(host: &HostRoot, exe: &str) -> Option<String> {
+pub(crate) fn owner(host: &HostRoot, exe: &str) -> Option<String> {
     let directory = host.path(Path::new(INFO));
     let entries = std::fs::read_dir(&directory).ok()?.take(4 * MAX_PACKAGES);
     let mut lists: Vec<String> = entries

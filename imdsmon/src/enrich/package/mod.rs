@@ -33,7 +33,7 @@ type Executable = (FileId, ByteString);
 type Answer = (Executable, Option<String>);
 
 /// Packages by executable.
-pub struct Packages {
+pub(crate) struct Packages {
     root: PathBuf,
     thread: Option<(SyncSender<Executable>, Receiver<Answer>)>,
     known: LruCache<Executable, Known>,
@@ -49,7 +49,7 @@ enum Known {
 
 impl Packages {
     /// Nothing is known yet, and no thread runs.
-    pub fn new(host: &Rc<HostRoot>) -> Self {
+    pub(crate) fn new(host: &Rc<HostRoot>) -> Self {
         Self {
             root: host.path(Path::new("/")),
             thread: None,
@@ -59,7 +59,7 @@ impl Packages {
 
     /// The package that owns this executable of the host, and its version, as far as it is known
     /// by now.
-    pub fn owner(&mut self, file: FileId, exe: &ByteString) -> Option<String> {
+    pub(crate) fn owner(&mut self, file: FileId, exe: &ByteString) -> Option<String> {
         let executable = (file, exe.clone());
         self.learn(None);
         if !self.known.contains(&executable) && self.ask(&executable) {

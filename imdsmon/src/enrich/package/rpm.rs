@@ -22,16 +22,16 @@ const MAX_HEADER_BYTES: u32 = 32 << 20;
 
 /// Tags of the header (`include/rpm/rpmtag.h`).
 mod tag {
-    pub const NAME: u32 = 1000;
-    pub const VERSION: u32 = 1001;
-    pub const RELEASE: u32 = 1002;
-    pub const EPOCH: u32 = 1003;
-    pub const DIRINDEXES: u32 = 1116;
-    pub const DIRNAMES: u32 = 1118;
+    pub(crate) const NAME: u32 = 1000;
+    pub(crate) const VERSION: u32 = 1001;
+    pub(crate) const RELEASE: u32 = 1002;
+    pub(crate) const EPOCH: u32 = 1003;
+    pub(crate) const DIRINDEXES: u32 = 1116;
+    pub(crate) const DIRNAMES: u32 = 1118;
 }
 
 /// The package that has this file, and its version.
-pub fn owner(host: &HostRoot, exe: &str) -> Option<String> {
+pub(crate) fn owner(host: &HostRoot, exe: &str) -> Option<String> {
     let path = DATABASES.iter().map(|path| host.path(Path::new(path)));
     let path = path.into_iter().find(|path| path.is_file())?;
     let database = open(&path)?;

@@ -24,14 +24,14 @@ pub use self::reconcile::{Counts, counts, reconcile};
 use crate::{host::id_or_placeholder, text::escape::escaped, time::Timestamp};
 
 /// Bytes of a file. As many points as CloudWatch returns at once (100,800) take 10 MiB.
-pub const MAX_BYTES: u64 = 16 << 20;
+pub(crate) const MAX_BYTES: u64 = 16 << 20;
 
 /// Seconds of an hour.
 const HOUR: i64 = 3600;
 
 /// A metric that counts IMDSv1 calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Metric {
+pub(crate) enum Metric {
     /// Succeeded.
     NoToken,
     /// Rejected.
@@ -40,7 +40,7 @@ pub enum Metric {
 
 impl Metric {
     /// Its name in CloudWatch.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::NoToken => "MetadataNoToken",
             Self::NoTokenRejected => "MetadataNoTokenRejected",
@@ -188,7 +188,7 @@ impl Metrics {
     }
 
     /// Adds another output for the same instance.
-    pub fn merge(&mut self, other: Self) -> Result<(), CloudWatchError> {
+    pub(crate) fn merge(&mut self, other: Self) -> Result<(), CloudWatchError> {
         for (metric, series) in other.0 {
             let mine = self.0.entry(metric).or_default();
             for (begin, sum) in series.points {
@@ -342,7 +342,7 @@ const MAX_POINTS: i64 = 1440;
 ///
 /// They start and end at whole hours, as [`reconcile()`] requires. Up to five days are fetched in
 /// periods of five minutes, more in periods of an hour, and no more than the last sixty days.
-pub fn commands(instance: Option<&str>, from: Timestamp, to: Timestamp) -> Vec<String> {
+pub(crate) fn commands(instance: Option<&str>, from: Timestamp, to: Timestamp) -> Vec<String> {
     let end = to.hour();
     let end = end.get() + i64::from(to > end.begin());
     let begin = from.hour().get().clamp(end - MAX_POINTS, end - 1);

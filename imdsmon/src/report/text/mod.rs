@@ -26,7 +26,7 @@ const DEFAULT_WIDTH: usize = 100;
 const LABELS: usize = 17;
 
 /// Columns of the terminal that standard output is; 100 where it is none.
-pub fn width() -> usize {
+pub(crate) fn width() -> usize {
     if !io::stdout().is_terminal() {
         return DEFAULT_WIDTH;
     }

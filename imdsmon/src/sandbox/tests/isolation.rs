@@ -13,6 +13,7 @@ use crate::event::Endpoint;
 use super::{
     super::{
         client::{ClientError, ImdsConnection, ensure_inside, get},
+        server::FAST_OPEN,
         *,
     },
     fetch, simulator,
@@ -149,7 +150,10 @@ fn syn_carries_requests_as_configured() {
         }) else {
             return;
         };
-        if !simulator.has_fast_open() {
+        let sysctl = simulator
+            .run(|| fs::read_to_string(FAST_OPEN))
+            .expect("runs");
+        if !sysctl.is_ok_and(|bits| bits.trim() == fast_open.sysctl().to_string()) {
             println!("SKIPPED: no Fast Open here");
             return;
         }

@@ -14,7 +14,7 @@ fn filled(directory: &Path) -> PathBuf {
         .map(|n| entry(&format!("app-{n}"), NOW, 1))
         .collect();
     store.close(&many, &watched(NOW - HOUR, NOW), NOW).unwrap();
-    store.path().to_owned()
+    store.path.clone()
 }
 
 /// Opens it, and expects that it was set quarantined, whole, and a new one begun.

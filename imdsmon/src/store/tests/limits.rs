@@ -157,7 +157,7 @@ fn an_endless_reader_does_not_grow_the_log() {
     store
         .commit(&[entry("app", NOW, 1)], &Coverage::default(), NOW)
         .unwrap();
-    let reader = Connection::open(store.path()).unwrap();
+    let reader = Connection::open(&store.path).unwrap();
     reader
         .execute_batch("BEGIN; SELECT count(*) FROM client;")
         .unwrap();
@@ -287,7 +287,7 @@ fn reading_needs_read_permission_only() {
     store
         .close(&[entry("app", NOW, 1)], &watched(NOW, NOW), NOW)
         .unwrap();
-    let path = store.path().to_owned();
+    let path = store.path.clone();
     let as_unprivileged = |path: &Path| {
         let path = path.to_owned();
         // A thread has its own file system identity, and its rights end with it.

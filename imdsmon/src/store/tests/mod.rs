@@ -29,12 +29,12 @@ use crate::{
     time::{Hour, Timestamp},
 };
 
-pub const HOUR: Duration = Duration::from_secs(3600);
-pub const EPOCH: Timestamp = Timestamp::from_nanos(0);
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+pub(crate) const EPOCH: Timestamp = Timestamp::from_nanos(0);
 /// 2023-11-14 22:13:20 UTC.
-pub const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
+pub(crate) const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 
-pub fn cell(hour: Hour) -> BucketKey {
+pub(crate) fn cell(hour: Hour) -> BucketKey {
     BucketKey {
         hour,
         auth: Auth::V1,
@@ -45,7 +45,7 @@ pub fn cell(hour: Hour) -> BucketKey {
 }
 
 /// A client with `count` calls at `time`.
-pub fn entry(name: &str, time: Timestamp, count: i64) -> ClientStats {
+pub(crate) fn entry(name: &str, time: Timestamp, count: i64) -> ClientStats {
     ClientStats {
         client: Client {
             program: name.into(),
@@ -65,7 +65,7 @@ pub fn entry(name: &str, time: Timestamp, count: i64) -> ClientStats {
     }
 }
 
-pub fn sample(how: Cause, pid: u32) -> Sample {
+pub(crate) fn sample(how: Cause, pid: u32) -> Sample {
     Sample {
         time: NOW,
         version: ImdsVersion::V1,
@@ -85,7 +85,7 @@ pub fn sample(how: Cause, pid: u32) -> Sample {
     }
 }
 
-pub fn watched(from: Timestamp, to: Timestamp) -> Coverage {
+pub(crate) fn watched(from: Timestamp, to: Timestamp) -> Coverage {
     Coverage {
         spans: vec![Span {
             from,
@@ -98,15 +98,15 @@ pub fn watched(from: Timestamp, to: Timestamp) -> Coverage {
     }
 }
 
-pub fn open(directory: &Path) -> Store {
+pub(crate) fn open(directory: &Path) -> Store {
     Store::open(directory, Limits::default()).unwrap()
 }
 
-pub fn calls(entries: &[ClientStats]) -> i64 {
+pub(crate) fn calls(entries: &[ClientStats]) -> i64 {
     entries.iter().flat_map(|entry| entry.cells.values()).sum()
 }
 
-pub fn stored_calls(directory: &Path) -> i64 {
+pub(crate) fn stored_calls(directory: &Path) -> i64 {
     calls(&Reader::open(directory).unwrap().load(EPOCH).unwrap().0)
 }
 
