@@ -11,6 +11,8 @@ mod knowledge {
     pub mod data;
     pub mod version;
 }
+#[path = "src/words.rs"]
+mod words;
 
 fn main() -> Result<(), Box<dyn Error>> {
     for name in ["sdks", "programs", "clouds", "paths"] {

@@ -35,6 +35,7 @@
 //! | `event` | what capture hands on, and what recordings hold |
 //! | `text` | untrusted text, made fit for a name or a terminal |
 //! | `time` | times, durations and their formats |
+//! | `words` | enums whose values are words |
 
 mod capabilities;
 pub mod capture;
@@ -60,5 +61,4 @@ pub(crate) mod store;
 pub mod text;
 pub mod time;
 pub mod verdict;
-#[cfg(test)]
-mod word_tests;
+mod words;

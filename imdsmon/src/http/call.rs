@@ -2,63 +2,30 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use crate::event::{ConnectionId, Endpoint, TaskId};
 use crate::time::Timestamp;
+use crate::words::with_words;
 
-/// The word for a request's [`Auth`]: `imds.version` in JSON.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
-    strum::IntoStaticStr,
-    strum::EnumString,
-    strum::VariantArray,
-)]
-#[serde(rename_all = "kebab-case")]
-#[strum(serialize_all = "kebab-case")]
-pub enum ImdsVersion {
-    /// [`Auth::V1`]
-    V1,
-    /// [`Auth::V2`]
-    V2,
-    /// [`Auth::TokenRequest`]
-    Token,
+with_words! {
+    /// The word for a request's [`Auth`]: `imds.version` in JSON.
+    pub enum ImdsVersion {
+        /// [`Auth::V1`]
+        V1,
+        /// [`Auth::V2`]
+        V2,
+        /// [`Auth::TokenRequest`]
+        Token,
+    }
 }
-
-/// The value of a token header.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
-    strum::IntoStaticStr,
-    strum::EnumString,
-    strum::VariantArray,
-)]
-#[serde(rename_all = "kebab-case")]
-#[strum(serialize_all = "kebab-case")]
-pub enum TokenValue {
-    /// Has the form of a token (RFC 9110 token68).
-    Present,
-    /// Empty, or not of that form: the client failed to get a token.
-    Empty,
+with_words! {
+    /// The value of a token header.
+    pub enum TokenValue {
+        /// Has the form of a token (RFC 9110 token68).
+        Present,
+        /// Empty, or not of that form: the client failed to get a token.
+        Empty,
+    }
 }
-
 /// How a request is authenticated (EC2 User Guide, "How Instance Metadata Service Version 2 works").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Auth {

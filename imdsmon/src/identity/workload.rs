@@ -7,6 +7,7 @@ use crate::event::facts::ContainerFacts;
 use crate::{
     identity::{cgroup_path::CgroupPath, generated_names, normalize::normalize},
     text::clip::clip,
+    words::with_words,
 };
 
 /// Hexadecimal digits of a short container ID.
@@ -36,46 +37,31 @@ pub struct Workload {
     pub pod: Option<Pod>,
 }
 
-/// The kinds of workload, by what starts and stops them.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
-    strum::IntoStaticStr,
-    strum::VariantArray,
-)]
-#[serde(rename_all = "kebab-case")]
-#[strum(serialize_all = "kebab-case")]
-pub enum WorkloadKind {
-    /// A unit of the system's systemd.
-    Unit,
-    /// A unit of a user's systemd.
-    UserUnit,
-    /// A login session.
-    Session,
-    /// A cron job.
-    Cron,
-    /// A container that no orchestrator is known to have started.
-    Container,
-    /// A container of an Amazon ECS task.
-    EcsTask,
-    /// A container of a Kubernetes pod.
-    Pod,
-    /// A cgroup that is none of these.
-    Cgroup,
-    /// Nothing is known.
-    #[default]
-    Unknown,
+with_words! {
+    /// The kinds of workload, by what starts and stops them.
+    #[derive(Default)]
+    pub enum WorkloadKind {
+        /// A unit of the system's systemd.
+        Unit,
+        /// A unit of a user's systemd.
+        UserUnit,
+        /// A login session.
+        Session,
+        /// A cron job.
+        Cron,
+        /// A container that no orchestrator is known to have started.
+        Container,
+        /// A container of an Amazon ECS task.
+        EcsTask,
+        /// A container of a Kubernetes pod.
+        Pod,
+        /// A cgroup that is none of these.
+        Cgroup,
+        /// Nothing is known.
+        #[default]
+        Unknown,
+    }
 }
-
 /// A container, as far as its runtime's state tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Container {

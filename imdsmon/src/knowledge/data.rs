@@ -3,10 +3,12 @@
 //! The build script parses the files of `imdsmon/data` with this module, so invalid data fails the
 //! build.
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 
 use super::version::SoftwareVersion;
+
+use crate::words::with_words;
 
 /// Size of a file.
 const MAX_FILE_BYTES: usize = 1 << 20;
@@ -137,41 +139,25 @@ pub(crate) struct PathFacts {
     pub(crate) source: NonEmptyString,
 }
 
-/// What a request reads, from harmless to most sensitive.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
-    strum::IntoStaticStr,
-    strum::EnumString,
-    strum::VariantArray,
-)]
-#[serde(rename_all = "kebab-case")]
-#[strum(serialize_all = "kebab-case")]
-pub enum PathClass {
-    /// A session token.
-    #[default]
-    Token,
-    /// A path that only another cloud's metadata service has.
-    OtherCloud,
-    /// A description of the instance.
-    Description,
-    /// The instance's identity document, its signatures, public keys.
-    Identity,
-    /// User data, which often holds secrets.
-    UserData,
-    /// Credentials of a role.
-    Credentials,
+with_words! {
+    /// What a request reads, from harmless to most sensitive.
+    #[derive(Default)]
+    pub enum PathClass {
+        /// A session token.
+        #[default]
+        Token,
+        /// A path that only another cloud's metadata service has.
+        OtherCloud,
+        /// A description of the instance.
+        Description,
+        /// The instance's identity document, its signatures, public keys.
+        Identity,
+        /// User data, which often holds secrets.
+        UserData,
+        /// Credentials of a role.
+        Credentials,
+    }
 }
-
 /// Text with more than white space.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]

@@ -9,6 +9,7 @@ use crate::{
     identity::client::Client,
     knowledge::{PathClass, Sdk},
     time::{Hour, Timestamp},
+    words::with_words,
 };
 
 /// Counts and evidence of one client.
@@ -119,47 +120,31 @@ pub struct BucketKey {
     pub how: Cause,
 }
 
-/// What came back, as far as a verdict needs it.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
-    strum::IntoStaticStr,
-    strum::EnumString,
-    strum::VariantArray,
-)]
-#[serde(rename_all = "kebab-case")]
-#[strum(serialize_all = "kebab-case")]
-pub enum ResponseClass {
-    /// 200 to 399.
-    Ok,
-    /// 401.
-    Unauthorized,
-    /// 403.
-    Forbidden,
-    /// 404.
-    NotFound,
-    /// 500 to 599: IMDS throttles with 503.
-    ServerError,
-    /// Another status.
-    Other,
-    /// Answered, but the status was not seen.
-    Unknown,
-    /// No answer.
-    #[serde(rename = "no-answer")]
-    #[strum(serialize = "no-answer")]
-    None,
-    /// Answered by something that does not say `Server: EC2ws`, whatever its status.
-    NotImds,
+with_words! {
+    /// What came back, as far as a verdict needs it.
+    pub enum ResponseClass {
+        /// 200 to 399.
+        Ok,
+        /// 401.
+        Unauthorized,
+        /// 403.
+        Forbidden,
+        /// 404.
+        NotFound,
+        /// 500 to 599: IMDS throttles with 503.
+        ServerError,
+        /// Another status.
+        Other,
+        /// Answered, but the status was not seen.
+        Unknown,
+        /// No answer.
+        #[serde(rename = "no-answer")]
+        #[strum(serialize = "no-answer")]
+        None,
+        /// Answered by something that does not say `Server: EC2ws`, whatever its status.
+        NotImds,
+    }
 }
-
 impl ResponseClass {
     /// What came back to a call.
     pub(crate) fn of(call: &Call) -> Self {
@@ -194,42 +179,26 @@ pub(crate) fn is_ec2(server: &str) -> bool {
     server.trim().eq_ignore_ascii_case("EC2ws")
 }
 
-/// What led to a call, from the order of calls in one process.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
-    strum::IntoStaticStr,
-    strum::EnumString,
-    strum::VariantArray,
-)]
-#[serde(rename_all = "kebab-case")]
-#[strum(serialize_all = "kebab-case")]
-pub enum Cause {
-    /// No earlier call explains it.
-    Plain,
-    /// `IMDSv1` after a token request without a response.
-    AfterNoAnswer,
-    /// `IMDSv1` after a rejected token request (4xx).
-    AfterRefusal,
-    /// `IMDSv1` after a token request with a 5xx response.
-    AfterServerError,
-    /// `IMDSv1`, although an argument of the program sets the token header.
-    HeaderInArguments,
-    /// `IMDSv1`, although the process had got a token.
-    DespiteToken,
-    /// A token request after a rejected `IMDSv1` call (401) of the same process, or a successful
-    /// `IMDSv2` call for a path that was rejected before.
-    RetryAfterUnauthorized,
+with_words! {
+    /// What led to a call, from the order of calls in one process.
+    pub enum Cause {
+        /// No earlier call explains it.
+        Plain,
+        /// `IMDSv1` after a token request without a response.
+        AfterNoAnswer,
+        /// `IMDSv1` after a rejected token request (4xx).
+        AfterRefusal,
+        /// `IMDSv1` after a token request with a 5xx response.
+        AfterServerError,
+        /// `IMDSv1`, although an argument of the program sets the token header.
+        HeaderInArguments,
+        /// `IMDSv1`, although the process had got a token.
+        DespiteToken,
+        /// A token request after a rejected `IMDSv1` call (401) of the same process, or a successful
+        /// `IMDSv2` call for a path that was rejected before.
+        RetryAfterUnauthorized,
+    }
 }
-
 /// Samples and names, each list bounded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

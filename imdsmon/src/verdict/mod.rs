@@ -20,70 +20,42 @@ use remedy::DRY_RUN;
 pub(crate) use remedy::INSTANCE_ID;
 pub use rule::Rule;
 
-use crate::{ledger::ClientStats, time::Timestamp};
+use crate::{ledger::ClientStats, time::Timestamp, words::with_words};
 
-/// What requiring `IMDSv2` (`HttpTokens=required`) means for a client.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    strum::IntoStaticStr,
-    strum::VariantArray,
-)]
-#[serde(rename_all = "kebab-case")]
-#[strum(serialize_all = "kebab-case")]
-pub enum Verdict {
-    /// Makes `IMDSv1` calls and does not try to get a token.
-    Breaks,
-    /// Makes `IMDSv1` calls that are rejected already.
-    Rejected,
-    /// Makes `IMDSv1` and `IMDSv2` calls: a part of it breaks.
-    Mixed,
-    /// Requests a token, gets none, and falls back to `IMDSv1`.
-    FallsBack,
-    /// Sends a token header without a valid token: fetching the token failed unnoticed.
-    EmptyToken,
-    /// Gets its responses from something other than the EC2 metadata service.
-    NotImds,
-    /// Retries a rejected `IMDSv1` call with a token.
-    Survives,
-    /// Reads only other clouds' paths, or what IMDS does not have.
-    Probe,
-    /// Makes `IMDSv2` calls only.
-    Ready,
+with_words! {
+    /// What requiring `IMDSv2` (`HttpTokens=required`) means for a client.
+    pub enum Verdict {
+        /// Makes `IMDSv1` calls and does not try to get a token.
+        Breaks,
+        /// Makes `IMDSv1` calls that are rejected already.
+        Rejected,
+        /// Makes `IMDSv1` and `IMDSv2` calls: a part of it breaks.
+        Mixed,
+        /// Requests a token, gets none, and falls back to `IMDSv1`.
+        FallsBack,
+        /// Sends a token header without a valid token: fetching the token failed unnoticed.
+        EmptyToken,
+        /// Gets its responses from something other than the EC2 metadata service.
+        NotImds,
+        /// Retries a rejected `IMDSv1` call with a token.
+        Survives,
+        /// Reads only other clouds' paths, or what IMDS does not have.
+        Probe,
+        /// Makes `IMDSv2` calls only.
+        Ready,
+    }
 }
-
-/// The verdict on the instance.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    strum::IntoStaticStr,
-    strum::VariantArray,
-)]
-#[serde(rename_all = "kebab-case")]
-#[strum(serialize_all = "kebab-case")]
-pub(crate) enum HostVerdict {
-    /// No client needs a change, and the data is sufficient to say so.
-    Ready,
-    /// At least one client needs a change first.
-    NotReady,
-    /// No client needs a change, but the data is not sufficient to say so.
-    Inconclusive,
+with_words! {
+    /// The verdict on the instance.
+    pub(crate) enum HostVerdict {
+        /// No client needs a change, and the data is sufficient to say so.
+        Ready,
+        /// At least one client needs a change first.
+        NotReady,
+        /// No client needs a change, but the data is not sufficient to say so.
+        Inconclusive,
+    }
 }
-
 /// The verdict on a client, and its fix.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Judgement {
@@ -158,31 +130,17 @@ pub struct Assessed<'a> {
     counts: CallCounts,
 }
 
-/// What a verdict is based on.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    strum::IntoStaticStr,
-    strum::VariantArray,
-)]
-#[serde(rename_all = "kebab-case")]
-#[strum(serialize_all = "kebab-case")]
-pub(crate) enum Confidence {
-    /// The observed calls.
-    Seen,
-    /// The knowledge base: programs and SDKs known to behave so.
-    Known,
-    /// The observed calls, which have another possible cause.
-    Likely,
+with_words! {
+    /// What a verdict is based on.
+    pub(crate) enum Confidence {
+        /// The observed calls.
+        Seen,
+        /// The knowledge base: programs and SDKs known to behave so.
+        Known,
+        /// The observed calls, which have another possible cause.
+        Likely,
+    }
 }
-
 /// How to fix a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Remedy {

@@ -1,78 +1,64 @@
 //! The rules by name: stable in reports, described in `docs/verdicts.md`.
 
-use serde::Serialize;
+use crate::words::with_words;
 
 use super::{AccessAfter, Confidence, Verdict};
 
-/// A rule that gives a verdict, in the order of [`Verdict`].
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    strum::IntoStaticStr,
-    strum::VariantArray,
-)]
-#[serde(rename_all = "kebab-case")]
-#[strum(serialize_all = "kebab-case")]
-pub enum Rule {
-    /// `IMDSv1` calls and nothing that explains them.
-    Tokenless,
-    /// The same, by an SDK below the first version with `IMDSv2` support.
-    OldSdk,
-    /// The same, by an SDK with `IMDSv2` support.
-    CurrentSdk,
-    /// The same, by a program that is known to make `IMDSv1` calls.
-    KnownTokenless,
-    /// `IMDSv1` calls, all rejected (401).
-    Refused,
-    /// `IMDSv1` and `IMDSv2` calls.
-    BothWays,
-    /// Lists over `IMDSv1` what it then reads over `IMDSv2`.
-    ListThenRead,
-    /// Some `IMDSv1` calls follow a failed token request, and others do not.
-    FallsBackAndPlain,
-    /// `IMDSv1` calls after a token request without a response.
-    TokenUnanswered,
-    /// `IMDSv1` calls after a rejected token request (4xx).
-    TokenRequestRefused,
-    /// `IMDSv1` calls after a token request with a 5xx response.
-    TokenServerError,
-    /// `IMDSv1` calls of a program with the token header in an argument.
-    HeaderInArguments,
-    /// A token header without a value.
-    EmptyHeader,
-    /// No token that IMDS accepts.
-    BadToken,
-    /// Responses of a server with another name.
-    OtherServer,
-    /// Responses of a server without a name.
-    NamelessServer,
-    /// `IMDSv1` calls, rejected and retried with a token.
-    Retries,
-    /// `IMDSv1` calls of a program that is known to retry with a token.
-    KnownToRetry,
-    /// Only paths of other clouds.
-    OtherClouds,
-    /// Only `/`.
-    OnlyTheRoot,
-    /// Only paths that IMDS does not have.
-    NotFound,
-    /// `IMDSv1` calls without a response.
-    Unanswered,
-    /// No valid HTTP request.
-    NoRequest,
-    /// `IMDSv2` calls only.
-    TokensOnly,
-    /// Failed token requests only.
-    NoTokenToGet,
+with_words! {
+    /// A rule that gives a verdict, in the order of [`Verdict`].
+    pub enum Rule {
+        /// `IMDSv1` calls and nothing that explains them.
+        Tokenless,
+        /// The same, by an SDK below the first version with `IMDSv2` support.
+        OldSdk,
+        /// The same, by an SDK with `IMDSv2` support.
+        CurrentSdk,
+        /// The same, by a program that is known to make `IMDSv1` calls.
+        KnownTokenless,
+        /// `IMDSv1` calls, all rejected (401).
+        Refused,
+        /// `IMDSv1` and `IMDSv2` calls.
+        BothWays,
+        /// Lists over `IMDSv1` what it then reads over `IMDSv2`.
+        ListThenRead,
+        /// Some `IMDSv1` calls follow a failed token request, and others do not.
+        FallsBackAndPlain,
+        /// `IMDSv1` calls after a token request without a response.
+        TokenUnanswered,
+        /// `IMDSv1` calls after a rejected token request (4xx).
+        TokenRequestRefused,
+        /// `IMDSv1` calls after a token request with a 5xx response.
+        TokenServerError,
+        /// `IMDSv1` calls of a program with the token header in an argument.
+        HeaderInArguments,
+        /// A token header without a value.
+        EmptyHeader,
+        /// No token that IMDS accepts.
+        BadToken,
+        /// Responses of a server with another name.
+        OtherServer,
+        /// Responses of a server without a name.
+        NamelessServer,
+        /// `IMDSv1` calls, rejected and retried with a token.
+        Retries,
+        /// `IMDSv1` calls of a program that is known to retry with a token.
+        KnownToRetry,
+        /// Only paths of other clouds.
+        OtherClouds,
+        /// Only `/`.
+        OnlyTheRoot,
+        /// Only paths that IMDS does not have.
+        NotFound,
+        /// `IMDSv1` calls without a response.
+        Unanswered,
+        /// No valid HTTP request.
+        NoRequest,
+        /// `IMDSv2` calls only.
+        TokensOnly,
+        /// Failed token requests only.
+        NoTokenToGet,
+    }
 }
-
 impl Rule {
     /// The verdict that it gives.
     pub fn verdict(self) -> Verdict {
