@@ -19,7 +19,6 @@ use crate::{
 
 /// Flags that are reported even for a segment without payload.
 const CONTROL_FLAGS: u8 = tcp_flag::FIN | tcp_flag::SYN | tcp_flag::RST;
-/// Flags that are reported.
 const REPORTED_FLAGS: u8 = CONTROL_FLAGS | tcp_flag::URG;
 
 /// What the TCP header says, and where the payload is.

@@ -32,7 +32,6 @@ use crate::{
 struct Owner {
     /// Address of its `mm_struct`, which `execve` replaces; 0 if unknown.
     mm: u64,
-    /// Its process ID.
     pid: u32,
     /// Number of `execve` calls of the process: the kernel may reuse the address.
     execs: u32,

@@ -42,9 +42,7 @@ pub(crate) struct Connections {
 pub(crate) struct SocketOwner {
     /// The socket's cookie.
     pub(crate) cookie: u64,
-    /// The process.
     pub(crate) pid: u32,
-    /// Its user.
     pub(crate) uid: u32,
 }
 

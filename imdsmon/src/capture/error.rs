@@ -16,7 +16,6 @@ pub(crate) enum AttachError {
          and CAP_PERFMON", reason(.0)
     )]
     Permission(Vec<String>),
-    /// Out of file descriptors.
     #[error("too many open files; allow at least 64, for example with `ulimit -n 1024`")]
     Descriptors,
     /// Release of a kernel before 5.10.
@@ -25,7 +24,6 @@ pub(crate) enum AttachError {
     /// There is no cgroup v2 root to attach to.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
-    /// The kernel rejected the named program.
     #[error(
         "the kernel rejected BPF program `{0}`: {1}; rerun with IMDSMON_LOG=debug and attach the \
          verifier log to a bug report"
@@ -34,7 +32,6 @@ pub(crate) enum AttachError {
     /// The kernel rejected the object or one of its maps.
     #[error("cannot load the BPF object: {0}")]
     Object(String),
-    /// The ring buffer cannot be read.
     #[error("cannot read the ring buffer: {0}")]
     Ring(io::Error),
 }

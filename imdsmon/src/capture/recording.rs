@@ -31,31 +31,21 @@ struct Header {
 /// Why a recording cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RecordingError {
-    /// The file cannot be read.
     #[error("cannot read the recording")]
     Io(#[from] io::Error),
-    /// The first line is not a recording's.
     #[error(
         "this is not an imdsmon recording: its first line is no header; `imdsmon watch --record` \
          writes one (the output of --json is not)"
     )]
     NotARecording(#[source] serde_json::Error),
-    /// The file is empty.
     #[error("this is not an imdsmon recording: it is empty")]
     Empty,
-    /// A newer imdsmon wrote it.
     #[error(
         "this recording has format {0}, but this imdsmon reads up to {VERSION}; use a newer one"
     )]
     Newer(u32),
-    /// A line in the middle is damaged.
     #[error("line {line} of the recording is damaged: {why}")]
-    Damaged {
-        /// Counted from 1.
-        line: u64,
-        /// What is wrong with it.
-        why: String,
-    },
+    Damaged { line: u64, why: String },
 }
 
 /// Writes events down.
@@ -64,7 +54,6 @@ pub(crate) struct Writer<W: Write> {
 }
 
 impl<W: Write> Writer<W> {
-    /// Begins a recording.
     pub(crate) fn new(mut out: W, started: Timestamp, host: RecordedHost) -> io::Result<Self> {
         let imdsmon = env!("CARGO_PKG_VERSION").into();
         line(
@@ -79,7 +68,6 @@ impl<W: Write> Writer<W> {
         Ok(Self { out })
     }
 
-    /// Writes one event.
     pub(crate) fn write(&mut self, event: &Event) -> io::Result<()> {
         line(&mut self.out, event)
     }
@@ -105,7 +93,6 @@ pub(crate) struct Reader<R: BufRead> {
 }
 
 impl<R: BufRead> Reader<R> {
-    /// Reads the header.
     pub(crate) fn new(input: R) -> Result<Self, RecordingError> {
         let mut reader = Self {
             input,
@@ -123,7 +110,6 @@ impl<R: BufRead> Reader<R> {
         Ok(reader)
     }
 
-    /// The host that it is of.
     pub(crate) fn host(&self) -> &RecordedHost {
         &self.host
     }

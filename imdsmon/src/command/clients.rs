@@ -60,7 +60,6 @@ pub(crate) struct CallsArgs {
     json: bool,
 }
 
-/// Runs `imdsmon clients`.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config = config()?;
     let knowledge = args.policy.knowledge(&config)?;
@@ -113,7 +112,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs `imdsmon calls`.
 pub(crate) fn run_calls(args: &CallsArgs) -> anyhow::Result<ExitCode> {
     let (entries, _) = args.store.load(&config()?, Timestamp::now())?;
     let chosen: Vec<_> = entries

@@ -42,7 +42,6 @@ enum Command {
     },
 }
 
-/// Runs the subcommand.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config = Config::load(args.config.as_deref(), env::vars_os(), &[])?;
     let mut err = anstream::stderr();

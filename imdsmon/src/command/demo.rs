@@ -88,7 +88,6 @@ public class Imds {
 }
 "#;
 
-/// Runs the subcommand.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     block_on(demo(args))?
 }

@@ -29,7 +29,6 @@ const GOOD: Style = AnsiColor::Green.on_default().bold();
 const BAD: Style = AnsiColor::Red.on_default().bold();
 const NOTE: Style = AnsiColor::Yellow.on_default().bold();
 
-/// Runs the subcommand.
 pub(crate) fn run(_args: &Args) -> anyhow::Result<ExitCode> {
     let result = block_on(doctor::run())?;
     let passed = result.is_ok();

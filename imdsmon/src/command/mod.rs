@@ -73,7 +73,6 @@ enum Command {
     SandboxClient(client::Args),
 }
 
-/// The command-line definition.
 fn cli() -> clap::Command {
     Cli::command()
 }

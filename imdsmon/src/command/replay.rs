@@ -26,7 +26,6 @@ pub(crate) struct Args {
     format: Format,
 }
 
-/// Runs the subcommand.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut reader = recording::open(&args.file)?;
     let knowledge = Rc::new(Knowledge::builtin());

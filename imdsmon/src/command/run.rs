@@ -56,7 +56,6 @@ pub(crate) struct Args {
     host_root: PathBuf,
 }
 
-/// Runs the subcommand.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let file = args.config.clone();
     let flags = args.flags();

@@ -69,7 +69,6 @@ pub(crate) struct Args {
     host_root: PathBuf,
 }
 
-/// Runs the subcommand.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     block_on(watch(args))?
 }

@@ -17,10 +17,8 @@ pub(crate) struct Passwd {
     changed: Option<i128>,
 }
 
-/// A user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct User {
-    /// Name.
     pub(crate) name: String,
     /// Home directory.
     pub(crate) home: String,

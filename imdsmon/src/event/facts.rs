@@ -13,11 +13,9 @@ pub(crate) const TICK_NANOS: u64 = 10_000_000;
 /// container chooses nearly all of it. Each text has at most 256 bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerFacts {
-    /// Its id.
     pub(crate) id: String,
     /// `docker`, `containerd`, `cri-o` or `podman`.
     pub(crate) runtime: Option<String>,
-    /// Its name.
     pub(crate) name: Option<String>,
     /// Name of its image.
     pub(crate) image: Option<String>,
@@ -36,9 +34,7 @@ pub struct ContainerFacts {
 /// A Kubernetes pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PodFacts {
-    /// Its namespace.
     pub(crate) namespace: String,
-    /// Its name.
     pub(crate) name: String,
     /// The container's name in it; `None` for the one that holds its namespaces open.
     pub(crate) container: Option<String>,

@@ -122,7 +122,6 @@ impl Response {
 pub struct Call {
     /// When the request's first segment was sent.
     pub(crate) time: Timestamp,
-    /// Its connection.
     pub(crate) connection: ConnectionId,
     /// The task that sent its first segment, if known.
     pub(crate) task: Option<TaskId>,
@@ -139,7 +138,6 @@ pub struct Call {
 pub struct Unparsed {
     /// When the first of them was sent.
     pub(crate) time: Timestamp,
-    /// Their connection.
     pub(crate) connection: ConnectionId,
     /// The task that sent the first of them, if known.
     pub(crate) task: Option<TaskId>,

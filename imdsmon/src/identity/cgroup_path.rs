@@ -32,7 +32,6 @@ pub(crate) struct CgroupPath {
 /// A container, as a path names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ContainerId {
-    /// Its id.
     pub(crate) id: String,
     /// Its runtime, if the path says.
     pub(crate) runtime: Option<&'static str>,

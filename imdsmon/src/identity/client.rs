@@ -46,7 +46,6 @@ impl Client {
         }
     }
 
-    /// The client that a process is.
     pub(crate) fn of(process: &Process) -> Self {
         let in_container = process.workload.container.is_some();
         let user = match &process.user {

@@ -28,7 +28,6 @@ pub(crate) struct Process {
     pub(crate) uid: u32,
     /// Name of the user in the host's `/etc/passwd`.
     pub(crate) user: Option<String>,
-    /// Path of the cgroup.
     pub(crate) cgroup: Option<ByteString>,
     /// Parent, its parent, and so on, up to pid 1: process id and name.
     pub(crate) ancestors: Vec<(u32, ByteString)>,

@@ -90,9 +90,7 @@ pub struct Pod {
 /// What a workload is derived from.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct WorkloadInputs<'s> {
-    /// Path of the cgroup.
     pub(crate) cgroup: Option<&'s [u8]>,
-    /// The container, from its runtime's state.
     pub(crate) container: Option<&'s ContainerFacts>,
     /// The user in whose slice the cgroup is.
     pub(crate) slice_user: Option<&'s str>,

@@ -39,13 +39,10 @@ const KEYS: [(&str, &[&str]); 4] = [
     ("path", &["path", "class", "source"]),
 ];
 
-/// An error in a knowledge file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {what}")]
 pub(crate) struct KnowledgeError {
-    /// Counted from 1.
     pub(crate) line: usize,
-    /// What is wrong.
     pub(crate) what: String,
 }
 
@@ -53,16 +50,12 @@ pub(crate) struct KnowledgeError {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Data {
-    /// SDKs.
     #[serde(default)]
     pub(crate) sdk: Vec<SdkFacts>,
-    /// Programs.
     #[serde(default)]
     pub(crate) program: Vec<ProgramFacts>,
-    /// Other clouds.
     #[serde(default)]
     pub(crate) cloud: Vec<CloudFacts>,
-    /// Paths.
     #[serde(default)]
     pub(crate) path: Vec<PathFacts>,
 }
@@ -73,7 +66,6 @@ pub(crate) struct Data {
 pub(crate) struct SdkFacts {
     /// Value of `imds.sdk.name`.
     pub(crate) name: NonEmptyString,
-    /// Name in reports.
     pub(crate) title: NonEmptyString,
     /// Products of its User-Agent.
     pub(crate) products: Vec<NonEmptyString>,
@@ -92,7 +84,6 @@ pub(crate) struct SdkFacts {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct ProgramFacts {
-    /// Name in reports.
     pub(crate) name: NonEmptyString,
     /// Products of its User-Agent.
     #[serde(default)]
@@ -116,7 +107,6 @@ pub(crate) struct ProgramFacts {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CloudFacts {
-    /// Name of the cloud.
     #[cfg_attr(not(test), expect(dead_code, reason = "every fact must name it"))]
     pub(crate) name: NonEmptyString,
     /// Paths, each with all below it.
@@ -132,7 +122,6 @@ pub(crate) struct CloudFacts {
 pub(crate) struct PathFacts {
     /// The path below the version, with all below it.
     pub(crate) path: Segments,
-    /// What it holds.
     pub(crate) class: PathClass,
     /// URL or file that shows it.
     #[cfg_attr(not(test), expect(dead_code, reason = "every fact must name it"))]

@@ -5,7 +5,6 @@ const MAX_PRODUCTS: usize = 32;
 /// Bytes of a name or a version; longer ones are ignored.
 const MAX_NAME_BYTES: usize = 64;
 
-/// One product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Product<'a> {
     pub(crate) name: &'a str,

@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 /// Numbers of a version that are compared.
 const MAX_NUMBERS: usize = 8;
-/// Labels of a pre-release.
 const PRE_RELEASE_LABELS: [&str; 6] = ["alpha", "beta", "rc", "pre", "dev", "snapshot"];
 
 /// A version that can be compared: `1.13.25`, `v2.10.21`, `3.0.0-rc1`, `1:1.35.0-4+deb12u1`.
@@ -49,7 +48,6 @@ impl SoftwareVersion {
         })
     }
 
-    /// The first number.
     pub(crate) fn major(&self) -> u64 {
         self.numbers.first().copied().unwrap_or_default()
     }

@@ -153,7 +153,6 @@ impl Span {
         self.doubt(DoubtKind::ForgottenProcesses, forgotten);
     }
 
-    /// Adds failed self-tests.
     pub(crate) fn add_failed_self_tests(&mut self, count: u64) {
         self.doubt(DoubtKind::FailedSelfTests, count);
     }

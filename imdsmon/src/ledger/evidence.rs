@@ -158,7 +158,6 @@ impl Evidence {
 }
 
 impl Sample {
-    /// The sample of a call.
     pub(super) fn of(call: &Call, caller: &Caller, how: Cause, answer: ResponseClass) -> Self {
         let mut target = cut(&call.request.path, MAX_TARGET_CHARS);
         if let Some(query) = &call.request.query {

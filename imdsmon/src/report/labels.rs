@@ -225,7 +225,6 @@ fn self_test(period: &ObservationPeriod) -> (String, bool) {
     }
 }
 
-/// Calls of one version.
 pub(crate) fn calls_of(version: ImdsVersion) -> &'static str {
     match version {
         ImdsVersion::V1 => "IMDSv1 calls",

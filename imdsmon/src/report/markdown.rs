@@ -45,7 +45,6 @@ mod filters {
         Ok(super::prose(text))
     }
 
-    /// Text as code.
     #[filter_fn]
     pub(super) fn code(text: &str, _: &dyn Values) -> Result<String> {
         Ok(super::code(text))

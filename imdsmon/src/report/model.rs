@@ -18,7 +18,6 @@ pub(crate) const SCHEMA: &str = "imdsmon.report/1";
 /// The verdict on an instance, its clients and their fixes.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// [`SCHEMA`].
     pub(crate) schema: &'static str,
     /// Program and version.
     pub generator: String,
@@ -116,10 +115,8 @@ pub struct ClientReport {
     pub user_agents: Vec<String>,
     /// Most sensitive class of path that it requested.
     pub(crate) most_sensitive: PathClass,
-    /// First call.
     #[serde(with = "as_rfc3339")]
     pub(crate) first_seen: Timestamp,
-    /// Last call.
     #[serde(with = "as_rfc3339")]
     pub(crate) last_seen: Timestamp,
     /// Most sensitive first.
@@ -148,7 +145,6 @@ pub struct PathReport {
 /// Calls in one hour.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct HourlyCalls {
-    /// Its start.
     #[serde(rename = "begin", serialize_with = "begin_of")]
     pub(crate) hour: Hour,
     /// IMDSv1 calls.
@@ -202,9 +198,7 @@ pub(crate) struct Difference {
 /// A next step.
 #[derive(Clone, Debug, Serialize)]
 pub struct NextStep {
-    /// An imperative.
     pub(crate) title: String,
-    /// Explanation.
     pub(crate) text: String,
     /// To be pasted, one line each.
     pub commands: Vec<String>,

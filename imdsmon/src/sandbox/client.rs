@@ -79,7 +79,6 @@ pub struct HttpResponse {
     pub status: u16,
     /// Names and values, in order.
     pub(crate) headers: Vec<(String, String)>,
-    /// Body.
     pub(crate) body: Vec<u8>,
 }
 
@@ -127,7 +126,6 @@ pub fn token(endpoint: Endpoint, ttl: u32) -> Result<String, ClientError> {
     ImdsConnection::open(address(endpoint), TIMEOUT)?.token(ttl)
 }
 
-/// The socket address of an endpoint.
 #[must_use]
 pub(crate) fn address(endpoint: Endpoint) -> SocketAddr {
     match endpoint {

@@ -79,7 +79,6 @@ impl StoreDir {
         }
     }
 
-    /// The database.
     pub(crate) fn database(&self) -> PathBuf {
         self.directory.join(DATABASE)
     }

@@ -7,10 +7,8 @@ use std::{
 
 use rusqlite::ErrorCode;
 
-/// An error of a store.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
-    /// The directory cannot be created or used.
     #[error("cannot use {} for the store: {source}", path.display())]
     Directory {
         /// The directory, or a file in it.
@@ -18,7 +16,6 @@ pub(crate) enum StoreError {
         /// The system's reason.
         source: io::Error,
     },
-    /// The path is not a directory.
     #[error("cannot use {} for the store: not a directory; choose a directory", .0.display())]
     NotADirectory(PathBuf),
     /// The directory is world-writable, so any user could replace the store.
@@ -27,54 +24,39 @@ pub(crate) enum StoreError {
         .0.display()
     )]
     Public(PathBuf),
-    /// Another service holds the lock.
     #[error(
         "cannot use the store in {}: another imdsmon service uses it; stop that service or choose \
          another directory",
         .0.display()
     )]
     InUse(PathBuf),
-    /// The service has not stored anything there.
     #[error("cannot open store {}: no such store; start `imdsmon run` first", .0.display())]
     Missing(PathBuf),
-    /// The user may not read it.
     #[error("cannot open store {}: permission denied; run as root", .0.display())]
     Denied(PathBuf),
-    /// Written by a newer version.
     #[error(
         "cannot use store {}: written by a newer imdsmon (schema {found}, supported up to \
          {known}); update imdsmon",
         path.display()
     )]
     Newer {
-        /// The database.
         path: PathBuf,
         /// Its schema.
         found: i64,
         /// The latest schema that this version supports.
         known: i64,
     },
-    /// It is damaged, or not a store.
     #[error("store {} is damaged: {what}", path.display())]
-    Corrupt {
-        /// The database.
-        path: PathBuf,
-        /// What is wrong.
-        what: String,
-    },
+    Corrupt { path: PathBuf, what: String },
     /// The disk is full, or the size limit of the store is reached.
     #[error("cannot write store {}: the disk or the size limit is full; free space or raise the limit", .0.display())]
     Full(PathBuf),
-    /// The file system is read-only.
     #[error("cannot write store {}: read-only file system; choose another directory", .0.display())]
     ReadOnly(PathBuf),
-    /// A reader locks it for too long.
     #[error("cannot write store {}: timed out waiting for a reader; end the reader", .0.display())]
     Busy(PathBuf),
-    /// Anything else.
     #[error("store {} failed: {source}", path.display())]
     Other {
-        /// The database.
         path: PathBuf,
         /// The database's reason.
         source: rusqlite::Error,

@@ -123,7 +123,6 @@ pub struct Assessment<'a> {
 /// A client and the verdict on it.
 #[derive(Clone, Debug)]
 pub struct Assessed<'a> {
-    /// Its calls.
     pub(crate) stats: &'a ClientStats,
     /// The verdict on it.
     pub judgement: Judgement,

@@ -69,7 +69,6 @@ impl Installer {
     }
 }
 
-/// The installed version of `package`.
 pub fn installed_version(package: &str) -> Option<String> {
     let mut query = Command::new("dpkg-query");
     query.args(["-W", "-f", "${db:Status-Status} ${Version}", package]);

@@ -14,7 +14,6 @@ use std::path::{Path, PathBuf};
 
 const MAINTAINER_SCRIPTS: &[&str] = &["postinst", "prerm", "postrm"];
 
-/// Packs `files` for `arch`.
 pub fn pack(release: &Release, arch: Arch, files: &[File]) -> Result<PathBuf> {
     let stage = release.stage(&format!("deb-{}", arch.name()))?;
     contents::write(release, files, &stage)?;

@@ -21,7 +21,6 @@ pub fn tag(release: &Release) -> String {
     format!("{NAME}:{}", release.version)
 }
 
-/// Packs `files` for `arch`.
 pub fn pack(release: &Release, arch: Arch, files: &[File]) -> Result<PathBuf> {
     let context = release.stage(&format!("image-{}", arch.name()))?;
     contents::write(release, files, &context)?;

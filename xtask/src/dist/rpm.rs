@@ -11,7 +11,6 @@ use anyhow::{Context as _, Result};
 use std::fs;
 use std::path::PathBuf;
 
-/// Packs `files` for `arch`.
 pub fn pack(release: &Release, arch: Arch, files: &[File]) -> Result<PathBuf> {
     let stage = release.stage(&format!("rpm-{}", arch.name()))?;
     contents::write(release, files, &stage)?;

@@ -44,7 +44,6 @@ impl<W: Write> Writer<W> {
         self.entry(name, CHARACTER_DEVICE, (major, minor), &[])
     }
 
-    /// Writes the trailer.
     pub fn finish(mut self) -> Result<()> {
         self.entry("TRAILER!!!", 0, (0, 0), &[])?;
         self.to.flush().context("write the archive")

@@ -106,7 +106,6 @@ pub struct Emulator {
     console: &'static str,
 }
 
-/// The emulator of `arch`.
 pub fn emulator(arch: Arch) -> Emulator {
     match arch {
         Arch::Amd64 => Emulator {

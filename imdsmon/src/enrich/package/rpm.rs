@@ -75,7 +75,6 @@ struct Header<'b> {
     data: &'b [u8],
 }
 
-/// Bytes of an index entry.
 const INDEX_ENTRY_BYTES: usize = 16;
 
 impl<'b> Header<'b> {
