@@ -3,76 +3,39 @@
 //! Flat names, those of OpenTelemetry's semantic conventions where one exists. Every field is
 //! always there; what is absent is `null`. New fields may come, none will change its meaning.
 
-use std::{
-    io::{self, Write},
-    time::Duration,
-};
+use std::io::{self, Write};
 
-use serde::Serialize;
+use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::{
-    event::{ConnectionId, bytes::ByteString},
+    event::bytes::ByteString,
     http::call::{Call, HttpEvent, Request, Response, Unparsed},
     identity::{Process, client::Client},
-    knowledge::Sdk,
     pipeline::AttributedEvent,
 };
 
-/// Writes a finding as one line.
-pub(crate) fn line(out: &mut impl Write, found: &AttributedEvent) -> io::Result<()> {
-    let caller = CallerFields::new(found);
-    match &found.finding {
-        HttpEvent::Call(call) => {
-            serde_json::to_writer(&mut *out, &CallLine::new(call, found.sdk.as_ref(), caller))?;
-        }
-        HttpEvent::Unparsed(unparsed) => {
-            serde_json::to_writer(&mut *out, &UnparsedLine::new(unparsed, caller))?;
-        }
-    }
+/// Writes an event as one line.
+pub(crate) fn line(out: &mut impl Write, event: &AttributedEvent) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, &Line(event))?;
     out.write_all(b"\n")
 }
 
-#[derive(Serialize)]
-struct CallLine<'a> {
-    timestamp: String,
-    #[serde(rename = "event.name")]
-    event: &'static str,
-    #[serde(rename = "imds.version")]
-    version: &'static str,
-    #[serde(rename = "imds.token")]
-    token: Option<&'static str>,
-    #[serde(rename = "imds.outcome")]
-    outcome: &'static str,
-    #[serde(rename = "http.request.method")]
-    method: &'a str,
-    #[serde(rename = "url.path")]
-    path: &'a str,
-    #[serde(rename = "url.query")]
-    query: Option<&'a str>,
-    #[serde(rename = "network.protocol.version")]
-    protocol: &'static str,
-    #[serde(rename = "user_agent.original")]
-    user_agent: Option<&'a str>,
-    #[serde(rename = "imds.sdk.name")]
-    sdk_name: Option<&'a str>,
-    #[serde(rename = "imds.sdk.version")]
-    sdk_version: Option<&'a str>,
-    #[serde(rename = "http.response.status_code")]
-    status: Option<u16>,
-    #[serde(rename = "imds.server")]
-    imds_server: Option<&'a str>,
-    #[serde(rename = "imds.latency_us")]
-    latency_us: Option<u64>,
-    #[serde(rename = "server.address")]
-    server: String,
-    #[serde(rename = "imds.connection")]
-    connection: ConnectionId,
-    #[serde(flatten)]
-    caller: CallerFields,
+struct Line<'a>(&'a AttributedEvent);
+
+impl Serialize for Line<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        match &self.0.finding {
+            HttpEvent::Call(call) => self.call(&mut map, call)?,
+            HttpEvent::Unparsed(unparsed) => unparsed_bytes(&mut map, unparsed)?,
+        }
+        self.caller(&mut map)?;
+        map.end()
+    }
 }
 
-impl<'a> CallLine<'a> {
-    fn new(call: &'a Call, sdk: Option<&'a Sdk>, caller: CallerFields) -> Self {
+impl Line<'_> {
+    fn call<M: SerializeMap>(&self, map: &mut M, call: &Call) -> Result<(), M::Error> {
         let Call {
             time,
             connection,
@@ -89,181 +52,123 @@ impl<'a> CallLine<'a> {
                 },
             response,
         } = call;
-        Self {
-            timestamp: time.to_rfc3339(),
-            event: "imds.call",
-            version: auth.version().into(),
-            token: auth.token().map(Into::into),
-            outcome: match response {
-                Response::None => "no-answer",
-                Response::Unseen | Response::Seen { .. } => "answered",
-            },
-            method,
-            path,
-            query: query.as_deref(),
-            protocol,
-            user_agent: user_agent.as_deref(),
-            sdk_name: sdk.map(|sdk| &*sdk.name),
-            sdk_version: sdk.and_then(|sdk| sdk.version.as_deref()),
-            status: response.status(),
-            imds_server: response.server(),
-            latency_us: response.latency().map(micros),
-            server: server.address().to_string(),
-            connection: *connection,
-            caller,
-        }
+        let sdk = self.0.sdk.as_ref();
+        let outcome = match response {
+            Response::None => "no-answer",
+            Response::Unseen | Response::Seen { .. } => "answered",
+        };
+        let latency = response.latency().map(|time| time.as_micros());
+        map.serialize_entry("timestamp", &time.to_rfc3339())?;
+        map.serialize_entry("event.name", "imds.call")?;
+        map.serialize_entry("imds.version", &auth.version())?;
+        map.serialize_entry("imds.token", &auth.token())?;
+        map.serialize_entry("imds.outcome", outcome)?;
+        map.serialize_entry("http.request.method", method)?;
+        map.serialize_entry("url.path", path)?;
+        map.serialize_entry("url.query", query)?;
+        map.serialize_entry("network.protocol.version", protocol)?;
+        map.serialize_entry("user_agent.original", user_agent)?;
+        map.serialize_entry("imds.sdk.name", &sdk.map(|sdk| &sdk.name))?;
+        map.serialize_entry(
+            "imds.sdk.version",
+            &sdk.and_then(|sdk| sdk.version.as_ref()),
+        )?;
+        map.serialize_entry("http.response.status_code", &response.status())?;
+        map.serialize_entry("imds.server", &response.server())?;
+        map.serialize_entry("imds.latency_us", &latency)?;
+        map.serialize_entry("server.address", &server.address())?;
+        map.serialize_entry("imds.connection", connection)
     }
-}
 
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
-
-#[derive(Serialize)]
-struct UnparsedLine {
-    timestamp: String,
-    #[serde(rename = "event.name")]
-    event: &'static str,
-    #[serde(rename = "imds.unparsed_bytes")]
-    bytes: u64,
-    #[serde(rename = "server.address")]
-    server: String,
-    #[serde(rename = "imds.connection")]
-    connection: ConnectionId,
-    #[serde(flatten)]
-    caller: CallerFields,
-}
-
-impl UnparsedLine {
-    fn new(unparsed: &Unparsed, caller: CallerFields) -> Self {
-        let Unparsed {
-            time,
-            connection,
-            task: _,
-            server,
-            bytes,
-        } = unparsed;
-        Self {
-            timestamp: time.to_rfc3339(),
-            event: "imds.unparsed",
-            bytes: *bytes,
-            server: server.address().to_string(),
-            connection: *connection,
-            caller,
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct CallerFields {
-    #[serde(rename = "process.pid")]
-    pid: Option<u32>,
-    #[serde(rename = "process.parent_pid")]
-    parent: Option<u32>,
-    #[serde(rename = "process.executable.path")]
-    exe: Option<String>,
-    #[serde(rename = "process.executable.name")]
-    name: Option<String>,
-    #[serde(rename = "process.command_args")]
-    args: Option<Vec<String>>,
-    #[serde(rename = "process.user.id")]
-    uid: Option<u32>,
-    #[serde(rename = "process.user.name")]
-    user: Option<String>,
-    #[serde(rename = "process.linux.cgroup")]
-    cgroup: Option<String>,
-    #[serde(rename = "process.ancestors")]
-    ancestors: Option<Vec<AncestorFields>>,
-    #[serde(rename = "linux.netns")]
-    netns: Option<u32>,
-    #[serde(rename = "container.id")]
-    container_id: Option<String>,
-    #[serde(rename = "container.name")]
-    container_name: Option<String>,
-    #[serde(rename = "container.image.name")]
-    container_image: Option<String>,
-    #[serde(rename = "k8s.namespace.name")]
-    k8s_namespace: Option<String>,
-    #[serde(rename = "k8s.pod.name")]
-    k8s_pod: Option<String>,
-    #[serde(rename = "k8s.container.name")]
-    k8s_container: Option<String>,
-    #[serde(rename = "imds.workload.kind")]
-    workload_kind: Option<&'static str>,
-    #[serde(rename = "imds.workload.name")]
-    workload_name: Option<String>,
-    #[serde(rename = "imds.client")]
-    client: Option<String>,
-    #[serde(rename = "imds.connector.pid")]
-    connector_pid: Option<u32>,
-    #[serde(rename = "imds.connector.executable.name")]
-    connector_name: Option<String>,
-    #[serde(rename = "imds.connector.command_args")]
-    connector_args: Option<Vec<String>>,
-}
-
-#[derive(Serialize)]
-struct AncestorFields {
-    pid: u32,
-    name: String,
-}
-
-impl CallerFields {
-    fn new(found: &AttributedEvent) -> Self {
-        let process = found.caller.process.as_deref();
-        let connector = found.caller.connector.as_deref();
+    fn caller<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+        let process = self.0.caller.process.as_deref();
+        let connector = self.0.caller.connector.as_deref();
         let workload = process.map(|p| &p.workload);
         let container = workload.and_then(|w| w.container.as_ref());
         let pod = workload.and_then(|w| w.pod.as_ref());
-        Self {
-            pid: process.map(|p| p.pid),
-            parent: process.and_then(|p| p.parent),
-            exe: process
-                .and_then(|p| p.exe.as_ref())
-                .map(ByteString::to_text),
-            name: process.and_then(|p| text(&p.name)),
-            args: process.and_then(arguments),
-            uid: process.map(|p| p.uid),
-            user: process.and_then(|p| p.user.clone()),
-            cgroup: process
-                .and_then(|p| p.cgroup.as_ref())
-                .map(ByteString::to_text),
-            ancestors: process.filter(|p| !p.ancestors.is_empty()).map(|p| {
-                let ancestors = p.ancestors.iter();
-                ancestors
-                    .map(|(pid, name)| AncestorFields {
-                        pid: *pid,
-                        name: name.to_text(),
-                    })
-                    .collect()
-            }),
-            netns: process.and_then(|p| p.netns),
-            container_id: container.map(|c| c.id.clone()),
-            container_name: container.and_then(|c| c.name.clone()),
-            container_image: container.and_then(|c| c.image.clone()),
-            k8s_namespace: pod.map(|p| p.namespace.clone()),
-            k8s_pod: pod.map(|p| p.name.clone()),
-            k8s_container: pod.and_then(|p| p.container.clone()),
-            workload_kind: workload.map(|w| w.kind.into()),
-            workload_name: workload
-                .map(|w| w.name.clone())
-                .filter(|name| !name.is_empty()),
-            client: process.map(|p| Client::of(p).name()),
-            connector_pid: connector.map(|p| p.pid),
-            connector_name: connector.and_then(|p| text(&p.name)),
-            connector_args: connector.and_then(arguments),
-        }
+        let name = workload.map(|w| &w.name).filter(|name| !name.is_empty());
+        map.serialize_entry("process.pid", &process.map(|p| p.pid))?;
+        map.serialize_entry("process.parent_pid", &process.and_then(|p| p.parent))?;
+        map.serialize_entry("process.executable.path", &process.and_then(executable))?;
+        map.serialize_entry("process.executable.name", &process.and_then(name_of))?;
+        map.serialize_entry("process.command_args", &process.and_then(arguments))?;
+        map.serialize_entry("process.user.id", &process.map(|p| p.uid))?;
+        map.serialize_entry("process.user.name", &process.and_then(|p| p.user.as_ref()))?;
+        map.serialize_entry("process.linux.cgroup", &process.and_then(cgroup))?;
+        map.serialize_entry("process.ancestors", &process.and_then(ancestors))?;
+        map.serialize_entry("linux.netns", &process.and_then(|p| p.netns))?;
+        map.serialize_entry("container.id", &container.map(|c| &c.id))?;
+        map.serialize_entry("container.name", &container.and_then(|c| c.name.as_ref()))?;
+        map.serialize_entry(
+            "container.image.name",
+            &container.and_then(|c| c.image.as_ref()),
+        )?;
+        map.serialize_entry("k8s.namespace.name", &pod.map(|p| &p.namespace))?;
+        map.serialize_entry("k8s.pod.name", &pod.map(|p| &p.name))?;
+        map.serialize_entry(
+            "k8s.container.name",
+            &pod.and_then(|p| p.container.as_ref()),
+        )?;
+        map.serialize_entry("imds.workload.kind", &workload.map(|w| w.kind))?;
+        map.serialize_entry("imds.workload.name", &name)?;
+        map.serialize_entry("imds.client", &process.map(|p| Client::of(p).name()))?;
+        map.serialize_entry("imds.connector.pid", &connector.map(|p| p.pid))?;
+        map.serialize_entry(
+            "imds.connector.executable.name",
+            &connector.and_then(name_of),
+        )?;
+        map.serialize_entry(
+            "imds.connector.command_args",
+            &connector.and_then(arguments),
+        )
     }
 }
 
-/// The arguments; a process may also have none, or hide them.
+fn unparsed_bytes<M: SerializeMap>(map: &mut M, unparsed: &Unparsed) -> Result<(), M::Error> {
+    let Unparsed {
+        time,
+        connection,
+        task: _,
+        server,
+        bytes,
+    } = unparsed;
+    map.serialize_entry("timestamp", &time.to_rfc3339())?;
+    map.serialize_entry("event.name", "imds.unparsed")?;
+    map.serialize_entry("imds.unparsed_bytes", bytes)?;
+    map.serialize_entry("server.address", &server.address())?;
+    map.serialize_entry("imds.connection", connection)
+}
+
+fn executable(process: &Process) -> Option<String> {
+    process.exe.as_ref().map(ByteString::to_text)
+}
+
+fn cgroup(process: &Process) -> Option<String> {
+    process.cgroup.as_ref().map(ByteString::to_text)
+}
+
+fn name_of(process: &Process) -> Option<String> {
+    (!process.name.is_empty()).then(|| process.name.to_text())
+}
+
+/// `None`: a process may have no arguments, or hide them.
 fn arguments(process: &Process) -> Option<Vec<String>> {
     let args = &process.args;
     (!args.is_empty()).then(|| args.iter().map(ByteString::to_text).collect())
 }
 
-fn text(bytes: &ByteString) -> Option<String> {
-    (!bytes.is_empty()).then(|| bytes.to_text())
+#[derive(serde::Serialize)]
+struct Ancestor {
+    pid: u32,
+    name: String,
+}
+
+fn ancestors(process: &Process) -> Option<Vec<Ancestor>> {
+    let ancestors = process.ancestors.iter().map(|(pid, name)| Ancestor {
+        pid: *pid,
+        name: name.to_text(),
+    });
+    (!process.ancestors.is_empty()).then(|| ancestors.collect())
 }
 
 #[cfg(test)]

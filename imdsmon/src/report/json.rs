@@ -2,77 +2,33 @@
 
 use std::io::{self, Write};
 
-use serde::Serialize as _;
-use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
-
 use super::model::Report;
 use crate::text::escape::is_unsafe;
 
 /// Writes the report, indented, with a newline at the end.
 ///
-/// What a terminal would obey is written as `\u....`: it is the same JSON, and can be looked at.
+/// Characters that a terminal acts on, or that hide or reorder text, become `\u....`: the same
+/// JSON value, safe to look at.
 pub fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
-    let mut serializer = Serializer::with_formatter(&mut *out, Visible::default());
-    report.serialize(&mut serializer)?;
-    out.write_all(b"\n")
+    let text = serde_json::to_string_pretty(report)?;
+    let mut rest = &*text;
+    // serde_json escapes line ends in strings, so those left are its own; the others are strings'.
+    while let Some(at) = rest.find(|c| is_unsafe(c) && c != '\n') {
+        let (before, from) = rest.split_at(at);
+        out.write_all(before.as_bytes())?;
+        let mut chars = from.chars();
+        for unit in chars.next().into_iter().flat_map(utf16) {
+            write!(out, "\\u{unit:04x}")?;
+        }
+        rest = chars.as_str();
+    }
+    writeln!(out, "{rest}")
 }
 
-/// Indented, and without characters that hide or reorder text.
-#[derive(Default)]
-struct Visible(PrettyFormatter<'static>);
-
-impl Formatter for Visible {
-    fn write_string_fragment<W: Write + ?Sized>(
-        &mut self,
-        out: &mut W,
-        fragment: &str,
-    ) -> io::Result<()> {
-        let mut rest = fragment;
-        while let Some((at, c)) = rest.char_indices().find(|(_, c)| is_unsafe(*c)) {
-            out.write_all(&rest.as_bytes()[..at])?;
-            for unit in c.encode_utf16(&mut [0; 2]) {
-                write!(out, "\\u{unit:04x}")?;
-            }
-            rest = &rest[at + c.len_utf8()..];
-        }
-        out.write_all(rest.as_bytes())
-    }
-
-    fn begin_array<W: Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.begin_array(out)
-    }
-
-    fn end_array<W: Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.end_array(out)
-    }
-
-    fn begin_array_value<W: Write + ?Sized>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
-        self.0.begin_array_value(out, first)
-    }
-
-    fn end_array_value<W: Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.end_array_value(out)
-    }
-
-    fn begin_object<W: Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.begin_object(out)
-    }
-
-    fn end_object<W: Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.end_object(out)
-    }
-
-    fn begin_object_key<W: Write + ?Sized>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
-        self.0.begin_object_key(out, first)
-    }
-
-    fn begin_object_value<W: Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.begin_object_value(out)
-    }
-
-    fn end_object_value<W: Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.end_object_value(out)
-    }
+fn utf16(c: char) -> impl Iterator<Item = u16> {
+    let mut units = [0; 2];
+    let len = c.encode_utf16(&mut units).len();
+    units.into_iter().take(len)
 }
 
 #[cfg(test)]

@@ -109,6 +109,7 @@ pub enum SimulatorError {
     /// The kernel rejected an address.
     #[error("cannot add {1} to `lo` in the private network namespace: {0}; grant CAP_NET_ADMIN")]
     Address(#[source] io::Error, IpAddr),
+    /// The simulated IMDS cannot listen.
     #[error(
         "the simulated IMDS cannot listen on {1}: {0}; grant CAP_NET_BIND_SERVICE and allow more \
          open files"

@@ -1,15 +1,16 @@
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
 use serde_json::{Value, json};
 
 use crate::output::json::*;
 use crate::{
-    event::{Endpoint, TaskId},
+    event::{ConnectionId, Endpoint, TaskId},
     http::call::{Auth, TokenValue},
     identity::{
         Caller,
         workload::{Container, Pod, Workload, WorkloadKind},
     },
+    knowledge::Sdk,
     time::Timestamp,
 };
 

@@ -34,6 +34,7 @@ const HOUR: i64 = 3600;
 pub(crate) enum Metric {
     /// Succeeded.
     NoToken,
+    /// Rejected.
     NoTokenRejected,
 }
 
@@ -79,6 +80,7 @@ pub enum CloudWatchError {
     /// No JSON, or not of CloudWatch.
     #[error("is not JSON output of CloudWatch: {0}; fetch it with --output json")]
     Json(#[from] serde_json::Error),
+    /// Other output, or none.
     #[error(
         "holds no metric; pass the output of `aws cloudwatch get-metric-statistics` or \
          `get-metric-data`"
@@ -105,6 +107,7 @@ pub enum CloudWatchError {
     /// Two outputs that contradict each other.
     #[error("holds two sums for {0}; pass the metrics of one instance, fetched with one --period")]
     Conflict(String),
+    /// One point, or points at odd times.
     #[error(
         "does not show the length of a period; fetch more than one point, starting at a whole \
          hour, with --period 300 or --period 3600"
