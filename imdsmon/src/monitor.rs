@@ -38,7 +38,7 @@ pub(crate) struct Monitor {
 
 /// Receives attributed events. An error ends the run.
 pub(crate) trait Sink {
-    fn found(&mut self, found: &AttributedEvent) -> io::Result<()>;
+    fn accept(&mut self, attributed: &AttributedEvent) -> io::Result<()>;
 
     /// No event waits: buffered output should be written.
     fn flush(&mut self) -> io::Result<()>;
@@ -165,8 +165,8 @@ impl Monitor {
 
     fn hand_over(&mut self, sink: &mut impl Sink) -> io::Result<()> {
         let mut any = false;
-        while let Some(found) = self.pipeline.take() {
-            sink.found(&found)?;
+        while let Some(attributed) = self.pipeline.take() {
+            sink.accept(&attributed)?;
             any = true;
         }
         sink.progress(&self.source, &self.pipeline);

@@ -21,7 +21,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq)]
 pub struct AttributedEvent {
     /// The call or the bytes.
-    pub(crate) finding: HttpEvent,
+    pub(crate) event: HttpEvent,
     /// The processes behind it.
     pub(crate) caller: Caller,
     /// The SDK or tool that the User-Agent names.
@@ -144,8 +144,8 @@ impl Pipeline {
     }
 
     fn attribute(&mut self) {
-        for finding in self.found.drain(..) {
-            let (connection, task, user_agent) = match &finding {
+        for event in self.found.drain(..) {
+            let (connection, task, user_agent) = match &event {
                 HttpEvent::Call(call) => {
                     let Call {
                         connection,
@@ -161,11 +161,7 @@ impl Pipeline {
             };
             let sdk = user_agent.and_then(|said| self.knowledge.sdk(said));
             let caller = self.callers.caller(connection, task);
-            self.out.push_back(AttributedEvent {
-                finding,
-                caller,
-                sdk,
-            });
+            self.out.push_back(AttributedEvent { event, caller, sdk });
         }
     }
 }

@@ -128,7 +128,7 @@ impl Wire {
         self.http.feed(&Event::Sent(sent), &mut self.found);
     }
 
-    fn answer(&mut self, status: Option<u16>) {
+    fn response(&mut self, status: Option<u16>) {
         let Some(status) = status else { return };
         let head = format!("HTTP/1.1 {status} X\r\nServer: EC2ws\r\nContent-Length: 0\r\n\r\n");
         let len = u32::try_from(head.len()).unwrap();
@@ -148,7 +148,7 @@ impl Wire {
     /// All calls; anything else is a failure.
     fn calls(mut self) -> Vec<Call> {
         self.http.finish(&mut self.found);
-        let call = |finding| match finding {
+        let call = |event| match event {
             HttpEvent::Call(call) => *call,
             HttpEvent::Unparsed(unparsed) => panic!("{unparsed:?}"),
         };
@@ -183,7 +183,7 @@ fn assert_one(pieces: &[&[u8]], request: &Request, how: &str) {
     for piece in pieces {
         wire.send(piece);
     }
-    wire.answer(request.status());
+    wire.response(request.status());
     let calls = wire.calls();
     assert_eq!(calls.len(), 1, "{how}: {:?}", request.raw);
     assert_is(&calls[0], request, how);
@@ -238,13 +238,13 @@ fn every_connection_is_read_right_as_a_dialogue_and_pipelined() {
                 for piece in request.cut() {
                     dialogue.send(piece);
                 }
-                dialogue.answer(request.status());
+                dialogue.response(request.status());
             }
             let mut pipelined = Wire::new();
             let all: Vec<_> = requests.iter().flat_map(|r| r.raw.to_vec()).collect();
             pipelined.send(&all);
             for request in &requests {
-                pipelined.answer(request.status());
+                pipelined.response(request.status());
             }
             for calls in [dialogue.calls(), pipelined.calls()] {
                 assert_eq!(calls.len(), requests.len(), "{how}");

@@ -205,13 +205,13 @@ impl Browser {
     }
 
     fn ask(&self, method: &str, path: &str, body: &Value) -> Value {
-        let answer = self.answer(method, path, body).unwrap();
-        let value = &answer["value"];
+        let response = self.response(method, path, body).unwrap();
+        let value = &response["value"];
         assert!(value.get("error").is_none(), "{method} {path}: {value}");
         value.clone()
     }
 
-    fn answer(&self, method: &str, path: &str, body: &Value) -> std::io::Result<Value> {
+    fn response(&self, method: &str, path: &str, body: &Value) -> std::io::Result<Value> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let body = if body.is_null() {
@@ -225,11 +225,11 @@ impl Browser {
              Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
             body.len()
         )?;
-        let mut answer = BufReader::new(stream);
+        let mut response = BufReader::new(stream);
         let mut length = 0;
         loop {
             let mut line = String::new();
-            if answer.read_line(&mut line)? == 0 || line.trim().is_empty() {
+            if response.read_line(&mut line)? == 0 || line.trim().is_empty() {
                 break;
             }
             if let Some((name, value)) = line.split_once(':')
@@ -239,7 +239,7 @@ impl Browser {
             }
         }
         let mut body = vec![0; length];
-        answer.read_exact(&mut body)?;
+        response.read_exact(&mut body)?;
         Ok(serde_json::from_slice(&body)?)
     }
 }
@@ -248,7 +248,7 @@ impl Drop for Browser {
     fn drop(&mut self) {
         // Chromium ends with its session.
         if !self.session.is_empty() {
-            drop(self.answer(
+            drop(self.response(
                 "DELETE",
                 &format!("/session/{}", self.session),
                 &Value::Null,

@@ -80,9 +80,9 @@ impl Prometheus {
     #[must_use]
     pub fn api(&self, path: &str) -> Value {
         let (_, body) = get(self.address, &format!("/api/v1/{path}")).unwrap();
-        let mut answer: Value = serde_json::from_str(&body).unwrap();
-        assert_eq!(answer["status"], "success", "{answer}");
-        answer["data"].take()
+        let mut response: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(response["status"], "success", "{response}");
+        response["data"].take()
     }
 
     /// The sum of what a question selects; `None` if that is nothing.
@@ -159,7 +159,7 @@ pub fn free_address() -> SocketAddr {
 pub fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(address).ok()?;
     ask(&mut stream, path)?;
-    answer(&mut stream)
+    response(&mut stream)
 }
 
 /// The first half of [`get`].
@@ -170,7 +170,7 @@ pub fn ask(stream: &mut TcpStream, path: &str) -> Option<()> {
 }
 
 /// The second half.
-pub fn answer(stream: &mut TcpStream) -> Option<(u16, String)> {
+pub fn response(stream: &mut TcpStream) -> Option<(u16, String)> {
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;

@@ -216,8 +216,8 @@ pub fn try_report(place: &Path, args: &[&str]) -> Result<Value, String> {
 pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let until = Instant::now() + PATIENCE;
     loop {
-        if let Some(answer) = ask() {
-            return answer;
+        if let Some(response) = ask() {
+            return response;
         }
         assert!(Instant::now() < until, "in vain: {what}");
         thread::sleep(Duration::from_millis(20));

@@ -62,8 +62,8 @@ fn the_files_for_others_hold_what_was_called_and_no_token() {
         .simulator
         .run(|| {
             let token = client::token(Endpoint::V4, 600).unwrap();
-            let answer = client::get(Endpoint::V4, PATH, Some(&token)).unwrap();
-            assert_eq!(answer.status, 200);
+            let response = client::get(Endpoint::V4, PATH, Some(&token)).unwrap();
+            assert_eq!(response.status, 200);
             token
         })
         .unwrap();

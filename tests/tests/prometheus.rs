@@ -13,7 +13,7 @@ use std::{
 use imdsmon::sandbox::{HttpTokens, ImdsConfig};
 use serde_json::Value;
 use tests::{
-    prometheus::{Prometheus, answer, ask, free_address, get, is_installed, selectors},
+    prometheus::{Prometheus, ask, free_address, get, is_installed, response, selectors},
     service::{Service, eventually},
     stage::Stage,
 };
@@ -340,7 +340,7 @@ fn socket_that_systemd_opened_is_served_all_the_time() {
     let mut early = TcpStream::connect(address).unwrap();
     ask(&mut early, "/metrics").unwrap();
     let mut service = Service::activate(stage.place(), &["--canary", "off"], socket);
-    let (status, early) = answer(&mut early).unwrap();
+    let (status, early) = response(&mut early).unwrap();
     assert!(
         status == 200 && early.contains("\nimdsmon_ready 0"),
         "{early}"

@@ -44,7 +44,7 @@ fn run(simulator: &ImdsSimulator, line: &str) -> Vec<String> {
 }
 
 /// As [`run`], without the lines that name a sender.
-fn answers(simulator: &ImdsSimulator, line: &str) -> Vec<String> {
+fn responses(simulator: &ImdsSimulator, line: &str) -> Vec<String> {
     let mut lines = run(simulator, line);
     lines.retain(|line| !line.starts_with("sender "));
     lines
@@ -53,8 +53,8 @@ fn answers(simulator: &ImdsSimulator, line: &str) -> Vec<String> {
 /// What the server saw of one command line.
 fn seen(config: &ImdsConfig, line: &str) -> Option<(Vec<String>, RequestCounts)> {
     let simulator = simulator(config.clone())?;
-    let answers = answers(&simulator, line);
-    Some((answers, simulator.requests()))
+    let responses = responses(&simulator, line);
+    Some((responses, simulator.requests()))
 }
 
 const HOWS: &[&str] = &[
@@ -94,7 +94,7 @@ fn every_way_arrives_over_every_socket_from_every_sender() {
                 let line = format!(
                     "send --how {how} --socket {socket} --by {by} --request v1,v2,not-found"
                 );
-                let mut lines = answers(&simulator, &line);
+                let mut lines = responses(&simulator, &line);
                 lines.retain(|line| !line.starts_with("fast-open"));
                 assert_eq!(lines, ["200", "200", "404"], "{line}");
                 let after = simulator.requests();

@@ -138,15 +138,15 @@ pub(crate) fn run_calls(args: &CallsArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn as_json(out: &mut impl Write, name: &str, entry: &ClientStats) -> io::Result<()> {
-    for (cell, count) in &entry.cells {
+    for (bucket, count) in &entry.buckets {
         let line = json!({
             "imds.client": name,
-            "hour": cell.hour.begin().to_rfc3339(),
-            "imds.version": cell.auth.version(),
-            "imds.token": cell.auth.token(),
-            "answer": cell.answer,
-            "path_class": cell.path,
-            "how": cell.how,
+            "hour": bucket.hour.begin().to_rfc3339(),
+            "imds.version": bucket.auth.version(),
+            "imds.token": bucket.auth.token(),
+            "answer": bucket.response,
+            "path_class": bucket.path,
+            "how": bucket.cause,
             "calls": count,
         });
         writeln!(out, "{line}")?;
@@ -157,10 +157,10 @@ fn as_json(out: &mut impl Write, name: &str, entry: &ClientStats) -> io::Result<
 fn as_text(out: &mut impl Write, name: &str, entry: &ClientStats) -> io::Result<()> {
     writeln!(out, "{HEADING}{}{HEADING:#}", escaped(name, NAME))?;
     let mut hours: BTreeMap<Hour, BTreeMap<(ImdsVersion, &str), i64>> = BTreeMap::new();
-    for (cell, count) in &entry.cells {
-        let kinds = hours.entry(cell.hour).or_default();
+    for (bucket, count) in &entry.buckets {
+        let kinds = hours.entry(bucket.hour).or_default();
         *kinds
-            .entry((cell.auth.version(), cell.path.into()))
+            .entry((bucket.auth.version(), bucket.path.into()))
             .or_default() += count;
     }
     for (hour, kinds) in hours {

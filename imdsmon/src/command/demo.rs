@@ -279,14 +279,14 @@ struct Demo {
 }
 
 impl Sink for Demo {
-    fn found(&mut self, found: &AttributedEvent) -> io::Result<()> {
-        let place = found
+    fn accept(&mut self, attributed: &AttributedEvent) -> io::Result<()> {
+        let place = attributed
             .caller
             .process
             .as_ref()
             .and_then(|process| process.netns);
         if place.is_none_or(|place| place == self.netns) {
-            self.output.found(found)
+            self.output.accept(attributed)
         } else {
             Ok(())
         }

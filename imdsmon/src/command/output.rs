@@ -114,22 +114,22 @@ impl Output {
         })
     }
 
-    fn wants(&self, found: &AttributedEvent) -> bool {
+    fn wants(&self, attributed: &AttributedEvent) -> bool {
         !self.format.v1_only
-            || matches!(&found.finding, HttpEvent::Call(call) if call.request.auth == Auth::V1)
+            || matches!(&attributed.event, HttpEvent::Call(call) if call.request.auth == Auth::V1)
     }
 }
 
 impl Sink for Output {
-    fn found(&mut self, found: &AttributedEvent) -> io::Result<()> {
-        self.ledger.add(found);
-        if !self.wants(found) {
+    fn accept(&mut self, attributed: &AttributedEvent) -> io::Result<()> {
+        self.ledger.add(attributed);
+        if !self.wants(attributed) {
             return Ok(());
         }
         if self.format.json {
-            output::json::line(&mut self.out, found)
+            output::json::line(&mut self.out, attributed)
         } else {
-            output::text::line(&mut self.out, found)
+            output::text::line(&mut self.out, attributed)
         }
     }
 

@@ -33,8 +33,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut pipeline = Pipeline::new(Rc::clone(&knowledge));
     let mut output = Output::new(args.format, instance, knowledge)?;
     let name = || args.file.display().to_string();
-    let played = pipeline.play(&mut reader, |found| {
-        output.found(found).map_err(anyhow::Error::from)
+    let played = pipeline.play(&mut reader, |attributed| {
+        output.accept(attributed).map_err(anyhow::Error::from)
     });
     output.flush()?;
     played.with_context(name)?;

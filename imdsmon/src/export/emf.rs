@@ -74,12 +74,12 @@ impl Emf {
     pub(crate) fn count(&mut self, delta: &[ClientStats]) {
         for entry in delta {
             let mut count = Count::default();
-            for (cell, calls) in &entry.cells {
-                if cell.auth != Auth::V1 {
+            for (bucket, calls) in &entry.buckets {
+                if bucket.auth != Auth::V1 {
                     continue;
                 }
                 count.calls += calls;
-                match cell.answer {
+                match bucket.response {
                     ResponseClass::Ok => count.successful += calls,
                     ResponseClass::Unauthorized => count.rejected += calls,
                     _ => {}

@@ -46,11 +46,11 @@ impl CallLog {
         })
     }
 
-    pub(crate) fn add(&mut self, found: &AttributedEvent) {
+    pub(crate) fn add(&mut self, attributed: &AttributedEvent) {
         // A vector takes every write.
-        let _ = json::line(&mut self.waiting, found);
+        let _ = json::line(&mut self.waiting, attributed);
         self.waiting_lines += 1;
-        self.time = found.finding.time();
+        self.time = attributed.event.time();
         if self.waiting.len() >= MAX_BUFFERED_BYTES {
             self.flush();
         }

@@ -116,13 +116,15 @@ impl Metrics {
             // A call that is seen in another light is taken back and counted again, in one entry:
             // it is no new call.
             let mut sums: BTreeMap<_, i64> = BTreeMap::new();
-            for (cell, count) in &entry.cells {
-                let sum = sums.entry((cell.auth.version(), cell.answer)).or_default();
+            for (bucket, count) in &entry.buckets {
+                let sum = sums
+                    .entry((bucket.auth.version(), bucket.response))
+                    .or_default();
                 *sum = sum.saturating_add(*count);
             }
-            for ((version, answer), sum) in sums {
+            for ((version, response), sum) in sums {
                 if let Ok(calls @ 1..) = u64::try_from(sum) {
-                    let labels = self.labels(&entry.client, version, answer.into());
+                    let labels = self.labels(&entry.client, version, response.into());
                     self.calls.get_or_create(&labels).inc_by(calls);
                 }
             }

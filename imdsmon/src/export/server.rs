@@ -130,7 +130,7 @@ impl Server {
             let page = Arc::clone(&page);
             oldest_first.push_back(tasks.spawn(async move {
                 // A client that is too slow, or gone, gets no response.
-                let _ = timeout(CONNECTION_TIMEOUT, answer(connection, &page)).await;
+                let _ = timeout(CONNECTION_TIMEOUT, response(connection, &page)).await;
             }));
         }
     }
@@ -192,13 +192,13 @@ impl Page {
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-struct Answer {
+struct Response {
     status: &'static str,
     content_type: &'static str,
     body: String,
 }
 
-impl Answer {
+impl Response {
     fn error(status: &'static str, sentence: &str) -> Self {
         Self {
             status,
@@ -209,9 +209,9 @@ impl Answer {
 }
 
 /// Reads a request, and answers it.
-async fn answer(mut connection: Box<dyn Connection>, page: &Page) -> io::Result<()> {
+async fn response(mut connection: Box<dyn Connection>, page: &Page) -> io::Result<()> {
     let mut head = Vec::with_capacity(1024);
-    let (answer, has_body) = loop {
+    let (response, has_body) = loop {
         if (&mut connection)
             .take((MAX_HEAD_BYTES - head.len()) as u64)
             .read_buf(&mut head)
@@ -222,7 +222,7 @@ async fn answer(mut connection: Box<dyn Connection>, page: &Page) -> io::Result<
                 return Ok(());
             }
             let status = "431 Request Header Fields Too Large";
-            break (Answer::error(status, "The request is too long."), true);
+            break (Response::error(status, "The request is too long."), true);
         }
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut request = httparse::Request::new(&mut headers);
@@ -234,15 +234,15 @@ async fn answer(mut connection: Box<dyn Connection>, page: &Page) -> io::Result<
             }
             Err(error) => {
                 let sentence = format!("This is no HTTP request: {error}.");
-                break (Answer::error("400 Bad Request", &sentence), true);
+                break (Response::error("400 Bad Request", &sentence), true);
             }
         }
     };
-    let Answer {
+    let Response {
         status,
         content_type,
         body,
-    } = answer;
+    } = response;
     let allow = if status.starts_with("405") {
         "Allow: GET, HEAD\r\n"
     } else {
@@ -267,14 +267,14 @@ async fn answer(mut connection: Box<dyn Connection>, page: &Page) -> io::Result<
     Ok(())
 }
 
-async fn respond(request: &httparse::Request<'_, '_>, page: &Page) -> Answer {
+async fn respond(request: &httparse::Request<'_, '_>, page: &Page) -> Response {
     let path = request.path.unwrap_or_default();
     let path = path.split_once('?').map_or(path, |(path, _)| path);
     if !matches!(request.method, Some("GET" | "HEAD")) {
-        return Answer::error("405 Method Not Allowed", "Only GET and HEAD are supported.");
+        return Response::error("405 Method Not Allowed", "Only GET and HEAD are supported.");
     }
     if path != "/metrics" {
-        return Answer::error("404 Not Found", "The metrics are at /metrics.");
+        return Response::error("404 Not Found", "The metrics are at /metrics.");
     }
     let wants_open_metrics = request.headers.iter().any(|header| {
         header.name.eq_ignore_ascii_case("accept")
@@ -284,17 +284,17 @@ async fn respond(request: &httparse::Request<'_, '_>, page: &Page) -> Answer {
                 .any(|part| part.eq_ignore_ascii_case(b"application/openmetrics-text"))
     });
     match page.get().await {
-        Some(page) if wants_open_metrics => Answer {
+        Some(page) if wants_open_metrics => Response {
             status: "200 OK",
             content_type: OPEN_METRICS,
             body: page.to_string(),
         },
-        Some(page) => Answer {
+        Some(page) => Response {
             status: "200 OK",
             content_type: TEXT,
             body: to_text_format(&page),
         },
-        None => Answer::error("503 Service Unavailable", "The monitor does not answer."),
+        None => Response::error("503 Service Unavailable", "The monitor does not answer."),
     }
 }
 

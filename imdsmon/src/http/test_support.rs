@@ -183,8 +183,8 @@ impl Story {
 }
 
 /// A finding in one line: `v1 GET /latest/ 200`.
-pub(super) fn line(finding: &HttpEvent) -> String {
-    let call = match finding {
+pub(super) fn line(event: &HttpEvent) -> String {
+    let call = match event {
         HttpEvent::Call(call) => call,
         HttpEvent::Unparsed(Unparsed { bytes, .. }) => return format!("unparsed {bytes}"),
     };
@@ -220,7 +220,7 @@ pub(super) fn line(finding: &HttpEvent) -> String {
 /// The calls found and not yet told.
 pub(super) fn calls(story: &Story) -> Vec<&Call> {
     let found = story.found.iter();
-    let calls = found.filter_map(|finding| match finding {
+    let calls = found.filter_map(|event| match event {
         HttpEvent::Call(call) => Some(&**call),
         HttpEvent::Unparsed(_) => None,
     });

@@ -63,7 +63,7 @@ proptest! {
         let mut stored: BTreeMap<Client, ClientStats> = BTreeMap::new();
         let count = steps.len();
         for (step, cut) in steps.into_iter().zip(cuts) {
-            let found = step.found(&knowledge);
+            let found = step.attributed(&knowledge);
             whole.add(&found);
             parts.add(&found);
             if cut {
@@ -81,8 +81,8 @@ proptest! {
         prop_assert_eq!(calls, i64::try_from(count).unwrap());
         for entry in whole.entries() {
             let merged = &stored[&entry.client];
-            prop_assert_eq!(&merged.cells, &entry.cells);
-            prop_assert!(entry.cells.values().all(|&count| count > 0));
+            prop_assert_eq!(&merged.buckets, &entry.buckets);
+            prop_assert!(entry.buckets.values().all(|&count| count > 0));
             prop_assert_eq!((merged.first, merged.last), (entry.first, entry.last));
             prop_assert_eq!(&merged.evidence.paths, &entry.evidence.paths);
         }

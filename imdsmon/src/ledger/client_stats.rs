@@ -23,13 +23,13 @@ pub struct ClientStats {
     pub last: Timestamp,
     /// Calls by bucket. A count to be merged into earlier ones may be negative: it corrects calls
     /// that later evidence gave another cause.
-    pub cells: BTreeMap<BucketKey, i64>,
+    pub buckets: BTreeMap<BucketKey, i64>,
     /// Samples and names.
     pub evidence: Evidence,
 }
 
 /// Buckets of one client. A year with ten kinds of call in each hour takes 88,000.
-const MAX_CELLS: usize = 1 << 16;
+const MAX_BUCKETS: usize = 1 << 16;
 
 impl ClientStats {
     /// Nothing counted yet, at the time of the first call.
@@ -44,7 +44,7 @@ impl ClientStats {
 
     /// Calls of every kind.
     pub fn calls(&self) -> i64 {
-        self.cells.values().sum()
+        self.buckets.values().sum()
     }
 
     /// Adds counts of the same client from another time.
@@ -53,13 +53,13 @@ impl ClientStats {
             client: _,
             first,
             last,
-            cells,
+            buckets,
             evidence,
         } = other;
         self.first = self.first.min(first);
         self.last = self.last.max(last);
-        for (cell, count) in cells {
-            self.count(cell, count);
+        for (bucket, count) in buckets {
+            self.count(bucket, count);
         }
         self.evidence.merge(evidence);
     }
@@ -71,35 +71,35 @@ impl ClientStats {
     }
 
     /// Adds to a count.
-    pub(super) fn count(&mut self, cell: BucketKey, count: i64) {
-        let sum = self.cells.entry(cell).or_default();
+    pub(super) fn count(&mut self, bucket: BucketKey, count: i64) {
+        let sum = self.buckets.entry(bucket).or_default();
         *sum = sum.saturating_add(count);
         if *sum == 0 {
-            self.cells.remove(&cell);
+            self.buckets.remove(&bucket);
         }
-        if self.cells.len() > MAX_CELLS {
+        if self.buckets.len() > MAX_BUCKETS {
             self.fold();
         }
     }
 
     /// Merges the oldest hour into the next one: the sums stay, the oldest times get coarser.
     fn fold(&mut self) {
-        let Some(oldest) = self.cells.keys().next().map(|cell| cell.hour) else {
+        let Some(oldest) = self.buckets.keys().next().map(|bucket| bucket.hour) else {
             return;
         };
-        let of_oldest = |cell: &&BucketKey| cell.hour == oldest;
-        let old: Vec<BucketKey> = self.cells.keys().take_while(of_oldest).copied().collect();
+        let of_oldest = |bucket: &&BucketKey| bucket.hour == oldest;
+        let old: Vec<BucketKey> = self.buckets.keys().take_while(of_oldest).copied().collect();
         let next = self
-            .cells
+            .buckets
             .keys()
-            .map(|cell| cell.hour)
+            .map(|bucket| bucket.hour)
             .find(|&h| h > oldest);
         let Some(hour) = next else {
             return;
         };
-        for cell in old {
-            if let Some(count) = self.cells.remove(&cell) {
-                self.count(BucketKey { hour, ..cell }, count);
+        for bucket in old {
+            if let Some(count) = self.buckets.remove(&bucket) {
+                self.count(BucketKey { hour, ..bucket }, count);
             }
         }
     }
@@ -113,11 +113,11 @@ pub struct BucketKey {
     /// `IMDSv1`, `IMDSv2` with or without a valid token, or token request.
     pub auth: Auth,
     /// Class of the response.
-    pub answer: ResponseClass,
+    pub response: ResponseClass,
     /// Class of the path.
     pub path: PathClass,
     /// Why it has no token, or that it is a retry.
-    pub how: Cause,
+    pub cause: Cause,
 }
 
 with_words! {
@@ -240,9 +240,11 @@ pub struct Sample {
     /// `IMDSv1`, `IMDSv2` or token request.
     pub version: ImdsVersion,
     /// What led to it.
-    pub how: Cause,
+    #[serde(rename = "how")]
+    pub cause: Cause,
     /// Class of the response.
-    pub answer: ResponseClass,
+    #[serde(rename = "answer")]
+    pub response: ResponseClass,
     /// Status code, if known.
     pub status: Option<u16>,
     /// `Server` header of the answer.
@@ -305,8 +307,8 @@ mod tests {
         let sample = Sample {
             time: Timestamp::from_nanos(7000),
             version: ImdsVersion::V1,
-            how: Cause::AfterNoAnswer,
-            answer: ResponseClass::None,
+            cause: Cause::AfterNoAnswer,
+            response: ResponseClass::None,
             status: None,
             server: None,
             method: "GET".into(),

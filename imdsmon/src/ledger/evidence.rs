@@ -50,9 +50,9 @@ impl Evidence {
 
     /// Whether to keep a call of this kind as a sample: few kinds, the most severe, and the latest.
     pub(super) fn wants_sample(&self, kind: &BucketKey, time: Timestamp) -> bool {
-        let same = |s: &&Sample| (s.version, s.how) == (kind.auth.version(), kind.how);
+        let same = |s: &&Sample| (s.version, s.cause) == (kind.auth.version(), kind.cause);
         let kept = self.samples.iter().filter(same);
-        let weight = (kind.answer == ResponseClass::Ok, kind.path);
+        let weight = (kind.response == ResponseClass::Ok, kind.path);
         kept.clone().count() < 2
             || kept.clone().all(|sample| self.weight(sample) < weight)
             || kept
@@ -67,7 +67,8 @@ impl Evidence {
                 && other.version == sample.version
         };
         self.samples.retain(|other| !is_same(other));
-        let is_kind = |other: &Sample| (other.version, other.how) == (sample.version, sample.how);
+        let is_kind =
+            |other: &Sample| (other.version, other.cause) == (sample.version, sample.cause);
         let (mut kind, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.samples)
             .into_iter()
             .partition(is_kind);
@@ -84,13 +85,13 @@ impl Evidence {
     }
 
     /// A sample was made of a call that later evidence shows in another light.
-    pub(super) fn correct(&mut self, time: Timestamp, pid: u32, from: Cause, how: Cause) {
+    pub(super) fn correct(&mut self, time: Timestamp, pid: u32, from: Cause, cause: Cause) {
         let is_meant = |s: &Sample| {
-            s.version == ImdsVersion::V1 && (s.time, s.pid, s.how) == (time, Some(pid), from)
+            s.version == ImdsVersion::V1 && (s.time, s.pid, s.cause) == (time, Some(pid), from)
         };
         let meant: Vec<Sample> = self.samples.extract_if(.., |s| is_meant(s)).collect();
         for sample in meant {
-            self.note_sample(Sample { how, ..sample });
+            self.note_sample(Sample { cause, ..sample });
         }
     }
 
@@ -151,14 +152,14 @@ impl Evidence {
             .get(&cut(path, MAX_TEXT_CHARS))
             .map(|seen| seen.class);
         (
-            sample.answer == ResponseClass::Ok,
+            sample.response == ResponseClass::Ok,
             class.unwrap_or_default(),
         )
     }
 }
 
 impl Sample {
-    pub(super) fn of(call: &Call, caller: &Caller, how: Cause, answer: ResponseClass) -> Self {
+    pub(super) fn of(call: &Call, caller: &Caller, cause: Cause, response: ResponseClass) -> Self {
         let mut target = cut(&call.request.path, MAX_TARGET_CHARS);
         if let Some(query) = &call.request.query {
             let room = MAX_TARGET_CHARS.saturating_sub(target.chars().count());
@@ -169,8 +170,8 @@ impl Sample {
         Self {
             time: call.time,
             version: call.request.auth.version(),
-            how,
-            answer,
+            cause,
+            response,
             status: call.response.status(),
             server: call
                 .response

@@ -57,14 +57,10 @@ impl Ledger {
     }
 
     /// Counts an event and returns the client that it is counted for.
-    pub fn add(&mut self, found: &AttributedEvent) -> Rc<Client> {
-        let AttributedEvent {
-            finding,
-            caller,
-            sdk,
-        } = found;
+    pub fn add(&mut self, attributed: &AttributedEvent) -> Rc<Client> {
+        let AttributedEvent { event, caller, sdk } = attributed;
         let client = self.client(caller);
-        match finding {
+        match event {
             HttpEvent::Call(call) => self.call(Rc::clone(&client), call, caller, sdk.as_ref()),
             HttpEvent::Unparsed(unparsed) => {
                 let entry = self.entry(Rc::clone(&client), unparsed.time);
@@ -101,16 +97,16 @@ impl Ledger {
     }
 
     fn call(&mut self, client: Rc<Client>, call: &Call, caller: &Caller, sdk: Option<&Sdk>) {
-        let answer = ResponseClass::of(call);
+        let response = ResponseClass::of(call);
         let class = self
             .knowledge
             .path_class(&call.request.method, &call.request.path);
         let mut kind = BucketKey {
             hour: call.time.hour(),
             auth: call.request.auth,
-            answer,
+            response,
             path: class,
-            how: Cause::Plain,
+            cause: Cause::Plain,
         };
         let mut corrections = Vec::new();
         if let Some(process) = &caller.process {
@@ -121,7 +117,7 @@ impl Ledger {
             let classified = self
                 .token_history
                 .classify(process, call, kind, origin.as_ref());
-            kind.how = classified.how;
+            kind.cause = classified.cause;
             corrections = classified.corrections;
         }
         let pid = caller.process.as_ref().map(|process| process.pid);
@@ -129,22 +125,22 @@ impl Ledger {
         for correction in corrections {
             entry.touch(correction.time);
             entry.count(correction.from, -1);
-            let how = correction.how;
+            let cause = correction.cause;
             entry.count(
                 BucketKey {
-                    how,
+                    cause,
                     ..correction.from
                 },
                 1,
             );
-            let from = correction.from.how;
+            let from = correction.from.cause;
             let pid = pid.unwrap_or_default();
-            entry.evidence.correct(correction.time, pid, from, how);
+            entry.evidence.correct(correction.time, pid, from, cause);
         }
         entry.count(kind, 1);
         entry.evidence.note(call, sdk, class);
         if entry.evidence.wants_sample(&kind, call.time) {
-            let sample = Sample::of(call, caller, kind.how, answer);
+            let sample = Sample::of(call, caller, kind.cause, response);
             entry.evidence.note_sample(sample);
         }
     }

@@ -129,11 +129,11 @@ impl Step {
         self
     }
 
-    pub(crate) fn found(self, knowledge: &Knowledge) -> AttributedEvent {
+    pub(crate) fn attributed(self, knowledge: &Knowledge) -> AttributedEvent {
         let said = self.call.request.user_agent.as_deref();
         AttributedEvent {
             sdk: said.and_then(|said| knowledge.sdk(said)),
-            finding: HttpEvent::Call(Box::new(self.call)),
+            event: HttpEvent::Call(Box::new(self.call)),
             caller: Caller {
                 process: self.process,
                 connector: None,
@@ -147,7 +147,7 @@ pub(crate) fn ledger(steps: impl IntoIterator<Item = Step>) -> Ledger {
     let knowledge = Rc::new(Knowledge::builtin());
     let mut ledger = Ledger::new(Rc::clone(&knowledge));
     for step in steps {
-        ledger.add(&step.found(&knowledge));
+        ledger.add(&step.attributed(&knowledge));
     }
     ledger
 }
@@ -155,15 +155,15 @@ pub(crate) fn ledger(steps: impl IntoIterator<Item = Step>) -> Ledger {
 /// What a ledger may hold of a client of `app.service`: tokenless or other calls that describe
 /// the instance.
 pub(crate) fn entry(program: &str, counts: &[(Auth, ResponseClass, Cause, i64)]) -> ClientStats {
-    let cells = counts.iter().map(|(auth, answer, how, count)| {
-        let cell = BucketKey {
+    let buckets = counts.iter().map(|(auth, response, cause, count)| {
+        let bucket = BucketKey {
             hour: Hour::default(),
             auth: *auth,
-            answer: *answer,
+            response: *response,
             path: PathClass::Description,
-            how: *how,
+            cause: *cause,
         };
-        (cell, *count)
+        (bucket, *count)
     });
     ClientStats {
         client: Client {
@@ -176,7 +176,7 @@ pub(crate) fn entry(program: &str, counts: &[(Auth, ResponseClass, Cause, i64)])
             user: "root".into(),
             ..Client::default()
         },
-        cells: cells.collect(),
+        buckets: buckets.collect(),
         ..ClientStats::default()
     }
 }

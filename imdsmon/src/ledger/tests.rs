@@ -10,18 +10,18 @@ use crate::{
 };
 
 /// IMDSv1 calls by cause.
-fn hows(ledger: &Ledger) -> BTreeMap<Cause, i64> {
-    let mut hows = BTreeMap::new();
-    for (cell, count) in ledger.entries().flat_map(|entry| &entry.cells) {
-        if cell.auth == Auth::V1 {
-            *hows.entry(cell.how).or_default() += count;
+fn causes(ledger: &Ledger) -> BTreeMap<Cause, i64> {
+    let mut causes = BTreeMap::new();
+    for (bucket, count) in ledger.entries().flat_map(|entry| &entry.buckets) {
+        if bucket.auth == Auth::V1 {
+            *causes.entry(bucket.cause).or_default() += count;
         }
     }
-    hows
+    causes
 }
 
-fn only(how: Cause, count: i64) -> BTreeMap<Cause, i64> {
-    BTreeMap::from([(how, count)])
+fn only(cause: Cause, count: i64) -> BTreeMap<Cause, i64> {
+    BTreeMap::from([(cause, count)])
 }
 
 #[test]
@@ -32,12 +32,12 @@ fn a_hung_token_request_explains_calls_minutes_later() {
         tokenless("/a").by(&app).at(1),
         tokenless("/b").by(&app).at(373),
     ];
-    assert_eq!(hows(&ledger(story)), only(Cause::AfterNoAnswer, 2));
+    assert_eq!(causes(&ledger(story)), only(Cause::AfterNoAnswer, 2));
 }
 
 #[test]
 fn each_failure_has_its_name_and_the_latest_counts() {
-    for (step, how) in [
+    for (step, cause) in [
         (put().status(403), Cause::AfterRefusal),
         (put().status(503), Cause::AfterServerError),
         (put(), Cause::DespiteToken),
@@ -52,7 +52,7 @@ fn each_failure_has_its_name_and_the_latest_counts() {
             step.by(&app).at(5),
             tokenless("/a").by(&app).at(6),
         ];
-        assert_eq!(hows(&ledger(story)), only(how, 1));
+        assert_eq!(causes(&ledger(story)), only(cause, 1));
     }
 }
 
@@ -64,26 +64,33 @@ fn a_token_request_known_late_corrects_earlier_counts() {
         tokenless("/a").by(&app).at(3),
         tokenless("/b").by(&app).at(4),
     ]);
-    assert_eq!(hows(&ledger), only(Cause::Plain, 3));
+    assert_eq!(causes(&ledger), only(Cause::Plain, 3));
     let taken = ledger.take();
     let knowledge = Knowledge::builtin();
-    ledger.add(&put().by(&app).at(2).silent().found(&knowledge));
+    ledger.add(&put().by(&app).at(2).silent().attributed(&knowledge));
     let expected = BTreeMap::from([(Cause::Plain, -2), (Cause::AfterNoAnswer, 2)]);
-    assert_eq!(hows(&ledger), expected, "what is new takes back");
+    assert_eq!(causes(&ledger), expected, "what is new takes back");
 
     let mut whole = taken.into_iter().next().unwrap();
     for delta in ledger.take() {
         whole.merge(delta);
     }
-    let count = |how| {
-        let cells = whole.cells.iter().filter(|(cell, _)| cell.how == how);
-        cells
-            .filter(|(cell, _)| cell.auth == Auth::V1)
+    let count = |cause| {
+        let buckets = whole
+            .buckets
+            .iter()
+            .filter(|(bucket, _)| bucket.cause == cause);
+        buckets
+            .filter(|(bucket, _)| bucket.auth == Auth::V1)
             .map(|(_, n)| n)
             .sum::<i64>()
     };
     assert_eq!((count(Cause::Plain), count(Cause::AfterNoAnswer)), (1, 2));
-    assert!(whole.cells.values().all(|&n| n > 0), "{:?}", whole.cells);
+    assert!(
+        whole.buckets.values().all(|&n| n > 0),
+        "{:?}",
+        whole.buckets
+    );
     assert_eq!(whole.calls(), 4);
 }
 
@@ -101,7 +108,7 @@ fn samples_follow_a_corrected_cause() {
         .collect();
     assert_eq!(v1.len(), 1);
     assert_eq!(
-        (v1[0].how, v1[0].target.as_str()),
+        (v1[0].cause, v1[0].target.as_str()),
         (Cause::AfterNoAnswer, "/a")
     );
 }
@@ -110,13 +117,13 @@ fn samples_follow_a_corrected_cause() {
 fn another_process_explains_nothing() {
     let (one, other) = (process(7, &["app"]), process(8, &["other"]));
     let story = [put().by(&one).silent(), tokenless("/a").by(&other).at(1)];
-    assert_eq!(hows(&ledger(story)), only(Cause::Plain, 1));
+    assert_eq!(causes(&ledger(story)), only(Cause::Plain, 1));
     // The same pid again, but another process.
     let mut again = Process::clone(&other);
     again.pid = one.pid;
     let again = Rc::new(again);
     let story = [put().by(&one).silent(), tokenless("/a").by(&again).at(1)];
-    assert_eq!(hows(&ledger(story)), only(Cause::Plain, 1));
+    assert_eq!(causes(&ledger(story)), only(Cause::Plain, 1));
 }
 
 #[test]
@@ -125,16 +132,20 @@ fn a_sibling_curl_for_the_token_explains_the_data_call() {
     let failed = put().by(&one).silent();
     let read = tokenless("/a").by(&two);
     let story = [failed.clone(), read.clone().at(2)];
-    assert_eq!(hows(&ledger(story)), only(Cause::AfterNoAnswer, 1));
+    assert_eq!(causes(&ledger(story)), only(Cause::AfterNoAnswer, 1));
     let story = [failed.clone(), read.clone().at(3600)];
-    assert_eq!(hows(&ledger(story)), only(Cause::Plain, 1), "too late");
+    assert_eq!(causes(&ledger(story)), only(Cause::Plain, 1), "too late");
     let reads = tokenless("/x").by(&one).at(1);
     let story = [failed, reads, read.clone().at(2)];
     let expected = BTreeMap::from([(Cause::Plain, 1), (Cause::AfterNoAnswer, 1)]);
-    assert_eq!(hows(&ledger(story)), expected, "that one reads for itself");
+    assert_eq!(
+        causes(&ledger(story)),
+        expected,
+        "that one reads for itself"
+    );
     let story = [put().by(&one), read.at(2)];
     assert_eq!(
-        hows(&ledger(story)),
+        causes(&ledger(story)),
         only(Cause::Plain, 1),
         "its token is its own"
     );
@@ -142,7 +153,7 @@ fn a_sibling_curl_for_the_token_explains_the_data_call() {
 
 #[test]
 fn an_argument_with_the_token_header_is_a_cause() {
-    for (arg, how) in [
+    for (arg, cause) in [
         ("X-aws-ec2-metadata-token: ", Cause::HeaderInArguments),
         ("x-AWS-ec2-metadata-TOKEN:", Cause::HeaderInArguments),
         ("X-aws-ec2-metadata-token-ttl-seconds: 60", Cause::Plain),
@@ -150,8 +161,8 @@ fn an_argument_with_the_token_header_is_a_cause() {
     ] {
         let curl = process(7, &["curl", "-H", arg]);
         assert_eq!(
-            hows(&ledger([tokenless("/a").by(&curl)])),
-            only(how, 1),
+            causes(&ledger([tokenless("/a").by(&curl)])),
+            only(cause, 1),
             "{arg}"
         );
     }
@@ -171,7 +182,7 @@ fn another_library_in_the_same_process_is_not_explained() {
         tokenless("/anonymous").by(&app).at(3),
     ];
     let expected = BTreeMap::from([(Cause::Plain, 1), (Cause::AfterNoAnswer, 2)]);
-    assert_eq!(hows(&ledger(story)), expected);
+    assert_eq!(causes(&ledger(story)), expected);
 }
 
 #[test]
@@ -185,8 +196,8 @@ fn a_retry_is_for_the_rejected_path() {
         ];
         let ledger = ledger(story);
         let entry = ledger.entries().next().unwrap();
-        let mut cells = entry.cells.keys();
-        cells.any(|c| matches!(c.auth, Auth::V2(_)) && c.how == Cause::RetryAfterUnauthorized)
+        let mut buckets = entry.buckets.keys();
+        buckets.any(|c| matches!(c.auth, Auth::V2(_)) && c.cause == Cause::RetryAfterUnauthorized)
     };
     assert!(retried("/latest/"));
     assert!(!retried("/latest/meta-data/"));
@@ -203,7 +214,7 @@ fn unidentified_callers_are_counted() {
         bytes: 17,
     };
     ledger.add(&AttributedEvent {
-        finding: HttpEvent::Unparsed(unparsed),
+        event: HttpEvent::Unparsed(unparsed),
         caller: Caller::default(),
         sdk: None,
     });
@@ -254,7 +265,7 @@ fn inactive_clients_make_room() {
     let mut ledger = Ledger::new(Rc::clone(&knowledge));
     let program = |ledger: &mut Ledger, pid| {
         let step = tokenless("/a").by(&process(pid, &[&format!("job{pid}")]));
-        ledger.add(&step.found(&knowledge)).program.clone()
+        ledger.add(&step.attributed(&knowledge)).program.clone()
     };
     for pid in 100..400 {
         program(&mut ledger, pid);
@@ -300,19 +311,19 @@ fn hostile_evidence_is_bounded_and_hides_nothing() {
 #[test]
 fn old_hours_get_coarser_and_no_call_is_lost() {
     let mut entry = ClientStats::default();
-    let cell = |hour| BucketKey {
+    let bucket = |hour| BucketKey {
         hour: Hour::new(hour),
         auth: Auth::V1,
-        answer: ResponseClass::Ok,
+        response: ResponseClass::Ok,
         path: crate::knowledge::PathClass::Description,
-        how: Cause::Plain,
+        cause: Cause::Plain,
     };
     for hour in 0..70_000 {
-        entry.count(cell(hour), 2);
+        entry.count(bucket(hour), 2);
     }
     assert_eq!(entry.calls(), 140_000);
-    assert!(entry.cells.len() <= 1 << 16);
-    assert_eq!(entry.cells[&cell(69_999)], 2);
+    assert!(entry.buckets.len() <= 1 << 16);
+    assert_eq!(entry.buckets[&bucket(69_999)], 2);
 }
 
 #[test]

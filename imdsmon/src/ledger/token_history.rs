@@ -77,7 +77,7 @@ struct OpenCall {
 
 /// The cause of a call.
 pub(super) struct Classified {
-    pub(crate) how: Cause,
+    pub(crate) cause: Cause,
     /// Earlier calls with a new cause.
     pub(crate) corrections: Vec<Correction>,
 }
@@ -86,7 +86,7 @@ pub(super) struct Classified {
 pub(super) struct Correction {
     pub(crate) time: Timestamp,
     pub(crate) from: BucketKey,
-    pub(crate) how: Cause,
+    pub(crate) cause: Cause,
 }
 
 impl Default for TokenHistory {
@@ -114,7 +114,7 @@ impl TokenHistory {
         history.last = history.last.max(call.time);
         history.has_read |= call.request.auth != Auth::TokenRequest;
         let mut corrections = Vec::new();
-        let how = match call.request.auth {
+        let cause = match call.request.auth {
             Auth::TokenRequest => {
                 if let Some(then) = effect(call) {
                     let attempt = Attempt {
@@ -132,28 +132,28 @@ impl TokenHistory {
                 }
             }
             Auth::V2(_) => {
-                let is_ok = matches!(kind.answer, ResponseClass::Ok);
+                let is_ok = matches!(kind.response, ResponseClass::Ok);
                 retry(is_ok && history.was_refused(call.time, Some(&call.request.path)))
             }
             Auth::V1 => {
-                if kind.answer == ResponseClass::Unauthorized {
+                if kind.response == ResponseClass::Unauthorized {
                     push(
                         &mut history.refused,
                         MAX_REJECTED_PATHS,
                         (call.time, call.request.path.clone()),
                     );
                 }
-                let how = history.how(call.time, origin, siblings.as_ref());
+                let cause = history.cause(call.time, origin, siblings.as_ref());
                 let open = OpenCall {
                     time: call.time,
-                    kind: BucketKey { how, ..kind },
+                    kind: BucketKey { cause, ..kind },
                     origin: origin.cloned(),
                 };
                 push(&mut history.open, MAX_OPEN_CALLS, open);
-                how
+                cause
             }
         };
-        Classified { how, corrections }
+        Classified { cause, corrections }
     }
 
     /// Active processes that were forgotten.
@@ -212,7 +212,7 @@ impl ProcessHistory {
     }
 
     /// Why an `IMDSv1` call at this time has no token.
-    fn how(
+    fn cause(
         &self,
         time: Timestamp,
         origin: Option<&UserAgentOrigin>,
@@ -237,14 +237,14 @@ impl ProcessHistory {
         let mut corrections = Vec::new();
         let mut open = std::mem::take(&mut self.open);
         for call in open.iter_mut().filter(|call| call.time >= time) {
-            let how = self.how(call.time, call.origin.as_ref(), sibling);
-            if how != call.kind.how {
+            let cause = self.cause(call.time, call.origin.as_ref(), sibling);
+            if cause != call.kind.cause {
                 corrections.push(Correction {
                     time: call.time,
                     from: call.kind,
-                    how,
+                    cause,
                 });
-                call.kind.how = how;
+                call.kind.cause = cause;
             }
         }
         self.open = open;

@@ -25,7 +25,7 @@ struct Line<'a>(&'a AttributedEvent);
 impl Serialize for Line<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        match &self.0.finding {
+        match &self.0.event {
             HttpEvent::Call(call) => self.call(&mut map, call)?,
             HttpEvent::Unparsed(unparsed) => unparsed_bytes(&mut map, unparsed)?,
         }

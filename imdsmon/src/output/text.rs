@@ -36,8 +36,8 @@ pub(crate) fn heading(out: &mut impl Write) -> io::Result<()> {
 }
 
 /// One finding, two lines if there is more to say about who sent it.
-pub(crate) fn line(out: &mut impl Write, found: &AttributedEvent) -> io::Result<()> {
-    match &found.finding {
+pub(crate) fn line(out: &mut impl Write, attributed: &AttributedEvent) -> io::Result<()> {
+    match &attributed.event {
         HttpEvent::Call(call) => {
             let (kind, style) = kind(call);
             write!(
@@ -46,7 +46,7 @@ pub(crate) fn line(out: &mut impl Write, found: &AttributedEvent) -> io::Result<
                 call.time.to_time_of_day()
             )?;
             answer(out, call)?;
-            who(out, &found.caller)?;
+            who(out, &attributed.caller)?;
             let takes = call.response.latency().map(takes).unwrap_or_default();
             write!(
                 out,
@@ -69,7 +69,7 @@ pub(crate) fn line(out: &mut impl Write, found: &AttributedEvent) -> io::Result<
                 "?",
                 ""
             )?;
-            who(out, &found.caller)?;
+            who(out, &attributed.caller)?;
             write!(
                 out,
                 "{:<7} {} bytes that are no HTTP request",
@@ -78,7 +78,7 @@ pub(crate) fn line(out: &mut impl Write, found: &AttributedEvent) -> io::Result<
         }
     }
     writeln!(out)?;
-    origin(out, &found.caller)
+    origin(out, &attributed.caller)
 }
 
 fn kind(call: &Call) -> (&'static str, Style) {
@@ -188,9 +188,9 @@ mod tests {
     };
 
     /// What a person reads, without colours.
-    fn shown(found: &AttributedEvent) -> String {
+    fn shown(attributed: &AttributedEvent) -> String {
         let mut out = anstream::StripStream::new(Vec::new());
-        line(&mut out, found).unwrap();
+        line(&mut out, attributed).unwrap();
         String::from_utf8(out.into_inner()).unwrap()
     }
 
@@ -251,7 +251,7 @@ mod tests {
         let empty = text(|c| c.request.auth = Auth::V2(TokenValue::Empty));
         assert_ne!(empty, text(|_| ()), "a token header without a token");
         let unparsed = shown(&AttributedEvent {
-            finding: HttpEvent::Unparsed(Unparsed {
+            event: HttpEvent::Unparsed(Unparsed {
                 time: Timestamp::default(),
                 connection: ConnectionId(1),
                 task: TaskId::new(1),
@@ -272,12 +272,12 @@ mod tests {
                 .map(|arg| arg.as_bytes().into())
                 .into();
         }
-        let found = AttributedEvent {
+        let attributed = AttributedEvent {
             caller,
             ..anonymous(call())
         };
         let mut out = Vec::new();
-        line(&mut out, &found).unwrap();
+        line(&mut out, &attributed).unwrap();
         let text = String::from_utf8(out).unwrap();
         assert!(text.contains("sh -c 'curl x; id'"), "{text:?}");
     }
@@ -293,7 +293,7 @@ mod tests {
             process.cgroup = Some(evil.as_bytes().into());
             process.ancestors = vec![(1, evil.as_bytes().into())];
         }
-        let found = AttributedEvent {
+        let attributed = AttributedEvent {
             caller,
             ..anonymous(Call {
                 request: Request {
@@ -306,7 +306,7 @@ mod tests {
             })
         };
         let mut out = Vec::new();
-        line(&mut out, &found).unwrap();
+        line(&mut out, &attributed).unwrap();
         let text = String::from_utf8(out).unwrap();
         assert!(
             !text.contains("\x1b[2J") && !text.contains('\u{202e}'),

@@ -114,7 +114,7 @@ fn client(assessed: Assessed<'_>, instance: Option<&str>) -> ClientReport {
         client,
         first,
         last,
-        cells: _,
+        buckets: _,
         evidence,
     } = stats;
     let mut paths: Vec<_> = evidence
@@ -128,7 +128,7 @@ fn client(assessed: Assessed<'_>, instance: Option<&str>) -> ClientReport {
         })
         .collect();
     paths.sort_by(|a, b| (Reverse(a.class), &a.path).cmp(&(Reverse(b.class), &b.path)));
-    let most_sensitive = stats.cells.keys().map(|cell| cell.path).max();
+    let most_sensitive = stats.buckets.keys().map(|bucket| bucket.path).max();
     ClientReport {
         name: client.name(),
         client: client.clone(),
@@ -149,10 +149,10 @@ fn client(assessed: Assessed<'_>, instance: Option<&str>) -> ClientReport {
 /// Calls by hour.
 fn timeline(entry: &ClientStats) -> Vec<HourlyCalls> {
     let mut hours: BTreeMap<time::Hour, (u64, u64)> = BTreeMap::new();
-    for (cell, count) in &entry.cells {
-        let (tokenless, others) = hours.entry(cell.hour).or_default();
+    for (bucket, count) in &entry.buckets {
+        let (tokenless, others) = hours.entry(bucket.hour).or_default();
         let count = u64::try_from(*count).unwrap_or(0);
-        match cell.auth {
+        match bucket.auth {
             Auth::V1 => *tokenless += count,
             Auth::V2(_) | Auth::TokenRequest => *others += count,
         }
@@ -174,15 +174,15 @@ impl Totals {
             unparsed_bytes: entry.evidence.unparsed_bytes,
             ..Self::default()
         };
-        for (cell, count) in &entry.cells {
+        for (bucket, count) in &entry.buckets {
             let count = u64::try_from(*count).unwrap_or(0);
             totals.calls += count;
-            match cell.auth {
+            match bucket.auth {
                 Auth::V1 => totals.tokenless += count,
                 Auth::V2(_) => totals.with_token += count,
                 Auth::TokenRequest => totals.token_requests += count,
             }
-            match (cell.auth, cell.answer) {
+            match (bucket.auth, bucket.response) {
                 (Auth::V1, ledger::ResponseClass::Ok) => {
                     totals.tokenless_successful += count;
                 }

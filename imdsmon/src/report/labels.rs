@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The answer as a headline.
-pub(crate) fn answer(verdict: HostVerdict) -> &'static str {
+pub(crate) fn headline(verdict: HostVerdict) -> &'static str {
     match verdict {
         HostVerdict::Ready => "READY",
         HostVerdict::NotReady => "NOT READY",
@@ -151,7 +151,7 @@ pub(super) fn sdk(sdk: &Sdk) -> String {
 
 /// The response to a sample: `200 from EC2ws`, `no response`. Untrusted.
 pub(crate) fn response(sample: &Sample) -> String {
-    let status = match (sample.status, sample.answer) {
+    let status = match (sample.status, sample.response) {
         (Some(status), _) => status.to_string(),
         (None, crate::ledger::ResponseClass::None) => return "no response".into(),
         (None, _) => "response without a status".into(),

@@ -30,7 +30,7 @@ pub(super) const NO_CLIENTS: &str = "No calls to the metadata service were obser
 
 pub(super) struct View {
     pub(super) verdict: HostVerdict,
-    pub(super) answer: &'static str,
+    pub(super) headline: &'static str,
     pub(super) sentence: String,
     pub(super) instance: Option<String>,
     pub(super) facts: Vec<Field>,
@@ -128,7 +128,7 @@ impl View {
         let clients = (1..).zip(&report.clients);
         Self {
             verdict: *verdict,
-            answer: labels::answer(*verdict),
+            headline: labels::headline(*verdict),
             sentence: shown(sentence),
             instance: instance.map(|name| named(&name)),
             facts: labels::facts(report),
@@ -267,7 +267,7 @@ impl Call {
         let request = format!("{} {} to {}", sample.method, sample.target, sample.address);
         Self {
             when: sample.time.to_second(),
-            cause: labels::cause(sample.how),
+            cause: labels::cause(sample.cause),
             request: shown(&request),
             response: shown(&labels::response(sample)),
             fields,

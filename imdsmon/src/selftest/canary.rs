@@ -67,13 +67,13 @@ impl Canary {
     }
 
     /// Takes a captured event; returns whether it is the canary's.
-    pub(crate) fn observe(&self, found: &AttributedEvent) -> bool {
+    pub(crate) fn observe(&self, attributed: &AttributedEvent) -> bool {
         let netns = Some(self.simulator.netns());
         let is_own = |process: &Process| Some(process.pid) == self.pid || process.netns == netns;
-        if !found.caller.process.as_deref().is_some_and(is_own) {
+        if !attributed.caller.process.as_deref().is_some_and(is_own) {
             return false;
         }
-        if let HttpEvent::Call(call) = &found.finding {
+        if let HttpEvent::Call(call) = &attributed.event {
             let mut captured = self.captured.borrow_mut();
             // One too many fails the comparison; more need not be kept for that.
             if captured.len() <= Expected::BOTH.count() {

@@ -165,8 +165,10 @@ async fn wait(child: &mut Child, deadline: Instant) -> Result<(), String> {
 struct Captured(Vec<(u32, Option<u32>, Call)>);
 
 impl Sink for Captured {
-    fn found(&mut self, found: &AttributedEvent) -> io::Result<()> {
-        if let (HttpEvent::Call(call), Some(process)) = (&found.finding, &found.caller.process) {
+    fn accept(&mut self, attributed: &AttributedEvent) -> io::Result<()> {
+        if let (HttpEvent::Call(call), Some(process)) =
+            (&attributed.event, &attributed.caller.process)
+        {
             self.0.push((process.pid, process.netns, (**call).clone()));
         }
         Ok(())

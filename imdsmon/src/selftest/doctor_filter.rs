@@ -32,8 +32,8 @@ impl Default for DoctorFilter {
 
 impl DoctorFilter {
     /// Whether a call is one of the self-test's.
-    pub(crate) fn matches(&self, found: &AttributedEvent) -> bool {
-        let caller = &found.caller;
+    pub(crate) fn matches(&self, attributed: &AttributedEvent) -> bool {
+        let caller = &attributed.caller;
         let process = caller.process.as_deref();
         caller.connector.is_none() && process.is_some_and(|process| self.is_client(process))
     }

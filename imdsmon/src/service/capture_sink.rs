@@ -29,11 +29,11 @@ impl<'s> CaptureSink<'s> {
 }
 
 impl Sink for CaptureSink<'_> {
-    fn found(&mut self, found: &AttributedEvent) -> io::Result<()> {
-        let is_canary = self.canary.is_some_and(|canary| canary.observe(found));
-        if !is_canary && !self.doctor.matches(found) {
-            let client = self.shared.state.borrow_mut().add(found);
-            self.notifier.observe(found, &client);
+    fn accept(&mut self, attributed: &AttributedEvent) -> io::Result<()> {
+        let is_canary = self.canary.is_some_and(|canary| canary.observe(attributed));
+        if !is_canary && !self.doctor.matches(attributed) {
+            let client = self.shared.state.borrow_mut().add(attributed);
+            self.notifier.observe(attributed, &client);
         }
         Ok(())
     }

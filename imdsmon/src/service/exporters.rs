@@ -62,9 +62,9 @@ impl Exporters {
         });
     }
 
-    pub(crate) fn log_call(&mut self, found: &AttributedEvent) {
+    pub(crate) fn log_call(&mut self, attributed: &AttributedEvent) {
         if let Some(log) = &mut self.call_log {
-            log.add(found);
+            log.add(attributed);
         }
     }
 

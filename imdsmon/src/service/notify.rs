@@ -48,14 +48,14 @@ impl Default for ClientNotifier {
 
 impl ClientNotifier {
     /// Counts a call of `client`, and logs the client if that is due.
-    pub(crate) fn observe(&mut self, found: &AttributedEvent, client: &Client) {
-        let HttpEvent::Call(call) = &found.finding else {
+    pub(crate) fn observe(&mut self, attributed: &AttributedEvent, client: &Client) {
+        let HttpEvent::Call(call) = &attributed.event else {
             return;
         };
         if call.request.auth == Auth::V1
             && let Some(calls) = self.should_log(&client.name(), Instant::now())
         {
-            log(found, call, client, calls);
+            log(attributed, call, client, calls);
         }
     }
 
@@ -96,8 +96,8 @@ impl ClientNotifier {
 }
 
 /// The fields reach the journal as `IMDSMON_CLIENT` and so on.
-fn log(found: &AttributedEvent, call: &Call, client: &Client, calls: u64) {
-    let process = found.caller.process.as_deref();
+fn log(attributed: &AttributedEvent, call: &Call, client: &Client, calls: u64) {
+    let process = attributed.caller.process.as_deref();
     let exe = process
         .and_then(|p| p.exe.as_ref())
         .map(ByteString::to_text);

@@ -44,13 +44,13 @@ impl RecentClients {
 
     pub(crate) fn add(&mut self, stats: &ClientStats) {
         let mut flat = stats.clone();
-        flat.cells.clear();
-        for (key, count) in &stats.cells {
+        flat.buckets.clear();
+        for (key, count) in &stats.buckets {
             let key = BucketKey {
                 hour: Hour::default(),
                 ..*key
             };
-            *flat.cells.entry(key).or_default() += count;
+            *flat.buckets.entry(key).or_default() += count;
         }
         merge(&mut self.clients, flat);
     }

@@ -67,9 +67,9 @@ impl State {
     }
 
     /// Counts a client's call, and returns the client.
-    pub(crate) fn add(&mut self, found: &AttributedEvent) -> Rc<Client> {
-        self.exporters.log_call(found);
-        self.ledger.add(found)
+    pub(crate) fn add(&mut self, attributed: &AttributedEvent) -> Rc<Client> {
+        self.exporters.log_call(attributed);
+        self.ledger.add(attributed)
     }
 
     /// Takes what the kernel programs and the HTTP parser counted since the service started.
@@ -176,7 +176,7 @@ impl State {
         let to_change = clients.iter().filter(|c| c.judgement.needs_action).count();
         format!(
             "{}: {} clients, {to_change} to change",
-            labels::answer(*verdict),
+            labels::headline(*verdict),
             clients.len()
         )
     }
@@ -193,7 +193,7 @@ mod tests {
         let mut state = State::new(Rc::clone(&knowledge), &Config::default());
         let call = |pid, name| {
             let step = tokenless("/latest/user-data").by(&process(pid, &[name]));
-            step.found(&knowledge)
+            step.attributed(&knowledge)
         };
         state.add(&call(7, "early"));
         let batch = state.batch(false);

@@ -16,23 +16,23 @@ pub(crate) fn words(bucket: &BucketKey) -> [&'static str; 5] {
     let BucketKey {
         hour: _,
         auth,
-        answer,
+        response,
         path,
-        how,
+        cause,
     } = bucket;
     [
         auth.version().into(),
         auth.token().map_or("", Into::into),
-        answer.into(),
+        response.into(),
         path.into(),
-        how.into(),
+        cause.into(),
     ]
 }
 
 /// The bucket of these words and this hour; `None` if a word is unknown.
 pub(crate) fn bucket(
     hour: Hour,
-    [version, token, answer, path, how]: [&str; 5],
+    [version, token, response, path, cause]: [&str; 5],
 ) -> Option<BucketKey> {
     Some(BucketKey {
         hour,
@@ -42,9 +42,9 @@ pub(crate) fn bucket(
             (ImdsVersion::Token, "") => Auth::TokenRequest,
             _ => return None,
         },
-        answer: answer.parse().ok()?,
+        response: response.parse().ok()?,
         path: path.parse().ok()?,
-        how: how.parse().ok()?,
+        cause: cause.parse().ok()?,
     })
 }
 

@@ -160,7 +160,7 @@ pub(crate) fn load(
 
 /// Clients with calls since an hour, in order of their first commit.
 fn entries(transaction: &Transaction<'_>, first_hour: Hour) -> rusqlite::Result<Vec<ClientStats>> {
-    let mut cells = cells(transaction, first_hour)?;
+    let mut buckets = buckets(transaction, first_hour)?;
     let mut clients =
         transaction.prepare("SELECT id, facts, first, last, evidence FROM client ORDER BY id")?;
     let mut rows = clients.query([])?;
@@ -168,8 +168,8 @@ fn entries(transaction: &Transaction<'_>, first_hour: Hour) -> rusqlite::Result<
     while let Some(row) = rows.next()? {
         let id: i64 = row.get(0)?;
         let last: Timestamp = row.get(3)?;
-        let cells = cells.remove(&id).unwrap_or_default();
-        if cells.is_empty() && last < first_hour.begin() {
+        let buckets = buckets.remove(&id).unwrap_or_default();
+        if buckets.is_empty() && last < first_hour.begin() {
             continue;
         }
         let text: String = row.get(1)?;
@@ -181,31 +181,34 @@ fn entries(transaction: &Transaction<'_>, first_hour: Hour) -> rusqlite::Result<
             client,
             first: row.get(2)?,
             last,
-            cells,
+            buckets,
             evidence: evidence(id, &text),
         });
     }
     Ok(entries)
 }
 
-type Cells = BTreeMap<BucketKey, i64>;
+type Buckets = BTreeMap<BucketKey, i64>;
 
 /// Counts by client. A count below 1 corrects rows that are no longer stored.
-fn cells(transaction: &Transaction<'_>, first_hour: Hour) -> rusqlite::Result<HashMap<i64, Cells>> {
+fn buckets(
+    transaction: &Transaction<'_>,
+    first_hour: Hour,
+) -> rusqlite::Result<HashMap<i64, Buckets>> {
     let kinds = kinds(transaction)?;
     let mut rollups = transaction
         .prepare("SELECT client, kind, hour, count FROM rollup WHERE hour >= ?1 AND count > 0")?;
     let mut rows = rollups.query([first_hour])?;
-    let mut all: HashMap<i64, Cells> = HashMap::new();
+    let mut all: HashMap<i64, Buckets> = HashMap::new();
     while let Some(row) = rows.next()? {
         if let Some(kind) = kinds.get(&row.get(1)?) {
-            let cell = BucketKey {
+            let bucket = BucketKey {
                 hour: row.get(2)?,
                 ..*kind
             };
             all.entry(row.get(0)?)
                 .or_default()
-                .insert(cell, row.get(3)?);
+                .insert(bucket, row.get(3)?);
         }
     }
     Ok(all)

@@ -61,9 +61,9 @@ fn add_entries(transaction: &Transaction<'_>, delta: &[ClientStats]) -> rusqlite
     )?;
     for entry in delta {
         let client = add_client(transaction, entry)?;
-        for (cell, count) in entry.cells.iter().filter(|(_, count)| **count != 0) {
-            let kind = kinds.id(codec::words(cell))?;
-            add.execute(params![cell.hour, client, kind, count])?;
+        for (bucket, count) in entry.buckets.iter().filter(|(_, count)| **count != 0) {
+            let kind = kinds.id(codec::words(bucket))?;
+            add.execute(params![bucket.hour, client, kind, count])?;
         }
     }
     Ok(())
@@ -92,14 +92,14 @@ fn add_client(transaction: &Transaction<'_>, new: &ClientStats) -> rusqlite::Res
     }
     // Counts are added in `rollup`.
     sum.merge(ClientStats {
-        cells: BTreeMap::new(),
+        buckets: BTreeMap::new(),
         ..new.clone()
     });
     let ClientStats {
         client,
         first,
         last,
-        cells: _,
+        buckets: _,
         evidence,
     } = sum;
     let (facts, evidence) = (json(&client)?, bounded(evidence)?);

@@ -52,7 +52,7 @@ pub(super) struct CallCounts {
 impl CallCounts {
     pub(super) fn of(stats: &ClientStats) -> Self {
         let mut counts = Self::default();
-        for (bucket, &count) in &stats.cells {
+        for (bucket, &count) in &stats.buckets {
             counts.add(bucket, u64::try_from(count).unwrap_or(0));
         }
         counts
@@ -109,12 +109,12 @@ impl CallCounts {
         if count == 0 {
             return;
         }
-        if bucket.answer != ResponseClass::None {
+        if bucket.response != ResponseClass::None {
             self.answered += count;
         }
         if bucket.auth == Auth::V1 && bucket.path == PathClass::OtherCloud {
             self.other_cloud += count;
-        } else if bucket.answer == ResponseClass::NotImds {
+        } else if bucket.response == ResponseClass::NotImds {
             self.not_imds += count;
         } else {
             match bucket.auth {
@@ -127,12 +127,12 @@ impl CallCounts {
 
     fn add_tokenless(&mut self, bucket: &BucketKey, count: u64) {
         if !matches!(
-            bucket.answer,
+            bucket.response,
             ResponseClass::NotFound | ResponseClass::Other | ResponseClass::Forbidden
         ) {
             self.tokenless_class = self.tokenless_class.max(bucket.path);
         }
-        let sum = match (bucket.answer, bucket.how) {
+        let sum = match (bucket.response, bucket.cause) {
             (ResponseClass::None, _) => &mut self.silent,
             (ResponseClass::Unauthorized, Cause::HeaderInArguments) => &mut self.rejected_header,
             (
@@ -156,19 +156,19 @@ impl CallCounts {
     }
 
     fn add_with_token(&mut self, bucket: &BucketKey, token: TokenValue, count: u64) {
-        let sum = match (token, bucket.answer) {
+        let sum = match (token, bucket.response) {
             (TokenValue::Empty, _) => &mut self.empty_header,
             (_, ResponseClass::Unauthorized) => &mut self.token_refused,
             _ => &mut self.with_token,
         };
         *sum += count;
-        if bucket.how == Cause::RetryAfterUnauthorized {
+        if bucket.cause == Cause::RetryAfterUnauthorized {
             self.retried += count;
         }
     }
 
     fn add_put(&mut self, bucket: &BucketKey, count: u64) {
-        let sum = match bucket.answer {
+        let sum = match bucket.response {
             ResponseClass::Ok | ResponseClass::Unknown => &mut self.put_ok,
             ResponseClass::None => &mut self.put_unanswered,
             ResponseClass::ServerError => &mut self.put_server_error,

@@ -62,7 +62,7 @@ impl<'a> Case<'a> {
     pub(super) fn lists_then_reads(&self) -> bool {
         let path = |sample: &'a Sample| sample.target.split('?').next().unwrap_or_default();
         let is_unexplained =
-            |sample: &&Sample| matches!(sample.how, Cause::Plain | Cause::DespiteToken);
+            |sample: &&Sample| matches!(sample.cause, Cause::Plain | Cause::DespiteToken);
         let v1 = self.stats.evidence.samples.iter();
         let v1 = v1.filter(|sample| sample.version == ImdsVersion::V1);
         let (lists, fallbacks): (Vec<&Sample>, Vec<&Sample>) = v1.partition(is_unexplained);

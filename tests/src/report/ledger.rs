@@ -58,7 +58,7 @@ impl Request<'_> {
         }
     }
 
-    fn answer(&self) -> ResponseClass {
+    fn response(&self) -> ResponseClass {
         match self.status {
             None => ResponseClass::None,
             Some(_) if self.server != "EC2ws" => ResponseClass::NotImds,
@@ -71,7 +71,7 @@ impl Request<'_> {
 
 impl Story<'_> {
     pub(super) fn stats(&self, knowledge: &Knowledge) -> ClientStats {
-        let mut cells = BTreeMap::new();
+        let mut buckets = BTreeMap::new();
         let mut evidence = Evidence {
             sdks: self
                 .agent
@@ -85,11 +85,11 @@ impl Story<'_> {
         let runs: Vec<_> = hours.step_by(self.every).map(Hour::new).collect();
         for request in &self.requests {
             for &run in &runs {
-                count(request, run, knowledge, &mut cells, &mut evidence.paths);
+                count(request, run, knowledge, &mut buckets, &mut evidence.paths);
             }
             // As the ledger does: the first and the latest of each kind.
             let last = runs[runs.len() - 1];
-            let is_new = |sample: &Sample| sample.how != request.cause;
+            let is_new = |sample: &Sample| sample.cause != request.cause;
             if request.auth == Auth::V1 && evidence.samples.iter().all(is_new) {
                 let kept = if last == runs[0] { 1 } else { 2 };
                 let times = [runs[0], last].into_iter().take(kept);
@@ -102,7 +102,7 @@ impl Story<'_> {
             client: self.client.clone(),
             first: moment(runs[0]),
             last: moment(runs[runs.len() - 1]),
-            cells,
+            buckets,
             evidence,
         }
     }
@@ -113,8 +113,8 @@ impl Story<'_> {
         Sample {
             time: moment(run),
             version: ImdsVersion::V1,
-            how: request.cause,
-            answer: request.answer(),
+            cause: request.cause,
+            response: request.response(),
             status: request.status,
             server: request.status.map(|_| request.server.to_owned()),
             method: request.method().into(),
@@ -139,7 +139,7 @@ fn count(
     request: &Request<'_>,
     run: Hour,
     knowledge: &Knowledge,
-    cells: &mut BTreeMap<BucketKey, i64>,
+    buckets: &mut BTreeMap<BucketKey, i64>,
     paths: &mut BTreeMap<String, PathSeen>,
 ) {
     // Busy clients call more often by day.
@@ -153,11 +153,11 @@ fn count(
     let bucket = BucketKey {
         hour: run,
         auth: request.auth,
-        answer: request.answer(),
+        response: request.response(),
         path: class,
-        how: request.cause,
+        cause: request.cause,
     };
-    *cells.entry(bucket).or_default() += count;
+    *buckets.entry(bucket).or_default() += count;
     if request.auth == Auth::TokenRequest {
         return;
     }

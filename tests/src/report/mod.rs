@@ -180,10 +180,10 @@ fn compared(counts: &BTreeMap<i64, Counts>, coverage: &Coverage) -> Reconciliati
         });
         json!({"Label": metric, "Datapoints": points.collect::<Vec<_>>()}).to_string()
     };
-    let answers = [
+    let responses = [
         series("MetadataNoToken", |counts| counts.successful, 44),
         series("MetadataNoTokenRejected", |counts| counts.rejected, 0),
     ];
-    let metrics = Metrics::read(answers.concat().as_bytes()).unwrap();
+    let metrics = Metrics::read(responses.concat().as_bytes()).unwrap();
     cloudwatch::reconcile(&metrics, counts, &coverage.spans)
 }

@@ -16,7 +16,7 @@ use crate::ledger::{
 fn entry(program: &str, auth: Auth, counts: &[(Cause, i64)]) -> ClientStats {
     let counts: Vec<_> = counts
         .iter()
-        .map(|(how, count)| (auth, ResponseClass::Ok, *how, *count))
+        .map(|(cause, count)| (auth, ResponseClass::Ok, *cause, *count))
         .collect();
     test_support::entry(program, &counts)
 }
@@ -109,9 +109,9 @@ fn the_documentation_has_every_metric_and_no_other() {
     let documented = include_str!("../../../../docs/reference/metrics.md")
         .lines()
         .filter_map(|line| {
-            let mut cells = line.strip_prefix("| `imdsmon_")?.split(" | ");
-            let name = cells.next()?.trim_matches('`');
-            Some((name, cells.last()?.trim_matches(['|', ' '])))
+            let mut buckets = line.strip_prefix("| `imdsmon_")?.split(" | ");
+            let name = buckets.next()?.trim_matches('`');
+            Some((name, buckets.last()?.trim_matches(['|', ' '])))
         });
     let documented: Vec<_> = documented.collect();
     let exported: Vec<_> = exported

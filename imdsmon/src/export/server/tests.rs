@@ -53,9 +53,9 @@ async fn serve() -> Served {
 async fn exchange(address: SocketAddr, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    response
 }
 
 const GET: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -63,27 +63,28 @@ const GET: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
 #[tokio::test]
 async fn the_page_comes_in_the_format_that_is_asked_for() {
     let served = serve().await;
-    let answer = exchange(served.address, GET).await;
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    let response = exchange(served.address, GET).await;
+    assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
     assert!(
-        answer.contains("\r\nContent-Type: text/plain; version=0.0.4"),
-        "{answer}"
+        response.contains("\r\nContent-Type: text/plain; version=0.0.4"),
+        "{response}"
     );
     assert!(
-        answer.ends_with("\r\n\r\n# HELP a_b_total Help.\n# TYPE a_b_total counter\na_b_total 7\n")
+        response
+            .ends_with("\r\n\r\n# HELP a_b_total Help.\n# TYPE a_b_total counter\na_b_total 7\n")
     );
     let request = b"GET /metrics?x HTTP/1.0\r\nACCEPT: text/plain;q=0.1, Application/OpenMetrics-Text; version=1.0.0\r\n\r\n";
-    let answer = exchange(served.address, request).await;
-    assert!(answer.contains(OPEN_METRICS), "{answer}");
+    let response = exchange(served.address, request).await;
+    assert!(response.contains(OPEN_METRICS), "{response}");
     assert!(
-        answer.contains(&format!("\r\nContent-Length: {}\r\n", PAGE.len())),
-        "{answer}"
+        response.contains(&format!("\r\nContent-Length: {}\r\n", PAGE.len())),
+        "{response}"
     );
-    assert!(answer.ends_with(PAGE), "{answer}");
-    let answer = exchange(served.address, b"HEAD /metrics HTTP/1.1\r\n\r\n").await;
+    assert!(response.ends_with(PAGE), "{response}");
+    let response = exchange(served.address, b"HEAD /metrics HTTP/1.1\r\n\r\n").await;
     assert!(
-        answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\n"),
-        "{answer}"
+        response.starts_with("HTTP/1.1 200") && response.ends_with("\r\n\r\n"),
+        "{response}"
     );
 }
 
@@ -113,10 +114,10 @@ async fn unknown_path_is_reported() {
         (&many, "400 "),
         (&long, "431 "),
     ] {
-        let answer = exchange(served.address, request).await;
+        let response = exchange(served.address, request).await;
         assert!(
-            answer.starts_with(&format!("HTTP/1.1 {status}")),
-            "{answer}"
+            response.starts_with(&format!("HTTP/1.1 {status}")),
+            "{response}"
         );
     }
     assert_eq!(served.made.load(Ordering::Relaxed), 0);
@@ -130,9 +131,9 @@ async fn a_request_in_pieces_is_a_request() {
         stream.write_all(&[*byte]).await.unwrap();
         tokio::task::yield_now().await;
     }
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    assert!(response.starts_with("HTTP/1.1 200"), "{response}");
 }
 
 #[tokio::test]
@@ -146,9 +147,9 @@ async fn hanging_clients_do_not_block_others() {
         }
         slow.push(stream);
         if number % 100 == 0 {
-            let answer = timeout(Duration::from_secs(1), exchange(served.address, GET)).await;
+            let response = timeout(Duration::from_secs(1), exchange(served.address, GET)).await;
             assert!(
-                answer.unwrap().starts_with("HTTP/1.1 200"),
+                response.unwrap().starts_with("HTTP/1.1 200"),
                 "after {number}"
             );
         }
@@ -171,10 +172,9 @@ async fn who_is_too_slow_is_let_go_of() {
         questions,
         latest: Mutex::new(None),
     };
-    let answering =
-        tokio::spawn(
-            async move { timeout(CONNECTION_TIMEOUT, answer(Box::new(server), &page)).await },
-        );
+    let answering = tokio::spawn(async move {
+        timeout(CONNECTION_TIMEOUT, response(Box::new(server), &page)).await
+    });
     // A byte each second: never silent for long, and never done.
     let mut sent = 0;
     while client.write_all(b"G").await.is_ok() {
@@ -207,8 +207,8 @@ async fn monitor_that_is_gone_is_reported() {
     let (questions, asked) = mpsc::channel(1);
     drop(asked);
     let _task = Task(tokio::spawn(server.run(questions)));
-    let answer = exchange(address, GET).await;
-    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    let response = exchange(address, GET).await;
+    assert!(response.starts_with("HTTP/1.1 503"), "{response}");
 }
 
 #[tokio::test]
@@ -227,9 +227,9 @@ async fn only_a_stale_unix_socket_is_replaced() {
     let mut stream = UnixStream::connect(&path).await.unwrap();
     stream.write_all(GET).await.unwrap();
     asked.recv().await.unwrap().send(PAGE.into()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    assert!(response.starts_with("HTTP/1.1 200"), "{response}");
     running.abort();
     drop(running.await);
     assert!(!path.exists());

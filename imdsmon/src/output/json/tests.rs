@@ -95,15 +95,15 @@ pub(crate) fn caller() -> Caller {
 /// A call of an unknown process.
 pub(crate) fn anonymous(call: Call) -> AttributedEvent {
     AttributedEvent {
-        finding: HttpEvent::Call(Box::new(call)),
+        event: HttpEvent::Call(Box::new(call)),
         caller: Caller::default(),
         sdk: None,
     }
 }
 
-fn written(found: &AttributedEvent) -> Value {
+fn written(attributed: &AttributedEvent) -> Value {
     let mut out = Vec::new();
-    line(&mut out, found).unwrap();
+    line(&mut out, attributed).unwrap();
     let (last, rest) = out.split_last().unwrap();
     assert!(*last == b'\n' && !rest.contains(&b'\n'), "one line");
     serde_json::from_slice(&out).unwrap()
@@ -111,7 +111,7 @@ fn written(found: &AttributedEvent) -> Value {
 
 #[test]
 fn everything_that_is_known_has_its_place() {
-    let found = AttributedEvent {
+    let attributed = AttributedEvent {
         caller: caller(),
         sdk: Some(Sdk {
             name: "curl".into(),
@@ -160,12 +160,12 @@ fn everything_that_is_known_has_its_place() {
         "imds.connector.executable.name": "socat",
         "imds.connector.command_args": ["socat", "-"],
     });
-    assert_eq!(written(&found), expected);
+    assert_eq!(written(&attributed), expected);
 }
 
 #[test]
 fn what_is_not_known_is_null_and_still_there() {
-    let found = anonymous(Call {
+    let attributed = anonymous(Call {
         server: Endpoint::V4,
         request: Request {
             auth: Auth::V1,
@@ -176,7 +176,7 @@ fn what_is_not_known_is_null_and_still_there() {
         response: Response::None,
         ..call()
     });
-    let seen = written(&found);
+    let seen = written(&attributed);
     for field in seen.as_object().unwrap() {
         let is_known = matches!(
             field.0.as_str(),
@@ -217,7 +217,7 @@ fn each_kind_has_its_word() {
 
 #[test]
 fn bytes_that_are_no_request_have_a_caller_too() {
-    let finding = HttpEvent::Unparsed(Unparsed {
+    let event = HttpEvent::Unparsed(Unparsed {
         time: Timestamp::from_nanos(1_000),
         connection: ConnectionId(9),
         task: TaskId::new(1),
@@ -225,7 +225,7 @@ fn bytes_that_are_no_request_have_a_caller_too() {
         bytes: 17,
     });
     let seen = written(&AttributedEvent {
-        finding,
+        event,
         caller: caller(),
         sdk: None,
     });

@@ -29,9 +29,9 @@ pub struct Counts {
 /// IMDSv1 calls of all clients, by the hour since 1970-01-01 UTC.
 pub fn counts<'a>(entries: impl IntoIterator<Item = &'a ClientStats>) -> BTreeMap<i64, Counts> {
     let mut sums: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
-    for (cell, count) in entries.into_iter().flat_map(|entry| &entry.cells) {
-        let (successful, rejected) = sums.entry(cell.hour.get()).or_default();
-        match (cell.auth, cell.answer) {
+    for (bucket, count) in entries.into_iter().flat_map(|entry| &entry.buckets) {
+        let (successful, rejected) = sums.entry(bucket.hour.get()).or_default();
+        match (bucket.auth, bucket.response) {
             (Auth::V1, ResponseClass::Ok) => *successful += count,
             (Auth::V1, ResponseClass::Unauthorized) => *rejected += count,
             _ => {}

@@ -270,17 +270,17 @@ fn nothing_to_compare_is_no_agreement() {
 
 #[test]
 fn only_imdsv1_calls_with_a_response_count() {
-    let cell = |auth, answer| BucketKey {
+    let bucket = |auth, response| BucketKey {
         hour: Hour::new(7),
         auth,
-        answer,
+        response,
         path: PathClass::Credentials,
-        how: Cause::Plain,
+        cause: Cause::Plain,
     };
-    let entry = |cells: &[(Auth, Status, i64)]| ClientStats {
-        cells: cells
+    let entry = |buckets: &[(Auth, Status, i64)]| ClientStats {
+        buckets: buckets
             .iter()
-            .map(|&(auth, answer, count)| (cell(auth, answer), count))
+            .map(|&(auth, response, count)| (bucket(auth, response), count))
             .collect(),
         ..ClientStats::default()
     };

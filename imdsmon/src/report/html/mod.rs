@@ -37,7 +37,7 @@ struct Page<'a> {
     style_hash: &'static str,
     script: &'static str,
     script_hash: &'static str,
-    answer_class: &'static str,
+    headline_class: &'static str,
     view: &'a View,
     /// Verdicts, worst first, with the number of their clients.
     verdicts: Vec<(&'static str, usize)>,
@@ -74,7 +74,7 @@ pub fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
         style_hash: STYLE_HASH,
         script: SCRIPT,
         script_hash: SCRIPT_HASH,
-        answer_class: match view.verdict {
+        headline_class: match view.verdict {
             HostVerdict::Ready => "ready",
             HostVerdict::NotReady => "not-ready",
             HostVerdict::Inconclusive => "inconclusive",

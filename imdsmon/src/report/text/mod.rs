@@ -39,7 +39,7 @@ pub(crate) fn width() -> usize {
 pub fn write(out: &mut impl Write, report: &Report, width: usize) -> io::Result<()> {
     let view = View::new(report);
     let mut page = Page::new(out, width);
-    answer(&mut page, &view)?;
+    headline(&mut page, &view)?;
     page.gap()?;
     let instance = view.instance.as_deref().unwrap_or("unknown");
     page.field(LABELS, "Instance", instance, PLAIN)?;
@@ -59,17 +59,17 @@ pub fn write(out: &mut impl Write, report: &Report, width: usize) -> io::Result<
     next_steps(&mut page, &view.next_steps)
 }
 
-fn answer(page: &mut Page<'_, impl Write>, view: &View) -> io::Result<()> {
+fn headline(page: &mut Page<'_, impl Write>, view: &View) -> io::Result<()> {
     let style = match view.verdict {
         HostVerdict::Ready => GOOD.bold(),
         HostVerdict::NotReady => ALARM,
         HostVerdict::Inconclusive => WARN.bold(),
     };
-    let answer = view.answer;
-    let indent = answer.width() + 2;
+    let headline = view.headline;
+    let indent = headline.width() + 2;
     let mut lines = page.wrapped(&view.sentence, indent).into_iter();
     let first = lines.next().unwrap_or_default();
-    writeln!(page.out, "{style}{answer}{style:#}: {first}")?;
+    writeln!(page.out, "{style}{headline}{style:#}: {first}")?;
     for line in lines {
         writeln!(page.out, "{:indent$}{line}", "")?;
     }

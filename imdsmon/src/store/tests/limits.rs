@@ -95,8 +95,8 @@ fn a_commit_larger_than_what_is_left_makes_room() {
     assert!(entries.len() < 420, "the oldest are gone");
     let oldest = entries
         .iter()
-        .flat_map(|entry| entry.cells.keys())
-        .map(|cell| cell.hour)
+        .flat_map(|entry| entry.buckets.keys())
+        .map(|bucket| bucket.hour)
         .min();
     let begin = coverage.spans[0].from;
     assert!(
@@ -129,7 +129,7 @@ fn expired_data_takes_its_client_and_coverage_along() {
     let (entries, coverage) = store.load(EPOCH).unwrap();
     let names = entries.iter().map(|entry| &entry.client.program[..]);
     assert_eq!(names.collect::<Vec<_>>(), ["always", "day-3", "day-4"]);
-    assert_eq!(entries[0].cells.len(), 2);
+    assert_eq!(entries[0].buckets.len(), 2);
     let begin = (time - 48 * HOUR).hour().begin();
     assert_eq!((coverage.spans.len(), coverage.spans[0].from), (1, begin));
 }

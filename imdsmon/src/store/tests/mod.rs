@@ -34,13 +34,13 @@ pub(crate) const EPOCH: Timestamp = Timestamp::from_nanos(0);
 /// 2023-11-14 22:13:20 UTC.
 pub(crate) const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 
-pub(crate) fn cell(hour: Hour) -> BucketKey {
+pub(crate) fn bucket(hour: Hour) -> BucketKey {
     BucketKey {
         hour,
         auth: Auth::V1,
-        answer: ResponseClass::Ok,
+        response: ResponseClass::Ok,
         path: PathClass::Credentials,
-        how: Cause::Plain,
+        cause: Cause::Plain,
     }
 }
 
@@ -60,17 +60,17 @@ pub(crate) fn entry(name: &str, time: Timestamp, count: i64) -> ClientStats {
         },
         first: time,
         last: time,
-        cells: BTreeMap::from([(cell(time.hour()), count)]),
+        buckets: BTreeMap::from([(bucket(time.hour()), count)]),
         evidence: Evidence::default(),
     }
 }
 
-pub(crate) fn sample(how: Cause, pid: u32) -> Sample {
+pub(crate) fn sample(cause: Cause, pid: u32) -> Sample {
     Sample {
         time: NOW,
         version: ImdsVersion::V1,
-        how,
-        answer: ResponseClass::Ok,
+        cause,
+        response: ResponseClass::Ok,
         status: Some(200),
         server: Some("EC2ws".into()),
         method: "GET".into(),
@@ -103,7 +103,10 @@ pub(crate) fn open(directory: &Path) -> Store {
 }
 
 pub(crate) fn calls(entries: &[ClientStats]) -> i64 {
-    entries.iter().flat_map(|entry| entry.cells.values()).sum()
+    entries
+        .iter()
+        .flat_map(|entry| entry.buckets.values())
+        .sum()
 }
 
 pub(crate) fn stored_calls(directory: &Path) -> i64 {
@@ -115,13 +118,13 @@ fn committed_data_is_loaded_unchanged() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = open(directory.path());
     let mut first = entry("app", NOW, 3);
-    first.cells.insert(
+    first.buckets.insert(
         BucketKey {
             auth: Auth::V2(TokenValue::Empty),
-            answer: ResponseClass::NotImds,
+            response: ResponseClass::NotImds,
             path: PathClass::UserData,
-            how: Cause::RetryAfterUnauthorized,
-            ..cell(NOW.hour().plus(-1))
+            cause: Cause::RetryAfterUnauthorized,
+            ..bucket(NOW.hour().plus(-1))
         },
         5,
     );
@@ -324,7 +327,7 @@ fn a_reader_gets_whole_commits_during_writes() {
             let (entries, _) = reader.load(EPOCH).unwrap();
             let counts: Vec<i64> = entries
                 .iter()
-                .flat_map(|e| e.cells.values().copied())
+                .flat_map(|e| e.buckets.values().copied())
                 .collect();
             assert_eq!(counts[0], counts[1], "half a commit");
             seen.push(counts[0]);

@@ -22,8 +22,8 @@ fn assert_loaded((entries, coverage): &(Vec<ClientStats>, Coverage)) {
         [("curl", 4), ("curl from /opt/app/empty-token.sh", 2)]
     );
     let sample = &entries[1].evidence.samples[0];
-    assert_eq!(sample.how, Cause::HeaderInArguments);
-    assert_eq!(sample.answer, ResponseClass::Ok);
+    assert_eq!(sample.cause, Cause::HeaderInArguments);
+    assert_eq!(sample.response, ResponseClass::Ok);
     let doubts: Vec<Vec<_>> = coverage
         .spans
         .iter()

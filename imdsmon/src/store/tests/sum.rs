@@ -29,10 +29,10 @@ proptest! {
             for (client, hour, is_ok, count) in delta {
                 let time = NOW - *hour * HOUR;
                 let mut new = entry(&format!("client-{client}"), time, 0);
-                let answer = if *is_ok { ResponseClass::Ok } else { ResponseClass::None };
-                let cell = BucketKey { answer, ..cell(time.hour()) };
-                new.cells = BTreeMap::from([(cell, *count)]);
-                *sum.entry((new.client.program.clone(), cell)).or_default() += count;
+                let response = if *is_ok { ResponseClass::Ok } else { ResponseClass::None };
+                let bucket = BucketKey { response, ..bucket(time.hour()) };
+                new.buckets = BTreeMap::from([(bucket, *count)]);
+                *sum.entry((new.client.program.clone(), bucket)).or_default() += count;
                 entries.push(new);
             }
             store.commit(&entries, &Coverage::default(), NOW).unwrap();
@@ -42,7 +42,7 @@ proptest! {
             .into_iter()
             .flat_map(|entry| {
                 let name = entry.client.program;
-                entry.cells.into_iter().map(move |(cell, count)| ((name.clone(), cell), count))
+                entry.buckets.into_iter().map(move |(bucket, count)| ((name.clone(), bucket), count))
             })
             .collect();
         prop_assert_eq!(loaded, sum);
@@ -58,14 +58,14 @@ fn corrected_counts_are_not_loaded() {
         .unwrap();
     let mut correction = entry("app", NOW, -2);
     let shown = BucketKey {
-        how: Cause::AfterNoAnswer,
-        ..cell(NOW.hour())
+        cause: Cause::AfterNoAnswer,
+        ..bucket(NOW.hour())
     };
-    correction.cells.insert(shown, 2);
+    correction.buckets.insert(shown, 2);
     store
         .commit(&[correction], &Coverage::default(), NOW)
         .unwrap();
     let (entries, _) = store.load(EPOCH).unwrap();
-    let expected = BTreeMap::from([(cell(NOW.hour()), 1), (shown, 2)]);
-    assert_eq!(entries[0].cells, expected);
+    let expected = BTreeMap::from([(bucket(NOW.hour()), 1), (shown, 2)]);
+    assert_eq!(entries[0].buckets, expected);
 }

@@ -146,7 +146,7 @@ pub fn carry_out(plan: Plan, templates: &mut Templates) -> Result<f64> {
             }
         }
         for link in busy {
-            link.answer()?;
+            link.response()?;
         }
     }
     Ok(start.elapsed().as_secs_f64())
@@ -168,7 +168,7 @@ impl Link {
     }
 
     /// Reads one answer, which must be 200, to its end.
-    fn answer(&mut self) -> Result<()> {
+    fn response(&mut self) -> Result<()> {
         let mut len = 0;
         loop {
             let read = self.stream.read(&mut self.buffer[len..])?;
@@ -176,11 +176,11 @@ impl Link {
                 bail!("the connection ended within an answer");
             }
             len += read;
-            let answer = &self.buffer[..len];
-            if !answer.starts_with(b"HTTP/1.1 200 ") {
-                bail!("answered {:?}", String::from_utf8_lossy(answer));
+            let response = &self.buffer[..len];
+            if !response.starts_with(b"HTTP/1.1 200 ") {
+                bail!("answered {:?}", String::from_utf8_lossy(response));
             }
-            if let Some(total) = total(answer) {
+            if let Some(total) = total(response) {
                 if len > total {
                     bail!("more bytes than an answer has");
                 }
@@ -193,10 +193,10 @@ impl Link {
 }
 
 /// Bytes of the whole answer, once its head is there.
-fn total(answer: &[u8]) -> Option<usize> {
+fn total(response: &[u8]) -> Option<usize> {
     const LENGTH: &[u8] = b"Content-Length: ";
-    let head = find(answer, b"\r\n\r\n")? + 4;
-    let digits = &answer[find(answer, LENGTH)? + LENGTH.len()..];
+    let head = find(response, b"\r\n\r\n")? + 4;
+    let digits = &response[find(response, LENGTH)? + LENGTH.len()..];
     let body = digits
         .iter()
         .take_while(|digit| digit.is_ascii_digit())

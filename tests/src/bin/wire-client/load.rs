@@ -93,8 +93,8 @@ fn get(
     token: Option<&str>,
     counts: &mut Counts,
 ) -> Result<(), ClientError> {
-    let answer = connection(load, target, kept)?.get(PATH, token)?;
-    *counts.entry(answer.status).or_default() += 1;
+    let response = connection(load, target, kept)?.get(PATH, token)?;
+    *counts.entry(response.status).or_default() += 1;
     Ok(())
 }
 

@@ -88,7 +88,7 @@ fn converse(options: &Send, stream: &TcpStream, target: SocketAddr) -> anyhow::R
 fn exchange(options: &Send, mut stream: &TcpStream, target: SocketAddr) -> anyhow::Result<()> {
     let together = options.pipeline || options.how == How::Sendmmsg;
     let batches = requests::batches(options, target, together)?;
-    let mut answers = ResponseReader::default();
+    let mut responses = ResponseReader::default();
     for (index, batch) in batches.iter().enumerate() {
         shapes::send(options, stream, target, batch, index == 0)?;
         if options.half_close {
@@ -99,7 +99,7 @@ fn exchange(options: &Send, mut stream: &TcpStream, target: SocketAddr) -> anyho
         }
         stream.set_read_timeout(Some(options.timeout))?;
         for (number, message) in batch.iter().enumerate() {
-            let answer = answers.next(&mut stream, message.is_head);
+            let response = responses.next(&mut stream, message.is_head);
             if index == 0
                 && number == 0
                 && matches!(options.how, How::FastOpen | How::FastOpenConnect)
@@ -107,8 +107,8 @@ fn exchange(options: &Send, mut stream: &TcpStream, target: SocketAddr) -> anyho
                 let rode = if had_data_in_syn(stream) { "yes" } else { "no" };
                 say(format_args!("fast-open {rode}"))?;
             }
-            match answer {
-                Ok(answer) => say(format_args!("{}", answer.status))?,
+            match response {
+                Ok(response) => say(format_args!("{}", response.status))?,
                 Err(ClientError::Timeout) => return say(format_args!("none")),
                 Err(ClientError::Io(error)) if is_end(&error) => {
                     return say(format_args!("closed"));
