@@ -95,7 +95,7 @@ pub fn packets(figures: &Figures) -> String {
 
 /// The cost of monitoring many calls.
 pub fn calls(rows: &[Calls]) -> String {
-    let mut text = "| requests | sent = seen | lost, wrong, twice | per second | without a monitor | cores (user + system) | resident, MiB | peak | heap / file / shared |\n\
+    let mut text = "| requests | sent = recorded | missing, wrong, duplicate | per second | without a monitor | cores (user + system) | RSS, MiB | peak | heap / file / shared |\n\
          | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
         .to_owned();
     for row in rows {
