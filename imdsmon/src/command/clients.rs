@@ -28,7 +28,7 @@ const NAME: usize = 200;
 #[command(after_help = "\
 Examples:
   imdsmon clients                        of the last 14 days
-  imdsmon clients --since 24h --json     for a script, one JSON object per line")]
+  imdsmon clients --since 24h --json     for a script")]
 pub(crate) struct Args {
     #[command(flatten)]
     store: StoreArgs,
@@ -46,7 +46,7 @@ pub(crate) struct Args {
 #[command(after_help = "\
 Examples:
   imdsmon calls --client backup.sh --since 24h
-  imdsmon calls --json                   for a script, one JSON object per line")]
+  imdsmon calls --json                   for a script")]
 pub(crate) struct CallsArgs {
     /// Only clients whose name contains TEXT, as listed by `imdsmon clients`
     #[arg(long, value_name = "TEXT", default_value = "")]

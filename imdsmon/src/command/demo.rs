@@ -31,7 +31,7 @@ use crate::{
     sandbox::{HttpTokens, ImdsConfig, ImdsSimulator, TokenRequestMode},
 };
 
-/// Demonstrate imdsmon with real clients and a simulated metadata service
+/// Demonstrate imdsmon with real clients and a simulated IMDS
 ///
 /// Creates a private network namespace with the service's addresses, runs the clients that this
 /// machine has (curl, wget, python3, java and a built-in one), and shows what `imdsmon watch`

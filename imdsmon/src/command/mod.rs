@@ -37,7 +37,7 @@ use crate::{config::ConfigError, knowledge::KnowledgeError};
 /// attributes each to a process, unit, container and user. It is passive: no packet is altered,
 /// and nothing stays attached when it ends.
 #[derive(Parser)]
-#[command(name = "imdsmon", version, max_term_width = 100, after_help = AFTER_HELP)]
+#[command(name = "imdsmon", version, max_term_width = 80, after_help = AFTER_HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -52,8 +52,9 @@ Exit status:
   78 `run`: wrong usage or invalid configuration
 
 Environment:
-  IMDSMON_LOG  what to log to standard error: levels and targets such as `debug`,
-               `info,imdsmon=debug` or `imdsmon_ebpf=warn` (log of the BPF programs)
+  IMDSMON_LOG  what to log to standard error: levels and targets such as
+               `debug`, `info,imdsmon=debug` or `imdsmon_ebpf=warn` (log of the
+               BPF programs)
                [default: warn; for `run`: info]
   NO_COLOR     disable colours on a terminal";
 
@@ -243,6 +244,27 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         cli().debug_assert();
+    }
+
+    /// clap wraps its own lines; a table that it has to wrap loses its columns.
+    #[test]
+    fn help_fits_80_columns() {
+        fn check(command: &clap::Command) {
+            let name = command.get_name();
+            let about = command.get_about().map(ToString::to_string);
+            // 12 columns precede a summary in the list of commands.
+            assert!(about.unwrap_or_default().len() <= 68, "{name}");
+            let below = command.get_after_help().map(ToString::to_string);
+            for line in below.unwrap_or_default().lines() {
+                assert!(line.len() <= 80, "{name}: {line}");
+            }
+            command.get_subcommands().for_each(check);
+        }
+        let mut cli = cli();
+        check(&cli);
+        for line in cli.render_long_help().to_string().lines() {
+            assert!(line.len() <= 80, "{line}");
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::{
     verdict::{self, HostVerdict, Policy},
 };
 
-/// Report whether this instance can require IMDSv2, and which clients must change first
+/// Report whether this instance can require IMDSv2, and what to fix
 ///
 /// Reads the store of the service (`imdsmon run`) or recordings (`imdsmon watch --record`). The
 /// first line is the answer. The clients follow by severity with their fixes, then the next

@@ -8,7 +8,7 @@ use crate::{
     service,
 };
 
-/// Run as a service: record IMDS calls continuously for `imdsmon report`
+/// Run as a service that records IMDS calls continuously
 ///
 /// Counts calls by client in a store that survives restarts and crashes, verifies its own
 /// capture regularly (the canary), logs each new client that makes IMDSv1 calls, and serves

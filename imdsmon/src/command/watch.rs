@@ -40,7 +40,7 @@ Examples:
   imdsmon watch                              all calls, until Ctrl-C
   imdsmon watch --v1-only --duration 10m     IMDSv1 calls, for ten minutes
   imdsmon watch --json | jq .                for a script
-  imdsmon watch --record calls.imdsmon       also for `imdsmon replay` and `report --from`")]
+  imdsmon watch --record calls.imdsmon       for `replay` and `report --from`")]
 pub(crate) struct Args {
     #[command(flatten)]
     format: Format,
