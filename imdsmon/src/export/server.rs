@@ -294,7 +294,7 @@ async fn respond(request: &httparse::Request<'_, '_>, page: &Page) -> Response {
             content_type: TEXT,
             body: to_text_format(&page),
         },
-        None => Response::error("503 Service Unavailable", "The monitor does not answer."),
+        None => Response::error("503 Service Unavailable", "The monitor does not respond."),
     }
 }
 

@@ -31,11 +31,11 @@ pub(crate) fn heading(out: &mut impl Write) -> io::Result<()> {
     writeln!(
         out,
         "{DIM}{:<12} {:<5} {:<9} {:<22} {:<8} {:<7} REQUEST{DIM:#}",
-        "TIME (UTC)", "KIND", "ANSWER", "PROGRAM", "USER", "LATENCY"
+        "TIME (UTC)", "KIND", "STATUS", "PROGRAM", "USER", "LATENCY"
     )
 }
 
-/// One finding, two lines if there is more to say about who sent it.
+/// One event, with a second line if the process is known.
 pub(crate) fn line(out: &mut impl Write, attributed: &AttributedEvent) -> io::Result<()> {
     match &attributed.event {
         HttpEvent::Call(call) => {
@@ -45,8 +45,8 @@ pub(crate) fn line(out: &mut impl Write, attributed: &AttributedEvent) -> io::Re
                 "{DIM}{}{DIM:#} {style}{kind:<5}{style:#} ",
                 call.time.to_time_of_day()
             )?;
-            answer(out, call)?;
-            who(out, &attributed.caller)?;
+            status(out, call)?;
+            process(out, &attributed.caller)?;
             let takes = call.response.latency().map(takes).unwrap_or_default();
             write!(
                 out,
@@ -69,7 +69,7 @@ pub(crate) fn line(out: &mut impl Write, attributed: &AttributedEvent) -> io::Re
                 "?",
                 ""
             )?;
-            who(out, &attributed.caller)?;
+            process(out, &attributed.caller)?;
             write!(
                 out,
                 "{:<7} {} bytes that are no HTTP request",
@@ -92,17 +92,17 @@ fn kind(call: &Call) -> (&'static str, Style) {
     (auth.version().into(), style)
 }
 
-fn answer(out: &mut impl Write, call: &Call) -> io::Result<()> {
+fn status(out: &mut impl Write, call: &Call) -> io::Result<()> {
     let (text, style) = match (&call.response, call.response.status()) {
-        (Response::None, _) => ("no answer".into(), ODD),
-        (_, None) => ("answered".into(), Style::new()),
+        (Response::None, _) => ("none".into(), ODD),
+        (_, None) => ("unknown".into(), Style::new()),
         (_, Some(status @ 200..=299)) => (status.to_string(), Style::new()),
         (_, Some(status)) => (status.to_string(), ODD),
     };
     write!(out, "{style}{text:<9}{style:#} ")
 }
 
-fn who(out: &mut impl Write, caller: &Caller) -> io::Result<()> {
+fn process(out: &mut impl Write, caller: &Caller) -> io::Result<()> {
     let Some(process) = &caller.process else {
         return write!(out, "{:<22} {:<8} ", "(unknown)", "");
     };
@@ -245,9 +245,9 @@ mod tests {
         assert_has(&text(|c| c.request.auth = Auth::V1), &[" v1 "]);
         assert_has(&text(|c| c.request.auth = Auth::TokenRequest), &[" token "]);
         assert_has(&text(|c| c.response = response(Some(401))), &[" 401 "]);
-        assert_has(&text(|c| c.response = Response::None), &[" no answer "]);
-        assert_has(&text(|c| c.response = response(None)), &[" answered "]);
-        assert_has(&text(|c| c.response = Response::Unseen), &[" answered "]);
+        assert_has(&text(|c| c.response = Response::None), &[" none "]);
+        assert_has(&text(|c| c.response = response(None)), &[" unknown "]);
+        assert_has(&text(|c| c.response = Response::Unseen), &[" unknown "]);
         let empty = text(|c| c.request.auth = Auth::V2(TokenValue::Empty));
         assert_ne!(empty, text(|_| ()), "a token header without a token");
         let unparsed = shown(&AttributedEvent {

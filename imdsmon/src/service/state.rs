@@ -154,7 +154,7 @@ impl State {
         match (self.is_store_ok, self.coverage.lost_records()) {
             (false, _) => format!("{line}; cannot write the store"),
             (true, 0) => line,
-            (true, lost) => format!("{line}; {lost} records lost"),
+            (true, dropped) => format!("{line}; {dropped} records dropped"),
         }
     }
 

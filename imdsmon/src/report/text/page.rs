@@ -180,7 +180,7 @@ mod tests {
             let text = escaped(&text, 2000).to_string();
             let lines = wrap(&text, width);
             for line in &lines {
-                let widths = line.chars().filter_map(|c| c.width()).filter(|&width| width > 0);
+                let widths = line.chars().filter_map(unicode_width::UnicodeWidthChar::width).filter(|&width| width > 0);
                 // A cluster may be narrower than its characters, never wider. A character of
                 // three columns, like U+17D8, is a line even where two columns are left.
                 prop_assert!(widths.clone().sum::<usize>() <= width
