@@ -101,8 +101,8 @@ impl Connections {
         }
     }
 
-    /// Open connections that there was no room to remember, since the last such call. The kernel
-    /// should forget them too, so that it reports anew who uses them.
+    /// Connections evicted since the last call. The kernel must forget their owners too, and then
+    /// reports the next sender.
     pub(crate) fn take_evicted(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.evicted)
     }
@@ -164,8 +164,8 @@ impl Connections {
     ) {
         let cookie = segment.header.cookie;
         let syn = segment.flags & tcp_flag::SYN != 0;
-        // After the last descriptor is closed the kernel may still send: again what was lost, or
-        // that the connection ends. That is no new connection.
+        // After the last descriptor is closed, the kernel may still retransmit or send a FIN. That
+        // is no new connection.
         let closed = self.closed.contains(&cookie);
         if !closed {
             if !self.open.contains(&cookie) && segment.len == 0 && !syn {
@@ -204,8 +204,8 @@ impl Connections {
         }));
     }
 
-    /// The kernel names the sender with each segment; a task it hands over when that is new. If
-    /// that record was lost, the number is enough to look in `/proc`.
+    /// Each segment holds the sender's task ID; a task record precedes the first segment of a new
+    /// sender. If that record was dropped, the ID is enough to read `/proc`.
     fn report_sender(&mut self, segment: &Segment, time: Timestamp, sink: &mut dyn FnMut(Event)) {
         let cookie = segment.header.cookie;
         let known = self

@@ -6,9 +6,8 @@
 //! (RFC 9110 token68) becomes `*` and any other `!`, which still distinguishes a token from an error
 //! text. White space stays.
 //!
-//! A header may be cut anywhere between two segments, so [`Redactor`] is a state machine that
-//! goes on where the last segment ended. After a hole in the stream it does not know where it is
-//! and blanks up to the next line.
+//! A header may be split anywhere between two segments, so [`Redactor`] is a state machine over the
+//! stream. After missing bytes, its position is unknown and it blanks up to the next line.
 
 const NAME: &[u8] = b"x-aws-ec2-metadata-token";
 /// How the tokens of IMDS begin, as seen on the wire.

@@ -1,7 +1,7 @@
-//! Who holds the connections to IMDS that were open before the monitor started.
+//! Owners of the connections to IMDS that were open before the monitor started.
 //!
 //! The kernel lists a network namespace's sockets with cookie and inode (`sock_diag(7)`), and
-//! `/proc/PID/fd` says who holds which inode. Nothing is sent to anyone but the kernel.
+//! `/proc/PID/fd` lists the inodes that a process holds. Only the kernel receives a message.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -36,10 +36,10 @@ struct Found {
     inode: u64,
 }
 
-/// All holders of open connections to IMDS in all network namespaces that can be entered.
+/// Owners of open connections to IMDS in all network namespaces that can be entered.
 ///
-/// What cannot be read is left out: these connections are still classified, and who sends is
-/// known from the kernel's snapshot as soon as something is sent.
+/// Unreadable namespaces and processes are left out: the kernel's snapshot names the sender with
+/// the next segment.
 pub(crate) fn find() -> Vec<SocketOwner> {
     let mut found: HashMap<u64, u64> = HashMap::new();
     for namespace in namespaces() {
@@ -124,7 +124,7 @@ fn parse(message: &[u8]) -> Option<Found> {
     is_imds.then_some(Found { cookie, inode })
 }
 
-/// Who holds which of these inodes. Of several holders of one socket the oldest is named.
+/// The owner of each inode; of several, the process that started first.
 fn socket_owners(found: &HashMap<u64, u64>) -> Vec<SocketOwner> {
     let mut socket_owners: HashMap<u64, (u64, SocketOwner)> = HashMap::new();
     let Ok(processes) = procfs::process::all_processes() else {

@@ -24,16 +24,16 @@ use crate::{
     time::{Clocks, Timestamp},
 };
 
-/// How long the reader rests between two looks at the ring buffer in a burst, which then costs
-/// one wake-up per rest. After a quiet time it looks at once, while the caller is still there.
+/// Interval between reads of the ring buffer in a burst, one wake-up each. After a quiet time, the
+/// first record is read immediately, while its process still exists.
 const WAKEUP_INTERVAL: Duration = Duration::from_millis(1);
-/// Looks without a rest that are saved up in a quiet time, one for each [`WAKEUP_INTERVAL`].
+/// Immediate reads that a quiet time earns, one per [`WAKEUP_INTERVAL`].
 const MAX_SAVED_WAKEUPS: f64 = 64.0;
 
-/// Records that are read in one go, so that a flood cannot fill the memory of the reader.
+/// Records per read, which bounds memory under a flood.
 const MAX_BATCH: usize = 1024;
 
-/// Events as they happen. Dropping it detaches the programs.
+/// Live events. Dropping it detaches the programs.
 pub(crate) struct EventSource {
     ring: AsyncFd<RingBuf<MapData>>,
     attached: Attached,
@@ -45,7 +45,7 @@ pub(crate) struct EventSource {
     unknown: u64,
 }
 
-/// Tells a quiet time from a burst (a token bucket).
+/// A token bucket that distinguishes a burst from a quiet time.
 struct WakeupLimiter {
     saved: f64,
     last: Instant,
@@ -74,7 +74,7 @@ impl EventSource {
         })
     }
 
-    /// Finds who holds the connections that were open before [`Self::start`].
+    /// Reports the owners of connections that were open before [`Self::start`].
     pub(crate) fn find_socket_owners(&mut self, sink: &mut dyn FnMut(Event)) {
         let now = Timestamp::now();
         for owner in socket_owners::find() {
@@ -82,8 +82,7 @@ impl EventSource {
         }
     }
 
-    /// Waits until the kernel has something. Sleeps without polling while there is nothing.
-    /// May be cancelled at any time without loss.
+    /// Waits for a record without polling. Cancel-safe.
     pub(crate) async fn ready(&mut self) -> io::Result<()> {
         if self.limiter.is_burst() {
             tokio::time::sleep(WAKEUP_INTERVAL).await;
@@ -92,7 +91,7 @@ impl EventSource {
         Ok(())
     }
 
-    /// Reads what is there, up to [`MAX_BATCH`] records, and says whether there may be more.
+    /// Reads up to [`MAX_BATCH`] records and returns whether more may follow.
     pub(crate) fn drain(&mut self, sink: &mut dyn FnMut(Event)) -> bool {
         self.clock.refresh();
         let clock = self.clock;
@@ -182,8 +181,7 @@ impl Clock {
         }
     }
 
-    /// The wall clock may be set. Otherwise the offset stays, so that differences between events
-    /// are exact.
+    /// Adopts a wall clock that was set. Smaller changes are ignored: intervals stay exact.
     fn refresh(&mut self) {
         let booted = Clocks::read().booted();
         if booted.abs_diff(self.booted) > Self::JITTER {

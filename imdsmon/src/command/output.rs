@@ -24,10 +24,9 @@ use crate::{
     verdict::{self, Policy},
 };
 
-/// Time that must have been watched for an answer; `imdsmon report` takes another.
+/// Required observation period; `imdsmon report --min-window` overrides it.
 const MIN_WINDOW: Duration = Duration::from_secs(24 * 3600);
 
-/// What the findings look like.
 #[derive(clap::Args, Clone, Copy)]
 pub(crate) struct Format {
     /// Print one JSON object per line on standard output, the rest on standard error
@@ -77,7 +76,7 @@ impl Output {
         Ok(output)
     }
 
-    /// Ends with the report: after the lines for a person, beside them for a machine.
+    /// Prints the report: after the lines, or on standard error with `--json`.
     pub(crate) fn finish(mut self, pipeline: &Pipeline) -> io::Result<()> {
         self.out.flush()?;
         let report = self.report(pipeline);

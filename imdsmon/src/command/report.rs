@@ -113,7 +113,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         now,
     });
     match write(&report, args.format) {
-        // A reader that stops early has not changed the answer: `report | head` must not be READY.
+        // A closed pipe does not change the verdict: `report | head` must not exit with READY.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         written => written?,
     }

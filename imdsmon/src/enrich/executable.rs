@@ -1,8 +1,7 @@
-//! The path of an executable whose process is gone.
+//! The path of an executable whose process has ended.
 //!
-//! The kernel says which file it is, by device and inode; a path is right if it leads to that
-//! file. Where it may be: where it was seen before, where the first argument says, or in one of
-//! the usual directories. A guess that is another file does not count.
+//! The kernel reports device and inode. Candidates are earlier paths of that file, the first
+//! argument and the usual directories; a candidate counts only if it is that file.
 
 use std::{
     ffi::OsStr,

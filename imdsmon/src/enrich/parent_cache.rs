@@ -1,8 +1,7 @@
 //! Caches the arguments of parent processes.
 //!
-//! A script may end as soon as the last of its tools has made its call, and both may be gone
-//! before `/proc` is read. The kernel's snapshot still names the parent, and an earlier call of the
-//! same script often had its arguments.
+//! A script may end with the call of its last tool, before `/proc` is read. The kernel's snapshot
+//! still names the parent, and an earlier call of the same script often had its arguments.
 
 use std::{
     num::NonZeroUsize,
@@ -14,11 +13,11 @@ use lru::LruCache;
 use crate::event::{Task, bytes::ByteString, facts::Ancestor};
 
 const MAX_PARENTS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
-/// How long a process id means the same parent, if its name is the same, too. Ids are used again
-/// only after all others (`pid_max`), which takes longer.
+/// How long a PID with the same name is the same parent. The kernel reuses a PID only after all
+/// others (`pid_max`), which takes longer.
 const PARENT_TTL: Duration = Duration::from_secs(60);
 
-/// Parents by process id and name.
+/// Parents by PID and name.
 pub(crate) struct ParentCache {
     known: LruCache<(u32, ByteString), (Vec<ByteString>, Instant)>,
 }
@@ -32,10 +31,10 @@ impl Default for ParentCache {
 }
 
 impl ParentCache {
-    /// Learns from the parents whose arguments were read, and tells those of the others.
+    /// Remembers arguments that were read and fills in those that are missing.
     pub(crate) fn complete(&mut self, task: &mut Task, now: Instant) {
-        let told = task.proc.iter().flat_map(|proc| &proc.ancestors);
-        for Ancestor { pid, name, argv } in told.chain(&task.ancestors) {
+        let read = task.proc.iter().flat_map(|proc| &proc.ancestors);
+        for Ancestor { pid, name, argv } in read.chain(&task.ancestors) {
             if !argv.is_empty() {
                 let key = (*pid, name.clone());
                 self.known.put(key, (argv.clone(), now));

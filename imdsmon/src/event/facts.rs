@@ -1,5 +1,5 @@
-//! What a task event carries beside the kernel's own record: facts about the process, its
-//! container and its ancestors, read from `/proc` and from files when the event arrived.
+//! Facts about a task's process, container and ancestors, read from `/proc` and from files when
+//! the kernel's record arrived.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,8 +9,8 @@ use super::bytes::ByteString;
 /// (`include/uapi/asm-generic/param.h`).
 pub(crate) const TICK_NANOS: u64 = 10_000_000;
 
-/// What a container runtime's state on disk says of a container. Untrusted: who may start a
-/// container chooses nearly all of it. Each text has at most 256 bytes.
+/// State of a container on disk. Untrusted: chosen by the user who starts the container. Each text
+/// has at most 256 bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerFacts {
     pub(crate) id: String,
@@ -62,7 +62,7 @@ pub struct Ancestor {
     pub argv: Vec<ByteString>,
 }
 
-/// What `/proc/PID` said of a process.
+/// Facts from `/proc/PID`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcFacts {
     /// Target of `/proc/PID/exe`.
@@ -77,7 +77,7 @@ pub struct ProcFacts {
     pub(crate) cgroup: Option<ByteString>,
     /// Inode number of the network namespace.
     pub(crate) netns: Option<u32>,
-    /// User id of the process, which a holder's socket does not tell.
+    /// User ID; a socket does not show that of its owner.
     pub(crate) uid: Option<u32>,
     /// Name of the process (its main thread).
     pub(crate) comm: Option<ByteString>,

@@ -299,7 +299,7 @@ pub struct Task {
     pub user: Option<String>,
     /// Path of the cgroup `cgroup_id`, below the v2 root.
     pub cgroup: Option<ByteString>,
-    /// What `/proc` said when the event was read, if the same process was still there.
+    /// Facts from `/proc`, if the process still existed when the event was read.
     pub proc: Option<ProcFacts>,
     /// Name of the user in whose slice the cgroup is (`user-1000.slice`).
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,5 +1,5 @@
 //! `TokenlessCalls` for CloudWatch: lines in its embedded metric format, which the CloudWatch
-//! agent turns into metrics, beside `MetadataNoToken` of `AWS/EC2`.
+//! agent turns into metrics.
 //!
 //! The format is "Specification: Embedded metric format" in the CloudWatch user guide; what a
 //! dimension may be is in the API reference of `Dimension`. Both bind a line: at most 100
@@ -91,7 +91,7 @@ impl Emf {
         }
     }
 
-    /// Whether there is nothing to tell: then no line is due.
+    /// Whether no line is due.
     pub(crate) fn is_empty(&self) -> bool {
         self.counts.values().all(|count| count.calls <= 0)
     }
@@ -143,8 +143,7 @@ impl Emf {
         }
         line.insert("Client".into(), json!(client));
         line.insert("TokenlessCalls".into(), json!(count.calls));
-        // Beside the metric, to be searched for: what `MetadataNoToken` and
-        // `MetadataNoTokenRejected` count.
+        // Fields for searches: what `MetadataNoToken` and `MetadataNoTokenRejected` count.
         line.insert("Successful".into(), json!(count.successful));
         line.insert("Rejected".into(), json!(count.rejected));
         Value::Object(line)

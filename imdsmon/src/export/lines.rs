@@ -25,7 +25,7 @@ enum Target {
 pub(crate) struct Rotation {
     /// Bytes of a file before the next begins; one write that is longer stays in one file.
     pub(crate) bytes: u64,
-    /// Files beside the one that is written: `NAME.1` is the latest of them.
+    /// Rotated files to keep; `NAME.1` is the latest.
     pub(crate) keep: u32,
 }
 

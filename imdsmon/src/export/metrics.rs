@@ -1,7 +1,7 @@
-//! Metrics for Prometheus: what the service knows, as numbers with a bounded number of names.
+//! Metrics for Prometheus, with bounded cardinality.
 //!
-//! Written in `OpenMetrics`, as Prometheus asks for it, and in the older text format, which the
-//! textfile collector and `promtool check metrics` read.
+//! Prometheus requests `OpenMetrics`; the textfile collector and `promtool check metrics` read the
+//! older text format.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -131,7 +131,7 @@ impl Metrics {
         }
     }
 
-    /// Tells what was concluded, of the host and of each client, worst first.
+    /// Sets the verdicts on the instance and on each client, worst first.
     pub(crate) fn set_verdicts<'c>(
         &mut self,
         host: HostVerdict,
@@ -174,7 +174,7 @@ impl Metrics {
         }
     }
 
-    /// Tells whether the store takes what is counted.
+    /// Sets whether the store can be written.
     pub(crate) fn set_store_success(&mut self, works: bool) {
         self.stored
             .get_or_create(&NoLabels {})

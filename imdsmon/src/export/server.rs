@@ -1,9 +1,8 @@
-//! Answers Prometheus: one page over HTTP/1, on a TCP port or a Unix socket.
+//! Serves Prometheus: one page over HTTP/1, on a TCP port or a Unix socket.
 //!
-//! Small on purpose. A connection gets one answer and is closed; it has one deadline for all of
-//! that, however slowly it speaks; the number of connections is bounded, and one too many ends
-//! the oldest, and a client that hangs cannot keep others out. Nothing wakes up without a request.
-//! The page is made by whoever has the numbers, the monitor's loop, and at most once a second.
+//! A connection gets one response within one deadline. The number of connections is bounded: one
+//! more ends the oldest, so a client that hangs cannot block others. The service's main loop renders
+//! the page, at most once a second. Without a request, nothing wakes up.
 
 use std::{
     collections::VecDeque,
@@ -26,23 +25,22 @@ use tokio::{
 use super::metrics::to_text_format;
 use crate::export::Listen;
 
-/// From the connection to the end of the answer.
+/// From the connection to the end of the response.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
-/// Connections at a time.
+/// Open connections.
 const MAX_CONNECTIONS: usize = 32;
 /// Bytes of a request's head.
 const MAX_HEAD_BYTES: usize = 8 << 10;
 /// Header lines of a request.
 const MAX_HEADERS: usize = 64;
-/// How long a page is good for others who ask.
+/// How long a page is served again.
 const PAGE_TTL: Duration = Duration::from_secs(1);
-/// Before the next attempt, when the system has no descriptor for another connection.
+/// Delay after `accept` failed, for example for want of file descriptors.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// A scrape: the page is wanted, in `OpenMetrics`. It need not be answered.
+/// A scrape, to which the page is sent in `OpenMetrics`. May be dropped.
 pub(crate) type PageRequest = oneshot::Sender<String>;
 
-/// A server that listens.
 pub(crate) struct Server {
     listener: Listener,
 }
@@ -52,12 +50,12 @@ enum Listener {
     Unix(UnixListener, SocketFile),
 }
 
-/// The name of a Unix socket; it goes with its server.
+/// The path of a Unix socket, removed with its server.
 struct SocketFile(PathBuf);
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // It may have been removed already.
+        // Already removed is fine.
         let _ = fs::remove_file(&self.0);
     }
 }
@@ -71,7 +69,7 @@ impl Server {
                 remove_stale(path).await?;
                 let listener = UnixListener::bind(path)?;
                 let file = SocketFile(path.clone());
-                // Its directory and its group say who else may ask.
+                // Its group and its directory control access.
                 fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
                 Listener::Unix(listener, file)
             }
@@ -79,8 +77,8 @@ impl Server {
         Ok(Self { listener })
     }
 
-    /// The socket that the service manager opened and passed on, if it did (`sd_listen_fds(3)`); TCP
-    /// only. Must be called inside a tokio runtime, and at most once.
+    /// The TCP socket that the service manager passed, if any (`sd_listen_fds(3)`). Must be called
+    /// inside a tokio runtime, and at most once.
     pub(crate) fn inherited() -> io::Result<Option<Self>> {
         let Some(descriptor) = sd_notify::listen_fds()?.next() else {
             return Ok(None);
@@ -95,7 +93,7 @@ impl Server {
         Ok(Some(Self { listener }))
     }
 
-    /// Where it listens; the port is the one that the system chose, if that was 0.
+    /// The address, with the actual port if the configured one is 0.
     pub(crate) fn address(&self) -> io::Result<Listen> {
         match &self.listener {
             Listener::Tcp(listener) => listener.local_addr().map(Listen::Tcp),
@@ -103,17 +101,16 @@ impl Server {
         }
     }
 
-    /// Answers for ever; a page is asked for through `questions`.
-    pub(crate) async fn run(self, questions: mpsc::Sender<PageRequest>) {
+    /// Serves until dropped; requests each page through `scrapes`.
+    pub(crate) async fn run(self, scrapes: mpsc::Sender<PageRequest>) {
         let page = Arc::new(Page {
-            questions,
+            scrapes,
             latest: Mutex::new(None),
         });
         let mut tasks = JoinSet::new();
         let mut oldest_first = VecDeque::new();
         loop {
             let accepted: io::Result<Box<dyn Connection>> = tokio::select! {
-                // Those that ended are let go of at once.
                 Some(_ended) = tasks.join_next() => continue,
                 accepted = self.listener.accept() => accepted,
             };
@@ -129,8 +126,8 @@ impl Server {
             }
             let page = Arc::clone(&page);
             oldest_first.push_back(tasks.spawn(async move {
-                // A client that is too slow, or gone, gets no response.
-                let _ = timeout(CONNECTION_TIMEOUT, response(connection, &page)).await;
+                // Without a response to a client that is too slow or disconnected.
+                let _ = timeout(CONNECTION_TIMEOUT, handle(connection, &page)).await;
             }));
         }
     }
@@ -148,12 +145,12 @@ impl Listener {
     }
 }
 
-/// A socket without a listener was left by a kill. Anything else is not ours to remove.
+/// Removes a socket without a listener, which a killed process left; nothing else.
 async fn remove_stale(path: &Path) -> io::Result<()> {
     let Ok(metadata) = fs::symlink_metadata(path) else {
         return Ok(());
     };
-    // Whoever listens and is too busy to answer listens, too.
+    // A listener that is too busy to accept is a listener.
     let is_stale = metadata.file_type().is_socket()
         && matches!(
             timeout(CONNECTION_TIMEOUT, UnixStream::connect(path)).await,
@@ -167,22 +164,22 @@ async fn remove_stale(path: &Path) -> io::Result<()> {
 }
 
 struct Page {
-    questions: mpsc::Sender<PageRequest>,
+    scrapes: mpsc::Sender<PageRequest>,
     latest: Mutex<Option<(Instant, Arc<str>)>>,
 }
 
 impl Page {
-    /// The page, if whoever makes it is still there.
+    /// The page; `None` if the service is ending.
     async fn get(&self) -> Option<Arc<str>> {
-        // Held while the page is made: those who ask meanwhile wait, and get the same.
+        // Held while the page is rendered: concurrent scrapes wait and get the same page.
         let mut latest = self.latest.lock().await;
         if let Some((made, page)) = &*latest
             && made.elapsed() < PAGE_TTL
         {
             return Some(Arc::clone(page));
         }
-        let (question, reply) = oneshot::channel();
-        self.questions.send(question).await.ok()?;
+        let (scrape, reply) = oneshot::channel();
+        self.scrapes.send(scrape).await.ok()?;
         let page: Arc<str> = reply.await.ok()?.into();
         *latest = Some((Instant::now(), Arc::clone(&page)));
         Some(page)
@@ -208,8 +205,8 @@ impl Response {
     }
 }
 
-/// Reads a request, and answers it.
-async fn response(mut connection: Box<dyn Connection>, page: &Page) -> io::Result<()> {
+/// Reads a request and sends the response.
+async fn handle(mut connection: Box<dyn Connection>, page: &Page) -> io::Result<()> {
     let mut head = Vec::with_capacity(1024);
     let (response, has_body) = loop {
         if (&mut connection)
@@ -233,7 +230,7 @@ async fn response(mut connection: Box<dyn Connection>, page: &Page) -> io::Resul
                 break (respond(&request, page).await, has_body);
             }
             Err(error) => {
-                let sentence = format!("This is no HTTP request: {error}.");
+                let sentence = format!("Not an HTTP request: {error}.");
                 break (Response::error("400 Bad Request", &sentence), true);
             }
         }
@@ -258,7 +255,7 @@ async fn response(mut connection: Box<dyn Connection>, page: &Page) -> io::Resul
     }
     connection.write_all(text.as_bytes()).await?;
     connection.shutdown().await?;
-    // To close with bytes unread would reset the connection, and take the answer with it.
+    // Closing with unread bytes would reset the connection before the response is read.
     tokio::io::copy(
         &mut connection.take(MAX_HEAD_BYTES as u64),
         &mut tokio::io::sink(),

@@ -11,7 +11,7 @@ use crate::{
     text::clip::clip,
 };
 
-/// Where the state is unless `daemon.json` says otherwise; and Ubuntu's snap.
+/// Defaults of `data-root` in `daemon.json`: upstream, and Ubuntu's snap.
 const ROOTS: [&str; 2] = ["/var/lib/docker", "/var/snap/docker/common/var-lib-docker"];
 
 #[derive(Deserialize)]
@@ -44,7 +44,7 @@ pub(crate) fn roots(host: &HostRoot) -> Vec<String> {
     said.into_iter().chain(ROOTS.map(String::from)).collect()
 }
 
-/// What docker says of a container; of a user's docker, if the cgroup is in a user's slice.
+/// Reads docker's state of a container, the user's own in a user slice.
 pub(crate) fn state(
     host: &HostRoot,
     roots: &[String],

@@ -1,8 +1,8 @@
-//! What container runtimes keep on disk of a container, by the cgroup's path.
+//! A container's state on disk, found by the cgroup's path.
 //!
-//! No daemon is asked: a file is there when the container starts, needs no socket, and says what
-//! the daemon would. An id from a path is only hexadecimal, a name only `[A-Za-z0-9_.-]`, so it
-//! cannot lead elsewhere.
+//! The runtimes write these files before the container starts; reading them needs no socket and no
+//! daemon. An ID from a path is hexadecimal, a name matches `[A-Za-z0-9_.-]+`: neither can escape
+//! the directory.
 
 mod docker;
 mod oci;

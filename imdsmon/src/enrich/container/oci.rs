@@ -77,7 +77,7 @@ fn bundle(host: &HostRoot, tasks: &str, namespace: &str, id: &str) -> Option<Con
         name,
         container: part("container-name"),
     });
-    // Docker's containers are in a namespace of its own, with their names elsewhere.
+    // Docker keeps its containers in this namespace, and their names elsewhere.
     let runtime = if namespace == "moby" {
         "docker"
     } else {

@@ -10,7 +10,7 @@ use crate::{enrich::rootfs::HostRoot, event::facts::ContainerFacts, text::clip::
 
 /// One file has all containers, about 1 KiB each.
 const MAX_SYSTEM_BYTES: u64 = 4 << 20;
-/// Of a user's, who may write what they like, less is read.
+/// A user controls this file, so the bound is lower.
 const MAX_USER_BYTES: u64 = 1 << 20;
 /// Storage drivers by which the directory is named, the usual one first.
 const DRIVERS: [&str; 4] = ["overlay", "vfs", "btrfs", "zfs"];
@@ -31,7 +31,7 @@ struct Metadata {
     name: Option<String>,
 }
 
-/// What podman says of a container; of a user's podman, if the cgroup is in a user's slice.
+/// Reads podman's state of a container, the user's own in a user slice.
 pub(crate) fn state(host: &HostRoot, id: &str, owner: Option<Owner<'_>>) -> Option<ContainerFacts> {
     DRIVERS.iter().find_map(|driver| {
         let below = format!("containers/storage/{driver}-containers/containers.json");

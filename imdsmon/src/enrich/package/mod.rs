@@ -1,8 +1,7 @@
-//! Which package owns an executable.
+//! The package that owns an executable.
 //!
-//! The databases are large, and the events do not wait: a thread looks, once per executable, and
-//! what it found is known to the tasks that come later. The first task waits a few milliseconds,
-//! which is enough where the package has the executable's name.
+//! The databases are large, so a thread looks up each executable once, for later tasks. The first
+//! task waits a few milliseconds, enough if the package has the executable's name.
 
 mod dpkg;
 mod rpm;
@@ -20,35 +19,30 @@ use lru::LruCache;
 use crate::enrich::rootfs::HostRoot;
 use crate::event::{bytes::ByteString, facts::FileId};
 
-/// Executables that are remembered.
 const MAX_KNOWN: NonZeroUsize = NonZeroUsize::new(512).unwrap();
-/// Executables that may wait for an answer; what is beyond is asked for again.
+/// Length of the queue; a later task queues again what did not fit.
 const MAX_WAITING: usize = 64;
-/// How long the first task of an executable waits for the answer.
+/// How long the first task of an executable waits.
 const FIRST_LOOKUP_TIMEOUT: Duration = Duration::from_millis(3);
 
 /// An executable: a file, and its path on the host.
 type Executable = (FileId, ByteString);
-/// What a thread answers: which executable, and its package, if it has one.
-type Answer = (Executable, Option<String>);
+/// An executable and its package, if any.
+type Owned = (Executable, Option<String>);
 
 /// Packages by executable.
 pub(crate) struct Packages {
     root: PathBuf,
-    thread: Option<(SyncSender<Executable>, Receiver<Answer>)>,
+    thread: Option<(SyncSender<Executable>, Receiver<Owned>)>,
     known: LruCache<Executable, Known>,
 }
 
-/// What is known of an executable.
 enum Known {
-    /// The thread was asked.
-    Asked,
-    /// Its package, if it has one.
+    Queued,
     Owner(Option<String>),
 }
 
 impl Packages {
-    /// Nothing is known yet, and no thread runs.
     pub(crate) fn new(host: &Rc<HostRoot>) -> Self {
         Self {
             root: host.path(Path::new("/")),
@@ -57,50 +51,50 @@ impl Packages {
         }
     }
 
-    /// The package that owns this executable of the host, and its version, as far as it is known
-    /// by now.
+    /// The package that owns this executable of the host, with its version; `None` as well while
+    /// the lookup runs.
     pub(crate) fn owner(&mut self, file: FileId, exe: &ByteString) -> Option<String> {
         let executable = (file, exe.clone());
         self.learn(None);
-        if !self.known.contains(&executable) && self.ask(&executable) {
-            self.known.put(executable.clone(), Known::Asked);
+        if !self.known.contains(&executable) && self.enqueue(&executable) {
+            self.known.put(executable.clone(), Known::Queued);
             self.learn(Some(FIRST_LOOKUP_TIMEOUT));
         }
         match self.known.get(&executable)? {
-            Known::Asked => None,
+            Known::Queued => None,
             Known::Owner(package) => package.clone(),
         }
     }
 
-    fn ask(&mut self, executable: &Executable) -> bool {
+    fn enqueue(&mut self, executable: &Executable) -> bool {
         if self.thread.is_none() {
             self.thread = start(self.root.clone());
         }
-        let questions = self.thread.as_ref().map(|(questions, _)| questions);
-        questions.is_some_and(|questions| questions.try_send(executable.clone()).is_ok())
+        let queue = self.thread.as_ref().map(|(queue, _)| queue);
+        queue.is_some_and(|queue| queue.try_send(executable.clone()).is_ok())
     }
 
-    /// Takes the answers that are there; the first may be waited for.
-    fn learn(&mut self, patience: Option<Duration>) {
-        let Some((_, answers)) = &self.thread else {
+    /// Takes finished lookups; `timeout` waits for one.
+    fn learn(&mut self, timeout: Option<Duration>) {
+        let Some((_, finished)) = &self.thread else {
             return;
         };
-        let first = patience.and_then(|patience| answers.recv_timeout(patience).ok());
-        for (executable, package) in first.into_iter().chain(answers.try_iter()) {
+        let first = timeout.and_then(|timeout| finished.recv_timeout(timeout).ok());
+        for (executable, package) in first.into_iter().chain(finished.try_iter()) {
             self.known.put(executable, Known::Owner(package));
         }
     }
 }
 
-/// Starts the thread; it ends when the last asker is gone.
-fn start(root: PathBuf) -> Option<(SyncSender<Executable>, Receiver<Answer>)> {
-    let (questions, asked) = sync_channel::<Executable>(MAX_WAITING);
-    let (answer, answers) = sync_channel(MAX_WAITING);
+/// Starts the thread, which ends when the queue is dropped.
+fn start(root: PathBuf) -> Option<(SyncSender<Executable>, Receiver<Owned>)> {
+    let (queue, queued) = sync_channel::<Executable>(MAX_WAITING);
+    let (finish, finished) = sync_channel(MAX_WAITING);
     let work = move || {
         let host = HostRoot::at(&root);
-        for executable in asked {
+        for executable in queued {
             let package = look(&host, &executable.1);
-            if answer.send((executable, package)).is_err() {
+            if finish.send((executable, package)).is_err() {
                 return;
             }
         }
@@ -108,7 +102,7 @@ fn start(root: PathBuf) -> Option<(SyncSender<Executable>, Receiver<Answer>)> {
     let thread = std::thread::Builder::new()
         .name("packages".into())
         .spawn(work);
-    thread.ok().map(|_runs| (questions, answers))
+    thread.ok().map(|_runs| (queue, finished))
 }
 
 fn look(host: &HostRoot, exe: &[u8]) -> Option<String> {

@@ -54,8 +54,8 @@ pub(crate) fn owner(host: &HostRoot, exe: &str) -> Option<String> {
     })
 }
 
-/// Opens without a trace: no lock, no journal beside it. What rpm writes at the same moment may
-/// be missed or make the look-up fail, never the other way round.
+/// Opens without a lock or a journal. A concurrent write of rpm may be missed or fail the lookup;
+/// the lookup cannot disturb rpm.
 fn open(path: &Path) -> Option<Connection> {
     let path = path
         .to_str()?

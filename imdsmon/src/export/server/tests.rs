@@ -34,19 +34,19 @@ async fn serve() -> Served {
     let Ok(Listen::Tcp(address)) = server.address() else {
         panic!("a port");
     };
-    let (questions, mut asked) = mpsc::channel::<PageRequest>(1);
+    let (scrapes, mut asked) = mpsc::channel::<PageRequest>(1);
     let made = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&made);
     let monitor = tokio::spawn(async move {
-        while let Some(question) = asked.recv().await {
+        while let Some(scrape) = asked.recv().await {
             counter.fetch_add(1, Ordering::Relaxed);
-            drop(question.send(PAGE.into()));
+            drop(scrape.send(PAGE.into()));
         }
     });
     Served {
         address,
         made,
-        _tasks: [Task(tokio::spawn(server.run(questions))), Task(monitor)],
+        _tasks: [Task(tokio::spawn(server.run(scrapes))), Task(monitor)],
     }
 }
 
@@ -167,14 +167,15 @@ async fn hanging_clients_do_not_block_others() {
 #[tokio::test(start_paused = true)]
 async fn who_is_too_slow_is_let_go_of() {
     let (mut client, server) = tokio::io::duplex(64);
-    let (questions, _asked) = mpsc::channel(1);
+    let (scrapes, _asked) = mpsc::channel(1);
     let page = Page {
-        questions,
+        scrapes,
         latest: Mutex::new(None),
     };
-    let answering = tokio::spawn(async move {
-        timeout(CONNECTION_TIMEOUT, response(Box::new(server), &page)).await
-    });
+    let answering =
+        tokio::spawn(
+            async move { timeout(CONNECTION_TIMEOUT, handle(Box::new(server), &page)).await },
+        );
     // A byte each second: never silent for long, and never done.
     let mut sent = 0;
     while client.write_all(b"G").await.is_ok() {
@@ -204,9 +205,9 @@ async fn monitor_that_is_gone_is_reported() {
     let Ok(Listen::Tcp(address)) = server.address() else {
         panic!("a port");
     };
-    let (questions, asked) = mpsc::channel(1);
+    let (scrapes, asked) = mpsc::channel(1);
     drop(asked);
-    let _task = Task(tokio::spawn(server.run(questions)));
+    let _task = Task(tokio::spawn(server.run(scrapes)));
     let response = exchange(address, GET).await;
     assert!(response.starts_with("HTTP/1.1 503"), "{response}");
 }
@@ -222,8 +223,8 @@ async fn only_a_stale_unix_socket_is_replaced() {
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o660);
     let error = Server::bind(&listen).await.err().unwrap();
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-    let (questions, mut asked) = mpsc::channel::<PageRequest>(1);
-    let running = tokio::spawn(server.run(questions));
+    let (scrapes, mut asked) = mpsc::channel::<PageRequest>(1);
+    let running = tokio::spawn(server.run(scrapes));
     let mut stream = UnixStream::connect(&path).await.unwrap();
     stream.write_all(GET).await.unwrap();
     asked.recv().await.unwrap().send(PAGE.into()).unwrap();
