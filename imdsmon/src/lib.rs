@@ -1,5 +1,5 @@
-//! imdsmon answers one question: can this EC2 instance require IMDSv2
-//! (`HttpTokens=required`), and if not, which programs must change?
+//! imdsmon finds out whether an EC2 instance can require IMDSv2
+//! (`HttpTokens=required`), and if not, which programs must change.
 //!
 //! ```text
 //!  kernel ─▶ capture ─▶ http ─▶ pipeline ─▶ ledger ─▶ verdict ─▶ report, export
@@ -19,12 +19,12 @@
 //! | `export` | metrics, embedded metric format, call log |
 //! | `monitor` | the live loop: kernel to attributed events |
 //! | `output` | one call as a line of text or JSON |
-//! | `report` | the answer for a reader: text, JSON, Markdown, HTML, CSV |
+//! | `report` | verdicts, fixes and next steps: text, JSON, Markdown, HTML, CSV |
 //! | `store` | counts, evidence and coverage on disk |
 //! | `verdict` | evidence to verdict, reason and remedy |
 //! | `ledger` | counts and evidence by client, and coverage |
 //! | `pipeline` | events to attributed events |
-//! | `enrich` | what /proc and the host's files say of a process, when its event arrives |
+//! | `enrich` | facts about a process from /proc and the host's files, when its event arrives |
 //! | `identity` | processes to clients that an operator recognises; pure |
 //! | `http` | bytes to calls; pure |
 //! | `capture` | kernel programs and recordings to events |

@@ -125,7 +125,7 @@ impl Monitor {
         &self.pipeline
     }
 
-    /// Reads a batch of events and enriches each at once, because its process may end soon.
+    /// Reads a batch of events and enriches each immediately: its process may end soon.
     /// Returns whether there may be more.
     fn read(&mut self) -> bool {
         let Self {

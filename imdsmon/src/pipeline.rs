@@ -1,7 +1,6 @@
 //! From events to attributed calls: joins `http`, `identity` and `knowledge`.
 //!
-//! Without a clock of its own, and the same for live events and for a recording of them, so a
-//! replay gives the same bytes.
+//! Reads no clock and treats live and recorded events alike: a replay gives the same bytes.
 
 use std::{collections::VecDeque, io::BufRead, rc::Rc};
 

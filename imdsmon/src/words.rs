@@ -2,8 +2,8 @@
 
 /// Defines an enum whose values are single words in JSON, in the store, in labels and in output.
 ///
-/// The word is the variant's name in kebab-case. A variant with another word says so twice, for
-/// serde and for strum; the test of this module compares the two.
+/// The word is the variant's name in kebab-case. An exception names its word twice, for serde and
+/// for strum; the test of this module compares the two.
 macro_rules! with_words {
     ($(#[$attribute:meta])* $visibility:vis enum $name:ident { $($variants:tt)* }) => {
         $(#[$attribute])*

@@ -46,7 +46,7 @@ impl Default for Options {
 
 /// The smallest ring buffer: one page, at most 64 KiB on any architecture.
 pub(crate) const MIN_RING_BYTES: u32 = 1 << 16;
-/// The largest ring buffer that is sensible: 256 MiB.
+/// Largest ring buffer: 256 MiB.
 pub(crate) const MAX_RING_BYTES: u32 = 1 << 28;
 /// Ring buffer for the log records of the programs, if their log is enabled.
 const LOG_RING_BYTES: u32 = 1 << 17;

@@ -29,7 +29,7 @@ pub(super) struct StoreArgs {
     since: Since,
 }
 
-/// What a verdict depends on beside the calls.
+/// Inputs of a verdict other than the calls.
 #[derive(clap::Args)]
 pub(super) struct PolicyArgs {
     /// Observation period required for READY, for example 1h or 7d [default:

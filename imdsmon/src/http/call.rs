@@ -26,6 +26,7 @@ with_words! {
         Empty,
     }
 }
+
 /// How a request is authenticated (EC2 User Guide, "How Instance Metadata Service Version 2 works").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Auth {

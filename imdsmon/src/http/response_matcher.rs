@@ -19,9 +19,8 @@
 //!
 //! A request whose response was not captured comes out with [`Response::Unseen`].
 //!
-//! An outstanding response is therefore skipped only where the server's bytes are complete, and a
-//! request that is pending meanwhile and is given up in turn adds none. A connection on which the
-//! count went wrong recovers.
+//! An outstanding response is therefore skipped only where the server's bytes are complete. A
+//! request that was pending then and is given up later adds none, so a wrong count corrects itself.
 
 use std::collections::VecDeque;
 

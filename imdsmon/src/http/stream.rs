@@ -6,7 +6,7 @@
 
 use super::reader::Origin;
 
-/// Bytes of memory of a held segment beside its content, roughly.
+/// Overhead of a held segment in bytes, roughly.
 const PIECE_COST: usize = 64;
 
 #[derive(Debug, PartialEq, Eq)]

@@ -1,16 +1,15 @@
-//! What the path of a cgroup says: pure text, no I/O.
+//! Parses the path of a cgroup; no I/O.
 //!
 //! The shapes are those of systemd (systemd.unit(5), `user@.service`), of runc and crun with
 //! their systemd and cgroupfs drivers (`docker-ID.scope`, `docker/ID`), of the kubelet
 //! (`kubepods.slice/kubepods-burstable-podUID.slice`, `kubepods/burstable/podUID`), and of the
 //! ECS agent (`ecs/TASK/ID`, `ecstasks.slice/ecstasks-TASK.slice`); the same on cgroup v1.
 
-/// Bytes of a path that are looked at; the kernel's own limit is `PATH_MAX`.
+/// Longest path that is parsed, in bytes: the kernel's `PATH_MAX`.
 const PATH: usize = 4096;
-/// Digits of a container's id with every runtime but LXC.
+/// Digits of a container ID, with every runtime but LXC.
 const ID: usize = 64;
 
-/// What a path says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CgroupPath {
     /// Containers, outermost first.
@@ -33,12 +32,11 @@ pub(crate) struct CgroupPath {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ContainerId {
     pub(crate) id: String,
-    /// Its runtime, if the path says.
+    /// `None` if the path does not name the runtime.
     pub(crate) runtime: Option<&'static str>,
 }
 
 impl CgroupPath {
-    /// Reads a path.
     pub(crate) fn of(path: &[u8]) -> Self {
         let path = String::from_utf8_lossy(&path[..path.len().min(PATH)]);
         let mut found = Self::default();

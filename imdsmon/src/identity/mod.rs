@@ -1,10 +1,9 @@
-//! From tasks to processes that a person recognises. Pure: no I/O, so a recording gives the same
+//! Tasks to processes and clients that an operator recognises. Pure: a recording gives the same
 //! result on every host.
 //!
-//! [`process`] merges the kernel's snapshot with what `enrich` found in `/proc` and elsewhere;
-//! [`classify`] adds the workload; [`client`] gives it a name that survives restarts. A
-//! [`CallerTable`] remembers which processes use which connection, so that a call can be attributed
-//! when it is complete. Does not depend on HTTP.
+//! [`process`] merges the kernel's snapshot with the facts from `enrich`; [`classify`] adds the
+//! workload; [`client`] adds a name that survives restarts. [`CallerTable`] maps connections to
+//! processes until a call is complete. Does not depend on HTTP.
 
 pub(crate) mod cgroup_path;
 pub mod client;
@@ -24,9 +23,9 @@ use crate::event::{ConnectionId, Event, Role, Task, TaskId};
 pub(crate) use process::Process;
 use workload::{Workload, WorkloadInputs};
 
-/// Connections that are remembered, as many as capture remembers.
+/// As many as capture tracks.
 const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(8192).unwrap();
-/// Tasks that are remembered of one connection: the connector and the latest senders.
+/// Tasks per connection: the connector and the latest senders.
 const MAX_TASKS: usize = 8;
 
 /// The processes that used each connection.

@@ -1,4 +1,4 @@
-//! A process, merged from what the kernel and `/proc` say about it.
+//! A process, merged from the kernel's snapshot and `/proc`.
 
 use imdsmon_common::ARGV_LEN;
 
@@ -18,7 +18,7 @@ pub(crate) struct Process {
     pub(crate) parent: Option<u32>,
     /// Path of the executable.
     pub(crate) exe: Option<ByteString>,
-    /// Which file that is, if the kernel said so.
+    /// The executable's device and inode, if the kernel reported them.
     pub(crate) exe_file: Option<FileId>,
     /// File name of the executable; if that is unknown, the name of the thread.
     pub(crate) name: ByteString,
@@ -37,8 +37,7 @@ pub(crate) struct Process {
     pub(crate) netns: Option<u32>,
     /// Whether that is the host's; `None` if unknown.
     pub(crate) host_network: Option<bool>,
-    /// Start of the process in nanoseconds since boot, a multiple of 10 ms: tells it from another
-    /// that gets the same pid later.
+    /// Nanoseconds since boot, a multiple of 10 ms: distinguishes processes with the same PID.
     pub(crate) started: Option<u64>,
     /// The unit, session, cron job, container or pod that it belongs to.
     pub(crate) workload: Workload,
@@ -47,9 +46,8 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Weighs the kernel's snapshot against what `/proc` said a moment later: in between, the
-    /// process may have replaced itself by another program, or be gone. Leaves `workload` empty;
-    /// [`super::classify`] fills it in.
+    /// Merges the kernel's snapshot with `/proc`, which was read later: the process may have ended
+    /// or called `execve` in between. [`super::classify`] sets `workload`.
     pub(crate) fn new(task: &Task) -> Self {
         let none = ProcFacts::default();
         let proc = task.proc.as_ref().unwrap_or(&none);
@@ -133,8 +131,8 @@ fn known_arguments(ancestors: &[Ancestor]) -> Vec<Vec<ByteString>> {
     ancestors[..known].iter().map(|a| a.argv.clone()).collect()
 }
 
-/// On a hybrid host all of cgroup v2 is its root, or has only what systemd put there, and `/proc`
-/// knows the other hierarchies: what names a container says more than what does not.
+/// On a hybrid host, cgroup v2 has only its root or systemd's groups, and `/proc` shows the other
+/// hierarchies. A path that names a container is preferred.
 pub(crate) fn cgroup(task: &Task, proc: &ProcFacts) -> Option<ByteString> {
     let root = |path: &&ByteString| path[..] == *b"/";
     let kernel = task.cgroup.as_ref();

@@ -67,7 +67,7 @@ pub(crate) fn script_of(args: &[ByteString]) -> Option<String> {
     let name = String::from_utf8_lossy(name.strip_prefix(b"-").unwrap_or(name));
     let interpreter = interpreter(&name)?;
     match script(interpreter, args)? {
-        // A descriptor says nothing of what came through it.
+        // A descriptor does not name its content.
         Script::File(path) if path.starts_with("/dev/") || path.starts_with("/proc/") => None,
         Script::File(path) => Some(normalize(&path)),
         Script::Named(name) => Some(format!("{interpreter} {}", normalize(&name))),
@@ -164,7 +164,7 @@ fn title(interpreter: &str, args: &[ByteString]) -> String {
     };
     let title = first_token(title);
     let plain = title.trim_start_matches('-');
-    // Its own path, or a shell's at login, says nothing new.
+    // Its own path, or a login shell's name, adds nothing.
     let is_itself = super::interpreter::interpreter(plain).is_some() || title.starts_with('-');
     if plain.is_empty()
         || is_itself

@@ -62,6 +62,7 @@ with_words! {
         Unknown,
     }
 }
+
 /// A container, as far as its runtime's state tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Container {
@@ -108,7 +109,7 @@ impl Workload {
         let path = inputs.cgroup.map(String::from_utf8_lossy);
         let is_cron = |unit: &&str| CRON_UNITS.contains(unit);
         let (kind, name) = if let Some(job) = inputs.cron_job {
-            // If all processes that name the job are gone, its unit stands for it.
+            // If all processes that name the job have ended, its unit names it.
             let job = Some(job).filter(|job| !job.is_empty());
             let unit = placement.unit.as_deref().filter(is_cron);
             (WorkloadKind::Cron, job.or(unit).unwrap_or("unknown").into())

@@ -147,6 +147,7 @@ with_words! {
         Credentials,
     }
 }
+
 /// Text with more than white space.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]

@@ -121,7 +121,7 @@ pub struct BucketKey {
 }
 
 with_words! {
-    /// What came back, as far as a verdict needs it.
+    /// The response, as far as a verdict depends on it.
     pub enum ResponseClass {
         /// 200 to 399.
         Ok,
@@ -135,18 +135,18 @@ with_words! {
         ServerError,
         /// Another status.
         Other,
-        /// Answered, but the status was not seen.
+        /// A response whose status was not captured.
         Unknown,
-        /// No answer.
+        /// No response.
         #[serde(rename = "no-answer")]
         #[strum(serialize = "no-answer")]
         None,
-        /// Answered by something that does not say `Server: EC2ws`, whatever its status.
+        /// A response without `Server: EC2ws`, whatever its status.
         NotImds,
     }
 }
+
 impl ResponseClass {
-    /// What came back to a call.
     pub(crate) fn of(call: &Call) -> Self {
         match &call.response {
             Response::None => Self::None,
@@ -199,6 +199,7 @@ with_words! {
         RetryAfterUnauthorized,
     }
 }
+
 /// Samples and names, each list bounded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -247,7 +248,7 @@ pub struct Sample {
     pub response: ResponseClass,
     /// Status code, if known.
     pub status: Option<u16>,
-    /// `Server` header of the answer.
+    /// `Server` header of the response.
     pub server: Option<String>,
     /// Request method.
     pub method: String,

@@ -77,7 +77,7 @@ impl Evidence {
         kind.sort_by_key(|sample| (sample.time, sample.pid));
         let latest = kind.pop();
         let weight = |sample: &Sample| self.weight(sample);
-        // Of two that say as much, the earlier: it stays the same however often it is looked at.
+        // Of equals, the earlier: the result does not depend on the order of merges.
         let best = kind.into_iter().rev().max_by_key(weight);
         self.samples.extend(best.into_iter().chain(latest));
         self.samples
@@ -126,7 +126,7 @@ impl Evidence {
     fn note_path(&mut self, path: String, seen: PathSeen) {
         let calls = |seen: &PathSeen| seen.tokenless.saturating_add(seen.with_token);
         if !self.paths.contains_key(&path) && self.paths.len() >= MAX_PATHS {
-            // Harmless paths, of which anyone can ask for any number, make room for others.
+            // A process can request any number of harmless paths: they make room for others.
             let least = self
                 .paths
                 .iter()

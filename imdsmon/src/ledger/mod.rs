@@ -82,7 +82,7 @@ impl Ledger {
         std::mem::take(&mut self.entries).into_values().collect()
     }
 
-    /// Replaces the clients that count toward the limit, so that inactive ones make room.
+    /// Replaces the clients that count toward the limit: inactive ones make room.
     pub(crate) fn reset<'a>(&mut self, clients: impl IntoIterator<Item = &'a Client>) {
         self.known.clear();
         self.limiter.reset(clients);

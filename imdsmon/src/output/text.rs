@@ -26,7 +26,6 @@ const TOKEN: Style = AnsiColor::Cyan.on_default();
 const ODD: Style = AnsiColor::Yellow.on_default();
 const DIM: Style = Style::new().dimmed();
 
-/// The names of the columns.
 pub(crate) fn heading(out: &mut impl Write) -> io::Result<()> {
     writeln!(
         out,
@@ -114,7 +113,7 @@ fn process(out: &mut impl Write, caller: &Caller) -> io::Result<()> {
     write!(out, "{program:<22} {:<8} ", escaped(&user, 32))
 }
 
-/// The second line: arguments, where the process stands, and who opened the connection.
+/// The second line: arguments, cgroup, parent and the process that opened the connection.
 fn origin(out: &mut impl Write, caller: &Caller) -> io::Result<()> {
     let Some(process) = caller.process.as_deref() else {
         return Ok(());

@@ -1,4 +1,4 @@
-//! How things are called, the same in every format.
+//! Labels that every format uses.
 
 use std::fmt::Write as _;
 
@@ -15,7 +15,6 @@ use crate::{
     verdict::{Confidence, HostVerdict, Verdict},
 };
 
-/// The answer as a headline.
 pub(crate) fn headline(verdict: HostVerdict) -> &'static str {
     match verdict {
         HostVerdict::Ready => "READY",
@@ -24,7 +23,6 @@ pub(crate) fn headline(verdict: HostVerdict) -> &'static str {
     }
 }
 
-/// What a verdict says about the client's calls.
 pub(super) fn meaning(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Breaks => "uses IMDSv1 and never requests a token",
@@ -92,7 +90,7 @@ pub(super) fn workload(client: &ClientReport) -> String {
         (_, Some(container)) => container.name.as_deref().unwrap_or(&container.id),
         _ => "",
     };
-    // The suffix of a unit says that it is one.
+    // The suffix shows that it is a unit.
     match workload.kind {
         WorkloadKind::Unit => name.to_owned(),
         other => format!("{} {name}", kind(other)).trim().to_owned(),

@@ -193,7 +193,7 @@ impl Client {
                 .samples
                 .iter()
                 .take(MAX_SAMPLES)
-                // Next to the only User-Agent of the client it says nothing new.
+                // The only User-Agent of the client is shown once.
                 .map(|sample| Call::new(sample, client.user_agents.len() > 1))
                 .collect(),
         }

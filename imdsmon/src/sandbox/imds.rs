@@ -45,7 +45,7 @@ struct MetadataResponse {
     ttl: Option<u32>,
 }
 
-/// What the request and the settings say about the form of the response.
+/// The form of the response, from the request and the settings.
 struct ResponseForm {
     version: HttpVersion,
     /// False for `HEAD`.

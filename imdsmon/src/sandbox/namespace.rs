@@ -90,7 +90,7 @@ impl AsFd for NetworkNamespace {
 }
 
 /// Whether the calling thread's namespace is not the host's and has no link but `lo`. False if
-/// `/proc` does not tell.
+/// `/proc` does not show it.
 fn is_private() -> bool {
     let (Ok(host), Ok(own), Ok(links)) = (
         fs::read_link(HOST_NAMESPACE),

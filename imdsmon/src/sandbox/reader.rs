@@ -13,7 +13,7 @@ const MAX_BODY_LEN: u64 = 1024 * 1024;
 /// Longest line of a chunked body, in bytes.
 const MAX_CHUNK_LINE_LEN: usize = 1024;
 
-/// Longest method, in bytes: tells a request from other data before the line ends.
+/// Longest method, in bytes: other data is detected before its line ends.
 const MAX_METHOD_LEN: usize = 16;
 
 /// The result of reading the bytes so far.

@@ -1,8 +1,8 @@
-//! Proof that capture works: imdsmon makes calls of its own and compares what it captured.
+//! Verifies capture end to end: makes known calls and compares them with what was captured.
 //!
-//! [`probe`] makes the calls, inside the IMDS simulator, and compares. [`doctor`] runs it once, in
-//! processes of its own, for `imdsmon doctor`; [`canary`] repeats it in a thread of the service.
-//! [`doctor_filter`] keeps the former out of the latter's counts.
+//! [`probe`] makes the calls, inside the IMDS simulator, and compares. `imdsmon doctor` runs it once
+//! ([`doctor`]), the service repeatedly ([`canary`]). [`doctor_filter`] keeps the calls of a doctor
+//! out of the service's counts.
 
 pub(crate) mod canary;
 pub(crate) mod doctor;

@@ -38,7 +38,7 @@ impl Expected {
         self.0.len()
     }
 
-    /// The error is a clause that says what was captured wrongly.
+    /// The error is a clause: what was captured wrongly.
     pub(crate) fn compare<'c>(
         self,
         captured: impl IntoIterator<Item = &'c Call>,

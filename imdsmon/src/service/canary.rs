@@ -8,7 +8,7 @@ use super::shared::Shared;
 use crate::selftest::canary::Canary;
 use crate::time::Timestamp;
 
-/// Returns at once if there is no interval: the canary is off.
+/// Returns immediately if the canary is off.
 pub(crate) async fn run(canary: Option<&Canary>, interval: Option<Duration>, shared: &Shared) {
     let Some(interval) = interval else { return };
     let Some(canary) = canary else {

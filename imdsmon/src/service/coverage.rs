@@ -83,7 +83,7 @@ impl CoverageTracker {
         all
     }
 
-    /// Records lost since the service started.
+    /// Records dropped since the service started.
     pub(crate) fn lost_records(&self) -> u64 {
         let Counts {
             totals, counters, ..

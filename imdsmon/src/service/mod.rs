@@ -1,11 +1,11 @@
-//! The service: captures for weeks, survives what happens to a host, and costs next to nothing.
+//! The service: continuous capture with a store, exporters and a canary.
 //!
-//! One thread captures, counts and serves metrics; a second writes the store, so that a stalled
-//! disk cannot block capture; a third makes the canary's calls in its own network namespace.
-//! Without IMDS traffic all of them sleep between two heartbeats.
+//! One thread captures, counts and serves metrics; a second writes the store, because a stalled disk
+//! must not block capture; a third makes the canary's calls in a private network namespace. Without
+//! IMDS traffic, all of them sleep between two heartbeats.
 //!
-//! [`state`] holds what is counted. Each loop beside the capture has its own file and reaches the
-//! state through [`shared`]: [`store_writer`], [`watchdog`], [`canary`], [`file_export`],
+//! [`state`] holds the counts. Each other loop has its own file and reaches the state through
+//! [`shared`]: [`store_writer`], [`watchdog`], [`canary`], [`file_export`],
 //! [`metrics_endpoint`] and [`reload`].
 
 mod canary;
@@ -109,14 +109,14 @@ pub(crate) async fn run(
         Err(anyhow!("the background tasks ended"))
     };
     let outcome = tokio::select! {
-        // The store first: a service that cannot go on must not report itself ready.
+        // The store first: a service without one must not report that it is ready.
         biased;
         Err(error) = &mut store => return Err(error.into()),
         captured = monitor.run(stop, &mut sink) => captured.map_err(Into::into),
         failed = background => failed,
     };
     systemd::stopping();
-    // Also after an error: what was counted is worth keeping.
+    // After an error as well: the counts are kept.
     endpoint.close().await;
     shared.stop.notify_one();
     match timeout(LAST_COMMIT_TIMEOUT, store).await {

@@ -15,14 +15,13 @@ use crate::{
     text::escape::escaped,
 };
 
-/// Between two lines about the same failure.
+/// Interval between two lines about the same failure.
 pub(crate) const WARN_INTERVAL: Duration = Duration::from_secs(600);
-/// Between two lines about the same client.
+/// Interval between two lines about the same client.
 const CLIENT_INTERVAL: Duration = Duration::from_secs(24 * 3600);
-/// Clients that are remembered: as many as the ledger tells apart, which gives each user only a
-/// share of them.
+/// At least as many as the ledger counts separately, which limits each user to a share.
 const MAX_CLIENTS: NonZeroUsize = NonZeroUsize::new(1100).unwrap();
-/// Processes can make up clients; they must not flood the log.
+/// A process can invent clients, and must not flood the log.
 const LINES_PER_MINUTE: u32 = 20;
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -144,7 +143,7 @@ mod tests {
             .into_iter()
             .collect();
         assert_eq!(lines, [Some(1), None, None, Some(3), None]);
-        // Too many at once: the rest is only counted.
+        // Beyond the limit, calls are only counted.
         let logged = (0..100).filter(|n| notifier.should_log(&n.to_string(), begin).is_some());
         assert!(logged.count() <= LINES_PER_MINUTE as usize);
     }

@@ -1,7 +1,7 @@
 //! The thread that writes the store: a stalled disk must not block capture.
 //!
-//! It commits one batch at a time; meanwhile the next one gathers in memory. What could not be
-//! written comes back, to be part of the next batch.
+//! It commits one batch at a time. The service gathers the next batch, to which it adds what could
+//! not be written.
 
 use std::{
     io,
@@ -20,7 +20,7 @@ use crate::{
 };
 
 pub(crate) struct Batch {
-    /// What was counted since the last batch.
+    /// The counts since the last batch.
     pub(crate) delta: Vec<ClientStats>,
     /// The coverage of this run, whole.
     pub(crate) coverage: Coverage,
@@ -28,7 +28,7 @@ pub(crate) struct Batch {
     pub(crate) limits: Limits,
     /// No batch follows: the store is closed.
     pub(crate) is_last: bool,
-    /// Read back everything since then, this delta included.
+    /// Read back all clients since then, this delta included.
     pub(crate) reload_since: Option<Timestamp>,
 }
 
@@ -39,9 +39,9 @@ pub(crate) struct CommitResult {
     pub(crate) error: Option<StoreError>,
     /// For the log: a database that was renamed.
     pub(crate) notes: Vec<String>,
-    /// What earlier runs stored, if this commit opened the store.
+    /// Clients and coverage of earlier runs, if this commit opened the store.
     pub(crate) earlier: Option<(Vec<ClientStats>, Coverage)>,
-    /// The answer to [`Batch::reload_since`].
+    /// Result of [`Batch::reload_since`].
     pub(crate) reloaded: Option<Vec<ClientStats>>,
 }
 
@@ -62,7 +62,7 @@ impl StoreThread {
                 store: None,
             };
             for (batch, reply) in requests {
-                // The receiver is gone if the service no longer waits for the last commit.
+                // Nothing receives it if the service no longer waits for the last commit.
                 let _ = reply.send(worker.commit(batch));
             }
         })?;

@@ -1,5 +1,5 @@
-//! The heartbeat: tells systemd that the service is alive, extends the coverage, and notices that
-//! the host was suspended or its clock was set.
+//! The heartbeat: notifies systemd's watchdog, extends the coverage, and detects a suspended host
+//! and a changed clock.
 
 use tokio::time::sleep;
 

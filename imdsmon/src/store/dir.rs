@@ -22,7 +22,7 @@ pub(crate) const DATABASE: &str = "imdsmon.db";
 const LOCK: &str = "imdsmon.lock";
 /// How long a reader may hold the lock.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
-/// What `SQLite` keeps beside a database in WAL mode.
+/// Suffixes of the files of a database in WAL mode.
 const SIDECARS: [&str; 3] = ["", "-wal", "-shm"];
 
 /// A directory that only this process writes a store to.
@@ -138,7 +138,7 @@ impl StoreDir {
                 path: self.directory.clone(),
                 source: io::Error::other("too many databases were quarantined in this second"),
             })?;
-        // The log first: a database without its log is older, a log without its database is lost.
+        // The log first: a database without its log is only older.
         for suffix in SIDECARS.iter().rev() {
             match fs::rename(sidecar(&from, suffix), sidecar(&to, suffix)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {

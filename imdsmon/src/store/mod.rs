@@ -214,7 +214,7 @@ impl Store {
         Ok(())
     }
 
-    /// A commit to a database that was removed or replaced would be lost.
+    /// A commit to a removed or replaced database would have no effect.
     fn check_name(&self) -> Result<(), StoreError> {
         if dir::file_id(&self.path) == Some(self.file) {
             return Ok(());

@@ -47,7 +47,7 @@ impl Reader {
         } else {
             path.to_owned()
         };
-        // SQLite says "unable to open database file" to all of these.
+        // SQLite's error for all of these is "unable to open database file".
         if let Err(error) = File::open(&path) {
             return Err(match error.kind() {
                 io::ErrorKind::NotFound => StoreError::Missing(path),

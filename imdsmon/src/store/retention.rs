@@ -46,15 +46,15 @@ pub(crate) fn is_at_limit(connection: &Connection, limits: Limits) -> rusqlite::
     Ok(used(connection)? > limits.pages() / 2)
 }
 
-/// Removes data, the oldest first, until at most `wanted` pages are used.
+/// Removes data, the oldest first, until at most `target` pages are used.
 pub(crate) fn evict(
     connection: &mut Connection,
     limits: Limits,
     now: Timestamp,
-    wanted: u64,
+    target: u64,
 ) -> rusqlite::Result<()> {
     let latest = now.hour();
-    while used(connection)? > wanted {
+    while used(connection)? > target {
         match oldest(connection)? {
             Some(oldest) if oldest < latest => forget_before(connection, oldest.plus(1))?,
             _ => {

@@ -119,7 +119,7 @@ impl<'a> ClientFacts<'a> {
                 Some(option) => has_argument(samples, option),
                 None => true,
             })
-            // A library that names itself does not speak for another one in the program.
+            // A program may use several libraries.
             .filter(|facts| {
                 let is_its = |agent: Option<&str>| agent.is_some_and(|a| facts.is_said_by(a));
                 facts.is_run_by(&stats.client.program) || said.clone().all(is_its)

@@ -41,7 +41,7 @@ pub fn assess<'a>(
     };
     let mut clients: Vec<_> = all.into_iter().map(assessed).collect();
     clients.sort_by(|a, b| {
-        // What is lost comes before the verdict: the sentence names the first few.
+        // By the class that breaks, then by verdict: the sentence names the first few.
         let rank = |client: &Assessed<'_>| {
             let judgement = &client.judgement;
             let lost = judgement

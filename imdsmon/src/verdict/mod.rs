@@ -56,6 +56,7 @@ with_words! {
         Inconclusive,
     }
 }
+
 /// The verdict on a client, and its fix.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Judgement {
@@ -103,7 +104,7 @@ impl AccessAfter {
 pub struct Policy {
     /// The shortest observation period; a day by default.
     pub min_window: Duration,
-    /// The current time if monitoring is meant to go on, so that it must not have ended long ago.
+    /// The current time, if monitoring must not have ended long before.
     pub now: Option<Timestamp>,
 }
 
@@ -114,7 +115,7 @@ pub struct Assessment<'a> {
     pub(crate) verdict: HostVerdict,
     /// Why, in a sentence. Holds clients' names, which are untrusted.
     pub(crate) sentence: String,
-    /// Sentences that say what makes it inconclusive; not empty beside `NotReady` either.
+    /// Sentences: why it is inconclusive, or would be if it were not `NotReady`.
     pub(crate) doubts: Vec<String>,
     /// Worst first.
     pub clients: Vec<Assessed<'a>>,
@@ -140,6 +141,7 @@ with_words! {
         Likely,
     }
 }
+
 /// How to fix a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Remedy {

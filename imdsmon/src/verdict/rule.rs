@@ -59,6 +59,7 @@ with_words! {
         NoTokenToGet,
     }
 }
+
 impl Rule {
     /// The verdict that it gives.
     pub fn verdict(self) -> Verdict {

@@ -1,11 +1,11 @@
 //! Comparison of CloudWatch's counts with imdsmon's.
 //!
 //! imdsmon counts by the hour, so whole hours are compared: hours that were observed without a gap
-//! and for which CloudWatch has every point. A difference means something in both directions.
+//! and for which CloudWatch has every point. A difference in either direction is significant.
 //!
 //! If the observation period has no such hour, points that were observed in full are compared with
-//! all calls that imdsmon captured in their hour. That can show that imdsmon missed calls, but not
-//! that it missed none, and the sentence says so.
+//! all calls that imdsmon captured in their hour. That can show missed calls, but not their
+//! absence.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 

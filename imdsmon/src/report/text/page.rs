@@ -135,7 +135,7 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
         .collect()
 }
 
-/// The text, without its beginning if it is too long: the end of a path says more.
+/// The text, without its beginning if it is too long: the end of a path matters more.
 pub(super) fn shortened(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
