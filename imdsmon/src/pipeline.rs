@@ -45,7 +45,6 @@ impl Default for Pipeline {
 }
 
 impl Pipeline {
-    /// Without any connection.
     pub fn new(knowledge: Rc<Knowledge>) -> Self {
         Self {
             knowledge,

@@ -67,7 +67,6 @@ impl Timestamp {
         Duration::from_nanos(self.0.abs_diff(other.0))
     }
 
-    /// The hour it is in.
     pub const fn hour(self) -> Hour {
         Hour(self.0.div_euclid(NANOS_PER_HOUR))
     }

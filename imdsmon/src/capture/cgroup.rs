@@ -29,19 +29,16 @@ pub struct Root {
 /// Why there is no root to attach to.
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupError {
-    /// Not mounted, and mounting it failed.
     #[error(
         "cgroup v2 is not mounted and cannot be mounted ({0}); \
          run `mount -t cgroup2 none /sys/fs/cgroup/unified` as root, on kernel 5.10 or later"
     )]
     None(io::Error),
-    /// Only a part of the hierarchy is visible.
     #[error(
         "only a part of the cgroup hierarchy is visible here, at {0}; in a container, use the \
          host's cgroup namespace (`--cgroupns=host`) and mount the host's /sys/fs/cgroup"
     )]
     Partial(PathBuf),
-    /// It is there but cannot be opened.
     #[error("cannot open the cgroup v2 root {0}: {1}")]
     Open(PathBuf, io::Error),
 }

@@ -54,7 +54,6 @@ pub struct FileId {
 pub struct Ancestor {
     /// Process id in the initial pid namespace.
     pub pid: u32,
-    /// Its name.
     pub name: ByteString,
     /// Arguments of one of the nearest (up to 256 bytes in all), token values blanked; empty if
     /// unknown.

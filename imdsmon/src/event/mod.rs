@@ -87,10 +87,7 @@ mod zero_is_none {
 #[serde(tag = "event", rename_all = "lowercase")]
 pub enum Event {
     /// The programs are attached: calls are captured from here on.
-    Start {
-        /// When.
-        time: Timestamp,
-    },
+    Start { time: Timestamp },
     /// A task opened a connection to IMDS, or uses one that another task opened.
     Task(Box<Task>),
     /// A TCP segment went to IMDS.
@@ -99,16 +96,11 @@ pub enum Event {
     Received(Received),
     /// The last descriptor of the connection's socket was closed: no response is awaited any more.
     Closed {
-        /// When.
         time: Timestamp,
-        /// Which.
         connection: ConnectionId,
     },
     /// No other event occurred until this time: pending requests may expire.
-    Tick {
-        /// When.
-        time: Timestamp,
-    },
+    Tick { time: Timestamp },
     /// The kernel had no room for this many records since the last such event.
     Lost {
         /// When user space learned of it.
@@ -118,7 +110,6 @@ pub enum Event {
     },
     /// The monitor stopped cleanly; the stream is complete.
     End {
-        /// When.
         time: Timestamp,
         /// Counters of the kernel programs.
         totals: Totals,
@@ -191,7 +182,6 @@ impl Endpoint {
 pub struct Sent {
     /// When it was sent.
     pub time: Timestamp,
-    /// On which connection.
     pub connection: ConnectionId,
     /// The latest task known to send on this connection.
     #[serde(with = "zero_is_none")]
@@ -224,7 +214,6 @@ pub struct Sent {
 pub struct Received {
     /// When it came.
     pub time: Timestamp,
-    /// On which connection.
     pub connection: ConnectionId,
     /// TCP sequence number of the first payload byte.
     pub seq: u32,
@@ -262,7 +251,6 @@ pub struct Task {
     /// `/proc`.
     #[serde(skip)]
     pub boot: Option<u64>,
-    /// Which connection.
     pub connection: ConnectionId,
     /// Its number.
     pub task: TaskId,

@@ -93,7 +93,6 @@ pub enum Response {
 }
 
 impl Response {
-    /// Status code, if known.
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Seen { status, .. } => *status,
@@ -128,9 +127,7 @@ pub struct Call {
     pub(crate) task: Option<TaskId>,
     /// The address that was called.
     pub(crate) server: Endpoint,
-    /// The request.
     pub request: Request,
-    /// The response.
     pub response: Response,
 }
 

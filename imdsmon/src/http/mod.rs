@@ -136,7 +136,6 @@ impl Default for Http {
 }
 
 impl Http {
-    /// Without any connection.
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,

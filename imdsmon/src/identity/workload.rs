@@ -24,16 +24,13 @@ const CRON_UNITS: [&str; 5] = [
 /// The workload that a process belongs to. Untrusted where a container's own state is its source.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Workload {
-    /// The kind of workload.
     pub kind: WorkloadKind,
     /// Its name within the kind, without what changes from run to run; at most 256 bytes, empty if
     /// it has none: `nginx.service`, the user of a session, the script or command of a cron job, a
     /// container's name (its image if docker or podman made the name up), `family/container`,
     /// `namespace/owner-*/container`, a path.
     pub name: String,
-    /// The container, if it runs in one.
     pub container: Option<Container>,
-    /// The Kubernetes pod, if it runs in one.
     pub pod: Option<Pod>,
 }
 
@@ -57,7 +54,6 @@ with_words! {
         Pod,
         /// A cgroup that is none of these.
         Cgroup,
-        /// Nothing is known.
         #[default]
         Unknown,
     }
@@ -71,7 +67,6 @@ pub struct Container {
     pub id: String,
     /// `docker`, `containerd`, `cri-o`, `podman`, if known.
     pub runtime: Option<String>,
-    /// Its name.
     pub name: Option<String>,
     /// Name of its image, with tag or digest as the runtime has it.
     pub image: Option<String>,
@@ -80,7 +75,6 @@ pub struct Container {
 /// A Kubernetes pod, and the container in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Pod {
-    /// Namespace.
     pub namespace: String,
     /// Name, with its generated suffix.
     pub name: String,

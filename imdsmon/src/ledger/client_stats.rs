@@ -15,16 +15,12 @@ use crate::{
 /// Counts and evidence of one client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientStats {
-    /// The client.
     pub client: Client,
-    /// Time of its first call.
     pub first: Timestamp,
-    /// Time of its last call.
     pub last: Timestamp,
     /// Calls by bucket. A count to be merged into earlier ones may be negative: it corrects calls
     /// that later evidence gave another cause.
     pub buckets: BTreeMap<BucketKey, i64>,
-    /// Samples and names.
     pub evidence: Evidence,
 }
 
@@ -70,7 +66,6 @@ impl ClientStats {
         self.last = self.last.max(time);
     }
 
-    /// Adds to a count.
     pub(super) fn count(&mut self, bucket: BucketKey, count: i64) {
         let sum = self.buckets.entry(bucket).or_default();
         *sum = sum.saturating_add(count);
@@ -112,9 +107,7 @@ pub struct BucketKey {
     pub hour: Hour,
     /// `IMDSv1`, `IMDSv2` with or without a valid token, or token request.
     pub auth: Auth,
-    /// Class of the response.
     pub response: ResponseClass,
-    /// Class of the path.
     pub path: PathClass,
     /// Why it has no token, or that it is a retry.
     pub cause: Cause,
@@ -125,11 +118,8 @@ with_words! {
     pub enum ResponseClass {
         /// 200 to 399.
         Ok,
-        /// 401.
         Unauthorized,
-        /// 403.
         Forbidden,
-        /// 404.
         NotFound,
         /// 500 to 599: IMDS throttles with 503.
         ServerError,
@@ -206,7 +196,6 @@ with_words! {
 pub struct Evidence {
     /// SDKs and tools that its User-Agents name.
     pub sdks: Vec<Sdk>,
-    /// User-Agents.
     pub user_agents: Vec<String>,
     /// Paths with their class and number of `IMDSv1` and `IMDSv2` calls.
     pub paths: BTreeMap<String, PathSeen>,
@@ -224,37 +213,27 @@ pub struct Evidence {
 /// Calls of a path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PathSeen {
-    /// What it is.
     pub class: PathClass,
     /// Without a token.
     pub tokenless: u64,
-    /// With one.
     pub with_token: u64,
 }
 
-/// A sample call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
-    /// When it was made.
     #[serde(with = "crate::time::as_rfc3339")]
     pub time: Timestamp,
-    /// `IMDSv1`, `IMDSv2` or token request.
     pub version: ImdsVersion,
-    /// What led to it.
     #[serde(rename = "how")]
     pub cause: Cause,
-    /// Class of the response.
     #[serde(rename = "answer")]
     pub response: ResponseClass,
-    /// Status code, if known.
     pub status: Option<u16>,
     /// `Server` header of the response.
     pub server: Option<String>,
-    /// Request method.
     pub method: String,
     /// Path, and query if there is one.
     pub target: String,
-    /// `User-Agent`.
     pub user_agent: Option<String>,
     /// Address that was called.
     pub address: String,
@@ -262,7 +241,6 @@ pub struct Sample {
     pub pid: Option<u32>,
     /// Path or name of the executable.
     pub executable: Option<String>,
-    /// Arguments.
     pub args: Vec<String>,
     /// Parent, its parent, and so on: process id and name.
     #[serde(with = "as_ancestors")]

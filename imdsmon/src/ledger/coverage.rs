@@ -20,7 +20,6 @@ pub struct Coverage {
 /// A time of uninterrupted monitoring.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Span {
-    /// From.
     #[serde(with = "crate::time::as_rfc3339")]
     pub from: Timestamp,
     /// To; grows while it lasts.
@@ -61,7 +60,6 @@ impl Overflow {
 /// Its JSON is flat: `time`, `passed`, and `reason`, which is `null` if it passed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SelfTest {
-    /// When.
     pub time: Timestamp,
     /// `Ok`, or why it failed.
     pub result: Result<(), String>,

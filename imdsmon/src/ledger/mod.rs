@@ -71,7 +71,6 @@ impl Ledger {
         client
     }
 
-    /// The entries, by client.
     pub fn entries(&self) -> impl Iterator<Item = &ClientStats> {
         self.entries.values()
     }

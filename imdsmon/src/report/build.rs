@@ -19,9 +19,7 @@ use crate::{
 
 /// Input of [`Report::new`].
 pub struct ReportInput<'a> {
-    /// The observed instance.
     pub instance: Instance,
-    /// The observed periods.
     pub coverage: &'a Coverage,
     /// The verdicts, with the ledger entries.
     pub assessment: Assessment<'a>,
@@ -29,7 +27,6 @@ pub struct ReportInput<'a> {
     pub min_window: Duration,
     /// `None` if no metrics were given.
     pub cloudwatch: Option<Reconciliation>,
-    /// Time of the report.
     pub now: Timestamp,
 }
 

@@ -24,7 +24,6 @@ pub struct Report {
     /// RFC 3339 in JSON, as all times.
     #[serde(with = "as_rfc3339")]
     pub(crate) generated_at: Timestamp,
-    /// The observed instance.
     pub instance: Instance,
     /// Whether it can require IMDSv2.
     #[serde(rename = "answer")]
@@ -32,7 +31,6 @@ pub struct Report {
     /// How long and how completely it was observed.
     #[serde(rename = "window")]
     pub(crate) period: ObservationPeriod,
-    /// Calls of all clients.
     pub totals: Totals,
     /// Clients, worst first.
     pub clients: Vec<ClientReport>,
@@ -78,7 +76,6 @@ pub(crate) struct ObservationPeriod {
     pub(crate) coverage: Coverage,
 }
 
-/// Calls of all clients.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Totals {
     /// Requests of any kind.
@@ -97,7 +94,6 @@ pub struct Totals {
     pub(crate) unparsed_bytes: u64,
 }
 
-/// One client.
 #[derive(Clone, Debug, Serialize)]
 pub struct ClientReport {
     /// Stable, as `imds.client` of a call. Untrusted.
@@ -107,11 +103,9 @@ pub struct ClientReport {
     /// Verdict, reason and fix.
     #[serde(flatten)]
     pub judgement: Judgement,
-    /// Its calls.
     pub totals: Totals,
     /// From its User-Agents.
     pub sdks: Vec<Sdk>,
-    /// User-Agents.
     pub user_agents: Vec<String>,
     /// Most sensitive class of path that it requested.
     pub(crate) most_sensitive: PathClass,
@@ -123,7 +117,6 @@ pub struct ClientReport {
     pub paths: Vec<PathReport>,
     /// Calls of paths beyond the limit of the ledger.
     pub(crate) more_paths: u64,
-    /// Examples of its calls.
     pub samples: Vec<Sample>,
     /// Calls by hour, only hours with calls, in order.
     pub(crate) timeline: Vec<HourlyCalls>,
@@ -132,7 +125,6 @@ pub struct ClientReport {
 /// A path that a client requested.
 #[derive(Clone, Debug, Serialize)]
 pub struct PathReport {
-    /// The path.
     pub path: String,
     /// What it exposes.
     pub class: PathClass,
@@ -158,7 +150,6 @@ pub(crate) struct HourlyCalls {
 pub struct Reconciliation {
     /// How far the counts agree, and what that means.
     pub(crate) sentence: String,
-    /// One for each metric.
     pub metrics: Vec<MetricReport>,
 }
 
@@ -195,7 +186,6 @@ pub(crate) struct Difference {
     pub(crate) imdsmon: u64,
 }
 
-/// A next step.
 #[derive(Clone, Debug, Serialize)]
 pub struct NextStep {
     pub(crate) title: String,

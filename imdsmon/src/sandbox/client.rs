@@ -51,7 +51,6 @@ pub enum ClientError {
     /// The connection failed, or was closed before the response was complete.
     #[error("the connection to the simulated IMDS failed: {0}")]
     Io(#[source] io::Error),
-    /// There was no response in time.
     #[error("the simulated IMDS did not respond in time")]
     Timeout,
     /// The response is not HTTP, or longer than 1 MiB.
@@ -75,7 +74,6 @@ impl From<io::Error> for ClientError {
 /// A final response; interim ones (`100 Continue`) are skipped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpResponse {
-    /// Status code.
     pub status: u16,
     /// Names and values, in order.
     pub(crate) headers: Vec<(String, String)>,

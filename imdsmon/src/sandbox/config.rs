@@ -14,7 +14,6 @@ pub enum HttpTokens {
 /// The response to token requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TokenRequestMode {
-    /// A token.
     #[default]
     Issue,
     /// No response, on a connection that stays open: what a container behind a bridge observes

@@ -8,7 +8,6 @@ use std::{
 /// Counts since the simulator started, of everything sent to the IMDS addresses on port 80.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestCounts {
-    /// Connections accepted.
     pub connections: u64,
     /// Connections whose SYN carried accepted data (TCP Fast Open).
     pub fast_open: u64,

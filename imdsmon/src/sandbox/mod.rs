@@ -100,22 +100,18 @@ pub enum SimulatorError {
     /// `unshare` failed otherwise.
     #[error("cannot create a private network namespace: {0}; see unshare(2)")]
     Namespace(#[source] io::Error),
-    /// The namespace's file cannot be opened.
     #[error("cannot open /proc/thread-self/ns/net: {0}; run `mount -t proc proc /proc`")]
     Proc(#[source] io::Error),
     /// `lo` stays down.
     #[error("cannot bring up `lo` in the private network namespace: {0}; grant CAP_NET_ADMIN")]
     Loopback(#[source] io::Error),
-    /// The kernel rejected an address.
     #[error("cannot add {1} to `lo` in the private network namespace: {0}; grant CAP_NET_ADMIN")]
     Address(#[source] io::Error, IpAddr),
-    /// The simulated IMDS cannot listen.
     #[error(
         "the simulated IMDS cannot listen on {1}: {0}; grant CAP_NET_BIND_SERVICE and allow more \
          open files"
     )]
     Listen(#[source] io::Error, SocketAddr),
-    /// A thread or its event loop failed to start.
     #[error("cannot start a simulator thread: {0}; raise the limits on tasks and open files")]
     Thread(#[source] io::Error),
     /// `setns` failed.

@@ -73,7 +73,6 @@ pub struct Judgement {
     pub access_after: AccessAfter,
     /// Why the rule fits, in a sentence.
     pub reason: String,
-    /// How to fix it.
     pub remedy: Remedy,
 }
 
@@ -88,7 +87,6 @@ pub enum AccessAfter {
     /// Everything, once it can get a token: the hop limit, a proxy or throttling prevents that.
     #[serde(rename = "all-once-mended")]
     AllOnceFixed,
-    /// Everything.
     All,
 }
 
@@ -125,7 +123,6 @@ pub struct Assessment<'a> {
 #[derive(Clone, Debug)]
 pub struct Assessed<'a> {
     pub(crate) stats: &'a ClientStats,
-    /// The verdict on it.
     pub judgement: Judgement,
     counts: CallCounts,
 }

@@ -45,7 +45,6 @@ with_words! {
         KnownToRetry,
         /// Only paths of other clouds.
         OtherClouds,
-        /// Only `/`.
         OnlyTheRoot,
         /// Only paths that IMDS does not have.
         NotFound,

@@ -34,7 +34,6 @@ const HOUR: i64 = 3600;
 pub(crate) enum Metric {
     /// Succeeded.
     NoToken,
-    /// Rejected.
     NoTokenRejected,
 }
 
@@ -71,43 +70,32 @@ struct Series {
 /// Why a file cannot be used. The text follows the name of the file.
 #[derive(Debug, thiserror::Error)]
 pub enum CloudWatchError {
-    /// Reading failed.
     #[error("cannot be read: {0}")]
     Read(#[from] io::Error),
     /// More than [`MAX_BYTES`].
     #[error("is larger than 16 MiB; fetch a shorter time range or a longer --period")]
     TooLarge,
-    /// No JSON, or not of CloudWatch.
     #[error("is not JSON output of CloudWatch: {0}; fetch it with --output json")]
     Json(#[from] serde_json::Error),
-    /// Other output, or none.
     #[error(
         "holds no metric; pass the output of `aws cloudwatch get-metric-statistics` or \
          `get-metric-data`"
     )]
     Empty,
-    /// Another metric.
     #[error("holds the metric `{0}`; fetch MetadataNoToken or MetadataNoTokenRejected")]
     OtherMetric(String),
-    /// Another statistic.
     #[error("holds no sums; fetch it with --statistics Sum")]
     NoSum,
-    /// Each value needs a timestamp.
     #[error("holds {0} timestamps but {1} values; fetch it again")]
     Lengths(usize, usize),
-    /// Not a count.
     #[error("holds {0}, which is not a number of calls; fetch the sums of the metric itself")]
     Value(f64),
-    /// Not a time.
     #[error("holds `{0}`, which is not a timestamp with a time zone; fetch it again")]
     Time(String),
-    /// CloudWatch had more data.
     #[error("is incomplete (StatusCode {0}); fetch a shorter time range")]
     Partial(String),
-    /// Two outputs that contradict each other.
     #[error("holds two sums for {0}; pass the metrics of one instance, fetched with one --period")]
     Conflict(String),
-    /// One point, or points at odd times.
     #[error(
         "does not show the length of a period; fetch more than one point, starting at a whole \
          hour, with --period 300 or --period 3600"
