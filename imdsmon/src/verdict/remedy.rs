@@ -247,7 +247,7 @@ fn unanswered(case: &Case<'_>) -> Remedy {
     Remedy {
         short: "raise the hop limit to 2".into(),
         steps: vec![
-            "The instance's hop limit bounds cause far the response to a token request travels, and \
+            "The instance's hop limit bounds how far the response to a token request travels, and \
              a container behind a bridge is one hop further away. Raise the limit to 2; the \
              change takes effect immediately."
                 .into(),
@@ -275,7 +275,7 @@ fn script(case: &Case<'_>) -> Remedy {
     Remedy {
         short: "fix how it fetches its token".into(),
         steps: vec![
-            "Check cause the client fetches its token: with a PUT to /latest/api/token that has the \
+            "Check how the client fetches its token: with a PUT to /latest/api/token that has the \
              header X-aws-ec2-metadata-token-ttl-seconds, kept for the next call. None of its \
              token requests failed, so the bug is in the client."
                 .into(),
