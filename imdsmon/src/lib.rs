@@ -33,7 +33,7 @@
 //! | `host` | facts about the instance |
 //! | `knowledge` | SDKs, programs, other clouds and paths: data with its source |
 //! | `event` | what capture hands on, and what recordings hold |
-//! | `text` | untrusted text, made fit for a name or a terminal |
+//! | `text` | text fit for names, terminals and shells, and the form of system errors |
 //! | `time` | times, durations and their formats |
 //! | `words` | enums whose values are words |
 

@@ -352,11 +352,11 @@ fn a_recording_never_replaces_a_file() {
 #[test]
 fn other_files_are_no_recordings() {
     for (content, complaint) in [
-        (&b"\x7fELF\0\0"[..], "not an imdsmon recording"),
-        (b"", "it is empty"),
+        (&b"\x7fELF\0\0"[..], "not the header of a recording"),
+        (b"", "the file is empty"),
         (
             br#"{"imdsmon.recording":99,"imdsmon.version":"9","started":0}"#,
-            "use a newer one",
+            "use a newer imdsmon",
         ),
     ] {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -369,7 +369,7 @@ fn other_files_are_no_recordings() {
     let missing = imdsmon(&["replay", "/nonexistent/file"]);
     assert_eq!(missing.status.code(), Some(1));
     assert!(
-        text(&missing.stderr).contains("No such file"),
+        text(&missing.stderr).contains("no such file or directory; check the path"),
         "{missing:?}"
     );
 }

@@ -31,20 +31,18 @@ struct Header {
 /// Why a recording cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RecordingError {
-    #[error("cannot read the recording")]
+    #[error("read failed")]
     Io(#[from] io::Error),
     #[error(
-        "this is not an imdsmon recording: its first line is no header; `imdsmon watch --record` \
-         writes one (the output of --json is not)"
+        "the first line is not the header of a recording; make one with `imdsmon watch --record` \
+         (the output of --json is not one)"
     )]
-    NotARecording(#[source] serde_json::Error),
-    #[error("this is not an imdsmon recording: it is empty")]
+    NotARecording,
+    #[error("the file is empty; make a recording with `imdsmon watch --record`")]
     Empty,
-    #[error(
-        "this recording has format {0}, but this imdsmon reads up to {VERSION}; use a newer one"
-    )]
+    #[error("it has format {0}, and this imdsmon reads up to {VERSION}; use a newer imdsmon")]
     Newer(u32),
-    #[error("line {line} of the recording is damaged: {why}")]
+    #[error("line {line} is damaged: {why}")]
     Damaged { line: u64, why: String },
 }
 
@@ -102,7 +100,7 @@ impl<R: BufRead> Reader<R> {
         };
         let header = reader.line()?.ok_or(RecordingError::Empty)?;
         let header: Header =
-            serde_json::from_slice(&header).map_err(RecordingError::NotARecording)?;
+            serde_json::from_slice(&header).map_err(|_other_file| RecordingError::NotARecording)?;
         if header.version > VERSION {
             return Err(RecordingError::Newer(header.version));
         }
@@ -229,7 +227,7 @@ mod tests {
         assert!(matches!(read(b""), Err(RecordingError::Empty)));
         assert!(matches!(
             read(b"\x7fELF\n"),
-            Err(RecordingError::NotARecording(_))
+            Err(RecordingError::NotARecording)
         ));
         let newer = br#"{"imdsmon.recording":2,"imdsmon.version":"9","started":0}"#;
         assert!(matches!(read(newer), Err(RecordingError::Newer(2))));

@@ -76,10 +76,7 @@ impl StoreArgs {
         now: Timestamp,
     ) -> anyhow::Result<(Vec<ClientStats>, Coverage)> {
         let store = self.store.as_deref().unwrap_or(&config.store_dir.value);
-        let mut reader = store::Reader::open(store).context(
-            "cannot read the store of the service (`imdsmon report --from FILE` reads a recording \
-             instead)",
-        )?;
+        let mut reader = store::Reader::open(store)?;
         let since = match self.since {
             Since::All => Timestamp::default(),
             Since::Ago(time) => now - time,

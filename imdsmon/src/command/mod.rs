@@ -28,7 +28,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-use crate::{config::ConfigError, knowledge::KnowledgeError};
+use crate::{config::ConfigError, knowledge::KnowledgeError, text::io_error::reason};
 
 /// Find the programs on this EC2 instance that still use IMDSv1
 ///
@@ -209,16 +209,18 @@ fn journal() -> Option<tracing_journald::Layer> {
 
 /// The error and its causes, each once: many errors quote their cause.
 fn sentence(error: &anyhow::Error) -> String {
-    error
-        .chain()
-        .map(ToString::to_string)
-        .fold(String::new(), |text, cause| {
-            match (text.is_empty(), text.contains(&cause)) {
-                (true, _) => cause,
-                (false, true) => text,
-                (false, false) => format!("{text}: {cause}"),
-            }
-        })
+    error.chain().fold(String::new(), |text, cause| {
+        let quoted = cause.to_string();
+        let cause = cause.downcast_ref().map_or(quoted.clone(), reason);
+        match (
+            text.is_empty(),
+            text.contains(&quoted) || text.contains(&cause),
+        ) {
+            (true, _) => cause,
+            (false, true) => text,
+            (false, false) => format!("{text}: {cause}"),
+        }
+    })
 }
 
 /// The reader of the output stopped reading: a normal end.

@@ -152,8 +152,8 @@ fn write(report: &Report, format: Format) -> io::Result<()> {
 fn metrics(files: &[PathBuf]) -> anyhow::Result<Option<Metrics>> {
     let mut all = None::<Metrics>;
     for file in files {
-        let name = || file.display().to_string();
-        let open = File::open(file).with_context(|| format!("cannot open {}", name()))?;
+        let name = || format!("cannot use CloudWatch metrics {}", file.display());
+        let open = File::open(file).with_context(name)?;
         let metrics = Metrics::read(BufReader::new(open)).with_context(name)?;
         match &mut all {
             Some(all) => all.merge(metrics).with_context(name)?,

@@ -43,10 +43,9 @@ impl Problem {
         }
     }
 
-    /// A problem of the whole file.
-    pub(super) fn file(path: &Path, text: impl fmt::Display) -> Self {
+    pub(super) fn unreadable(path: &Path, text: impl fmt::Display) -> Self {
         Self {
-            origin: path.display().to_string(),
+            origin: format!("cannot read configuration {}", path.display()),
             text: text.to_string(),
         }
     }

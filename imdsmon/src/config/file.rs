@@ -10,6 +10,7 @@ use std::{
 use toml::de::{DeTable, DeValue};
 
 use super::{Config, KEYS, Origin, Problem, value::Raw};
+use crate::text::io_error::reason;
 
 /// A larger file is not a configuration; it must not fill the memory.
 const MAX_BYTES: u64 = 1 << 20;
@@ -18,18 +19,21 @@ const MAX_BYTES: u64 = 1 << 20;
 pub(crate) fn read(path: &Path, must_exist: bool) -> Result<Option<(PathBuf, String)>, Problem> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && !must_exist => return Ok(None),
-        file => file.map_err(|error| Problem::file(path, error))?,
+        file => file.map_err(|error| Problem::unreadable(path, reason(&error)))?,
     };
     let mut bytes = Vec::new();
     file.take(MAX_BYTES + 1)
         .read_to_end(&mut bytes)
-        .map_err(|error| Problem::file(path, error))?;
+        .map_err(|error| Problem::unreadable(path, reason(&error)))?;
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(Problem::file(path, "larger than 1 MiB"));
+        return Err(Problem::unreadable(
+            path,
+            "larger than 1 MiB; name a configuration file",
+        ));
     }
     match String::from_utf8(bytes) {
         Ok(text) => Ok(Some((path.to_owned(), text))),
-        Err(error) => Err(Problem::file(path, error)),
+        Err(error) => Err(Problem::unreadable(path, error)),
     }
 }
 

@@ -93,7 +93,9 @@ fn an_empty_file_and_no_file_mean_the_defaults() {
         .unwrap_err()
         .to_string();
     assert!(
-        error.starts_with("/nowhere/imdsmon.toml: No such file"),
+        error.starts_with(
+            "cannot read configuration /nowhere/imdsmon.toml: no such file or directory; check"
+        ),
         "{error}"
     );
     assert_eq!(file::read(nowhere, false).unwrap(), None);

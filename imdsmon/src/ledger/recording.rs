@@ -107,6 +107,7 @@ fn count_one(
 
 /// Opens a recording and reads its header.
 pub(crate) fn open(file: &Path) -> anyhow::Result<Reader<BufReader<File>>> {
-    let input = File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
-    Reader::new(BufReader::new(input)).with_context(|| file.display().to_string())
+    let name = || format!("cannot read recording {}", file.display());
+    let input = File::open(file).with_context(name)?;
+    Reader::new(BufReader::new(input)).with_context(name)
 }

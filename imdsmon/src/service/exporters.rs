@@ -18,6 +18,7 @@ use crate::{
     host::Instance,
     ledger::{ClientStats, Coverage},
     pipeline::AttributedEvent,
+    text::io_error::reason,
     time::Timestamp,
     verdict::Assessment,
 };
@@ -129,7 +130,7 @@ fn warn_on_failure(warned: &mut Option<Instant>, what: impl Display, written: io
         && warned.is_none_or(|last| now - last >= WARN_INTERVAL)
     {
         *warned = Some(now);
-        tracing::error!("cannot write {what}, retrying: {error}");
+        tracing::error!("cannot write {what}, retrying: {}", reason(&error));
     }
 }
 
@@ -141,7 +142,10 @@ fn open<T>(
     match open(destination) {
         Ok(open) => Some(open),
         Err(error) => {
-            tracing::error!("cannot open {destination}, not writing to it: {error}");
+            tracing::error!(
+                "cannot open {destination}, not writing to it: {}",
+                reason(&error)
+            );
             None
         }
     }

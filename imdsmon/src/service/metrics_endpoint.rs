@@ -7,6 +7,7 @@ use crate::export::{
     Listen,
     server::{PageRequest, Server},
 };
+use crate::text::io_error::reason;
 
 /// Scrapes that wait for a page.
 const MAX_WAITING: usize = 8;
@@ -34,7 +35,10 @@ impl MetricsEndpoint {
         match Server::inherited() {
             Ok(None) => {}
             Ok(Some(server)) => self.inherited = Some(self.spawn(server)),
-            Err(error) => tracing::error!("cannot use the metrics socket of systemd: {error}"),
+            Err(error) => tracing::error!(
+                "cannot use the metrics socket of systemd: {}",
+                reason(&error)
+            ),
         }
     }
 
@@ -47,7 +51,7 @@ impl MetricsEndpoint {
         let Some(listen) = wanted else { return };
         match Server::bind(listen).await {
             Ok(server) => self.configured = Some((listen.clone(), self.spawn(server))),
-            Err(error) => tracing::error!("cannot serve metrics on {listen}: {error}"),
+            Err(error) => tracing::error!("cannot serve metrics on {listen}: {}", reason(&error)),
         }
     }
 

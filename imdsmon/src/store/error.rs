@@ -7,9 +7,11 @@ use std::{
 
 use rusqlite::ErrorCode;
 
+use crate::text::io_error::reason;
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
-    #[error("cannot use {} for the store: {source}", path.display())]
+    #[error("cannot use {} for the store: {}", path.display(), reason(source))]
     Directory {
         /// The directory, or a file in it.
         path: PathBuf,
@@ -30,7 +32,11 @@ pub(crate) enum StoreError {
         .0.display()
     )]
     InUse(PathBuf),
-    #[error("cannot open store {}: no such store; start `imdsmon run` first", .0.display())]
+    #[error(
+        "cannot open store {}: no such store; start `imdsmon run` first, or read a recording with \
+         `imdsmon report --from`",
+        .0.display()
+    )]
     Missing(PathBuf),
     #[error("cannot open store {}: permission denied; run as root", .0.display())]
     Denied(PathBuf),

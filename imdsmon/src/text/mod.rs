@@ -1,5 +1,6 @@
-//! Untrusted text, made fit for a name or a terminal.
+//! Text fit for names, terminals and shells, and the form of system errors.
 
 pub(crate) mod clip;
 pub mod escape;
+pub(crate) mod io_error;
 pub(crate) mod shell;

@@ -70,34 +70,36 @@ struct Series {
 /// Why a file cannot be used. The text follows the name of the file.
 #[derive(Debug, thiserror::Error)]
 pub enum CloudWatchError {
-    #[error("cannot be read: {0}")]
+    #[error("read failed")]
     Read(#[from] io::Error),
     /// More than [`MAX_BYTES`].
-    #[error("is larger than 16 MiB; fetch a shorter time range or a longer --period")]
+    #[error("it is larger than 16 MiB; fetch a shorter time range or a longer --period")]
     TooLarge,
-    #[error("is not JSON output of CloudWatch: {0}; fetch it with --output json")]
+    #[error("it is not JSON output of CloudWatch: {0}; fetch it with --output json")]
     Json(#[from] serde_json::Error),
     #[error(
-        "holds no metric; pass the output of `aws cloudwatch get-metric-statistics` or \
+        "it holds no metric; pass the output of `aws cloudwatch get-metric-statistics` or \
          `get-metric-data`"
     )]
     Empty,
-    #[error("holds the metric `{0}`; fetch MetadataNoToken or MetadataNoTokenRejected")]
+    #[error("it holds the metric `{0}`; fetch MetadataNoToken or MetadataNoTokenRejected")]
     OtherMetric(String),
-    #[error("holds no sums; fetch it with --statistics Sum")]
+    #[error("it holds no sums; fetch it with --statistics Sum")]
     NoSum,
-    #[error("holds {0} timestamps but {1} values; fetch it again")]
+    #[error("it holds {0} timestamps but {1} values; fetch it again")]
     Lengths(usize, usize),
-    #[error("holds {0}, which is not a number of calls; fetch the sums of the metric itself")]
+    #[error("it holds {0}, which is not a number of calls; fetch the sums of the metric itself")]
     Value(f64),
-    #[error("holds `{0}`, which is not a timestamp with a time zone; fetch it again")]
+    #[error("it holds `{0}`, which is not a timestamp with a time zone; fetch it again")]
     Time(String),
-    #[error("is incomplete (StatusCode {0}); fetch a shorter time range")]
+    #[error("it is incomplete (StatusCode {0}); fetch a shorter time range")]
     Partial(String),
-    #[error("holds two sums for {0}; pass the metrics of one instance, fetched with one --period")]
+    #[error(
+        "it holds two sums for {0}; pass the metrics of one instance, fetched with one --period"
+    )]
     Conflict(String),
     #[error(
-        "does not show the length of a period; fetch more than one point, starting at a whole \
+        "it does not show the length of a period; fetch more than one point, starting at a whole \
          hour, with --period 300 or --period 3600"
     )]
     Period,

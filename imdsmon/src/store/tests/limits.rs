@@ -271,7 +271,7 @@ fn a_read_only_disk_is_read_and_later_written() {
     assert_eq!(stored_calls(&directory), 1);
     let error = Store::open(&directory, Limits::default()).err().unwrap();
     assert!(matches!(error, StoreError::Directory { .. }), "{error}");
-    assert!(error.to_string().contains("Read-only"), "{error}");
+    assert!(error.to_string().contains("read-only"), "{error}");
     disk.remount("rw");
     assert_eq!(calls(&open(&directory).load(EPOCH).unwrap().0), 1);
 }
