@@ -11,10 +11,7 @@ use crate::capabilities::{self, Capability};
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AttachError {
     /// Names of missing required capabilities; empty if the kernel rejected all the same.
-    #[error(
-        "no permission to attach BPF programs: {}; run as root, or grant CAP_BPF, CAP_NET_ADMIN \
-         and CAP_PERFMON", reason(.0)
-    )]
+    #[error("cannot attach BPF programs: {}", reason(.0))]
     Permission(Vec<String>),
     #[error("too many open files; allow at least 64, for example with `ulimit -n 1024`")]
     Descriptors,
@@ -38,9 +35,10 @@ pub(crate) enum AttachError {
 
 fn reason(missing: &[String]) -> String {
     if missing.is_empty() {
-        "the capabilities are those of a user namespace, not of the host".into()
+        "the capabilities are those of a user namespace, not of the host; run as root on the host"
+            .into()
     } else {
-        format!("{} missing", missing.join(", "))
+        format!("{} missing; run as root, or grant them", missing.join(", "))
     }
 }
 

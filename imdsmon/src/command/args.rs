@@ -29,15 +29,9 @@ pub(super) struct StoreArgs {
     since: Since,
 }
 
-/// Inputs of a verdict other than the calls.
 #[derive(clap::Args)]
-pub(super) struct PolicyArgs {
-    /// Observation period required for READY, for example 1h or 7d [default:
-    /// `report.min_window` of the service's configuration, 24h]
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    min_window: Option<Duration>,
-
-    /// Additional knowledge files, beside those that the service's configuration names
+pub(super) struct KnowledgeArgs {
+    /// Knowledge files in addition to those in the service's configuration
     /// (format: docs/reference/knowledge.md)
     #[arg(long, value_name = "FILE", num_args = 1..)]
     knowledge: Vec<PathBuf>,
@@ -56,13 +50,9 @@ fn since(text: &str) -> Result<Since, String> {
     duration(text).map(Since::Ago)
 }
 
-impl PolicyArgs {
-    pub(super) fn min_window(&self, config: &Config) -> Duration {
-        self.min_window.unwrap_or(config.report_min_window.value)
-    }
-
+impl KnowledgeArgs {
     /// The knowledge base with the files of the configuration and of the command line.
-    pub(super) fn knowledge(&self, config: &Config) -> anyhow::Result<Knowledge> {
+    pub(super) fn load(&self, config: &Config) -> anyhow::Result<Knowledge> {
         let files = [&config.knowledge.value[..], &self.knowledge].concat();
         knowledge(&files)
     }

@@ -9,7 +9,7 @@ use std::{
 use anstyle::Style;
 use serde_json::json;
 
-use super::args::{PolicyArgs, StoreArgs, config};
+use super::args::{KnowledgeArgs, StoreArgs, config};
 use crate::{
     http::call::ImdsVersion,
     ledger::ClientStats,
@@ -34,14 +34,14 @@ pub(crate) struct Args {
     store: StoreArgs,
 
     #[command(flatten)]
-    policy: PolicyArgs,
+    knowledge: KnowledgeArgs,
 
     /// Print one JSON object per line
     #[arg(long)]
     json: bool,
 }
 
-/// Show the calls of a client by hour, with examples
+/// Show recorded calls by client and hour, with examples
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -49,7 +49,12 @@ Examples:
   imdsmon calls --json                   for a script")]
 pub(crate) struct CallsArgs {
     /// Only clients whose name contains TEXT, as listed by `imdsmon clients`
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
     client: String,
 
     #[command(flatten)]
@@ -62,11 +67,11 @@ pub(crate) struct CallsArgs {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config = config()?;
-    let knowledge = args.policy.knowledge(&config)?;
+    let knowledge = args.knowledge.load(&config)?;
     let now = Timestamp::now();
     let (entries, coverage) = args.store.load(&config, now)?;
     let policy = Policy {
-        min_window: args.policy.min_window(&config),
+        min_window: config.report_min_window.value,
         now: Some(now),
     };
     let assessment = verdict::assess(&entries, &coverage, &knowledge, &policy);
@@ -106,7 +111,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
     }
     if assessment.clients.is_empty() && !args.json {
-        writeln!(out, "No IMDS calls were recorded.")?;
+        writeln!(
+            out,
+            "No IMDS calls were recorded in this period; extend it with --since, or run `imdsmon doctor`."
+        )?;
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
@@ -130,7 +138,7 @@ pub(crate) fn run_calls(args: &CallsArgs) -> anyhow::Result<ExitCode> {
     if chosen.is_empty() && !args.json {
         writeln!(
             out,
-            "No calls by such a client were recorded; `imdsmon clients` lists the clients."
+            "No calls by such a client were recorded; list the clients with `imdsmon clients`."
         )?;
     }
     out.flush()?;

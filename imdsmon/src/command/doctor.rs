@@ -56,7 +56,7 @@ fn explain(result: Result<doctor::Report, SelfTestError>) -> io::Result<()> {
     } else {
         writeln!(
             out,
-            "{BAD}Self-test failed: IMDS calls on this host may go unnoticed.{BAD:#}"
+            "{BAD}Self-test failed: calls on this host may not be captured; fix the FAIL lines above.{BAD:#}"
         )?;
     }
     out.flush()

@@ -89,7 +89,7 @@ fn find<'c>(cli: &'c Command, path: &[String]) -> anyhow::Result<&'c Command> {
             .find(|command| command.get_name() == name)
             .with_context(|| {
                 let parent = command.get_bin_name().unwrap_or(NAME);
-                format!("no command `{name}` in `{parent}`; see `{parent} --help`")
+                format!("unknown command `{name}`; list the commands with `{parent} --help`")
             })
     })
 }
@@ -233,7 +233,7 @@ mod tests {
         assert!(find(&cli, &path(&["config", "show"])).is_ok());
         assert!(find(&cli, &path(&["sandbox-client"])).is_err());
         let error = find(&cli, &path(&["config", "nothing"])).unwrap_err();
-        let expected = "no command `nothing` in `imdsmon config`; see `imdsmon config --help`";
+        let expected = "unknown command `nothing`; list the commands with `imdsmon config --help`";
         assert_eq!(error.to_string(), expected);
     }
 }

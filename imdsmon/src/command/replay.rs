@@ -41,7 +41,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if reader.is_truncated() {
         writeln!(
             anstream::stderr(),
-            "imdsmon: note: the last line of {} is incomplete",
+            "imdsmon: note: the last line of {} is incomplete and was skipped: the recording \
+             ended unexpectedly",
             name()
         )?;
     }

@@ -6,13 +6,15 @@ use std::{
     path::PathBuf,
     process::ExitCode,
     rc::Rc,
+    time::Duration,
 };
 
 use anstream::AutoStream;
 use anyhow::Context as _;
 
-use super::args::{PolicyArgs, StoreArgs, config};
+use super::args::{KnowledgeArgs, StoreArgs, config};
 use crate::{
+    config::value::duration,
     ledger::recording,
     report::{
         self,
@@ -26,19 +28,19 @@ use crate::{
 
 /// Report whether this instance can require IMDSv2, and what to fix
 ///
-/// Reads the store of the service (`imdsmon run`) or recordings (`imdsmon watch --record`). The
-/// first line is the answer. The clients follow by severity with their fixes, then the next
-/// steps. Makes no network requests.
+/// Reads the service's store (`imdsmon run`) or recordings (`imdsmon watch --record`). The first
+/// line is the verdict. The clients follow by severity with their fixes, then the next steps.
+/// Makes no network requests.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Exit status:
-  0  READY: no client needs to change
+  0  READY: no client needs action
   1  an error, or wrong usage
-  2  NOT READY: at least one client must change first
+  2  NOT READY: at least one client needs action
   3  INCONCLUSIVE: the observation is not sufficient
 
 Examples:
-  imdsmon report                                from the store of the service
+  imdsmon report                                from the service's store
   imdsmon report --from calls.imdsmon           from a recording
   imdsmon report --format html > report.html    as a self-contained page
   imdsmon report --format json | jq .answer     for a script
@@ -55,8 +57,13 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
 
+    /// Observation period required for READY, for example 1h or 7d [default:
+    /// `report.min_window` of the service's configuration, 24h]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    min_window: Option<Duration>,
+
     #[command(flatten)]
-    policy: PolicyArgs,
+    knowledge: KnowledgeArgs,
 
     /// Reconcile with CloudWatch: JSON output of `aws cloudwatch get-metric-statistics` or
     /// `get-metric-data` for `MetadataNoToken` and `MetadataNoTokenRejected`
@@ -80,7 +87,7 @@ enum Format {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config = config()?;
-    let knowledge = Rc::new(args.policy.knowledge(&config)?);
+    let knowledge = Rc::new(args.knowledge.load(&config)?);
     let now = Timestamp::now();
     let is_live = args.from.is_empty();
     let (clients, coverage, instance) = if is_live {
@@ -97,7 +104,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let metrics = metrics(&args.cloudwatch)?;
     let policy = Policy {
-        min_window: args.policy.min_window(&config),
+        min_window: args.min_window.unwrap_or(config.report_min_window.value),
         now: is_live.then_some(now),
     };
     let assessment = verdict::assess(&clients, &coverage, &knowledge, &policy);

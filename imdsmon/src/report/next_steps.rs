@@ -188,7 +188,7 @@ fn observe_rejected(id: &str) -> NextStep {
         vec![
             "imdsmon watch --v1-only".to_owned(),
             format!(
-                "aws cloudwatch put-metric-alarm --alarm-name imds-refused-{id} \
+                "aws cloudwatch put-metric-alarm --alarm-name imds-rejected-{id} \
                  --namespace AWS/EC2 --metric-name MetadataNoTokenRejected \
                  --dimensions Name=InstanceId,Value={id} --statistic Sum --period 300 \
                  --evaluation-periods 1 --threshold 0 \

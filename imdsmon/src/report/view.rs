@@ -56,8 +56,8 @@ pub(super) struct Client {
     /// IMDSv1 calls and all calls.
     pub(super) counts: String,
     pub(super) last_seen: Moment,
-    pub(super) fetched: &'static str,
-    /// Rank of `fetched`; higher is more sensitive.
+    pub(super) requested: &'static str,
+    /// Rank of `requested`; higher is more sensitive.
     pub(super) sensitivity: u8,
     pub(super) reason: String,
     pub(super) rule: &'static str,
@@ -175,7 +175,7 @@ impl Client {
                 minute: client.last_seen.to_minute(),
                 ago: format::ago(client.last_seen, report.generated_at),
             },
-            fetched: client.most_sensitive.into(),
+            requested: client.most_sensitive.into(),
             sensitivity: client.most_sensitive as u8,
             reason: shown(reason),
             rule: rule.into(),

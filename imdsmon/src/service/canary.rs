@@ -18,7 +18,9 @@ pub(crate) async fn run(canary: Option<&Canary>, interval: Option<Duration>, sha
     loop {
         let result = canary.run().await;
         if let Err(why) = &result {
-            tracing::error!("canary check failed, IMDS calls may go unnoticed: {why}");
+            tracing::error!(
+                "canary check failed, calls may not be captured; run `imdsmon doctor`: {why}"
+            );
         }
         record(result, shared);
         sleep(interval).await;

@@ -11,7 +11,7 @@ pub(super) fn reason(rule: Rule, case: &Case<'_>) -> String {
         Rule::Refused => {
             let refused = counts.refused();
             format!(
-                "{} {} rejected (401): IMDSv2 is already enforced here.",
+                "{} {} rejected (401): this instance already requires IMDSv2.",
                 v1_calls(refused),
                 was(refused)
             )
@@ -39,7 +39,7 @@ pub(super) fn reason(rule: Rule, case: &Case<'_>) -> String {
             fallback_reason(counts.put_server_error, "failed with a 5xx status")
         }
         Rule::HeaderInArguments => format!(
-            "An argument sets the token header, but {} had none: the token was empty.",
+            "The command line sets the token header, but {} had no token: the shell variable was empty.",
             calls(counts.header_in_arguments + counts.rejected_header)
         ),
         Rule::EmptyHeader => format!(

@@ -186,7 +186,7 @@ fn both_ways(case: &Case<'_>) -> Remedy {
     ];
     steps.extend(more);
     Remedy {
-        short: "fix the code that requests no token".into(),
+        short: "change the code path that makes IMDSv1 calls".into(),
         steps,
         commands,
         reference: Some(REQUEST_PAGE.into()),
@@ -265,7 +265,7 @@ fn script(case: &Case<'_>) -> Remedy {
         let mut remedy = token_request(case.counts.put_failure(), case);
         remedy.steps.insert(
             0,
-            "Its token requests fail and it ignores the error. Make it exit on failure, then fix \
+            "The client ignores failed token requests. Make it exit if the token request fails, then fix \
              the cause:"
                 .into(),
         );
@@ -273,11 +273,11 @@ fn script(case: &Case<'_>) -> Remedy {
     }
     let commands: &[&str] = if case.runs("wget") { &WGET } else { &CURL };
     Remedy {
-        short: "fix how it fetches its token".into(),
+        short: "request a token and check the result".into(),
         steps: vec![
-            "Check how the client fetches its token: with a PUT to /latest/api/token that has the \
-             header X-aws-ec2-metadata-token-ttl-seconds, kept for the next call. None of its \
-             token requests failed, so the bug is in the client."
+            "No failed token request of this client was captured, so the bug is in the client. Make \
+             it send PUT /latest/api/token with the header X-aws-ec2-metadata-token-ttl-seconds, \
+             and pass the response in X-aws-ec2-metadata-token."
                 .into(),
         ],
         commands: commands.iter().map(|&command| command.into()).collect(),

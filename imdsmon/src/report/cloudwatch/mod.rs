@@ -73,33 +73,35 @@ pub enum CloudWatchError {
     #[error("read failed")]
     Read(#[from] io::Error),
     /// More than [`MAX_BYTES`].
-    #[error("it is larger than 16 MiB; fetch a shorter time range or a longer --period")]
+    #[error("the file is larger than 16 MiB; fetch a shorter time range or a longer --period")]
     TooLarge,
-    #[error("it is not JSON output of CloudWatch: {0}; fetch it with --output json")]
+    #[error("the file is not JSON output of CloudWatch: {0}; fetch it with --output json")]
     Json(#[from] serde_json::Error),
     #[error(
-        "it holds no metric; pass the output of `aws cloudwatch get-metric-statistics` or \
+        "the file holds no metric; pass the output of `aws cloudwatch get-metric-statistics` or \
          `get-metric-data`"
     )]
     Empty,
-    #[error("it holds the metric `{0}`; fetch MetadataNoToken or MetadataNoTokenRejected")]
+    #[error("the file holds the metric `{0}`; fetch MetadataNoToken or MetadataNoTokenRejected")]
     OtherMetric(String),
-    #[error("it holds no sums; fetch it with --statistics Sum")]
+    #[error("the file holds no sums; fetch it with --statistics Sum")]
     NoSum,
-    #[error("it holds {0} timestamps but {1} values; fetch it again")]
+    #[error("the file holds {0} timestamps but {1} values; fetch it again")]
     Lengths(usize, usize),
-    #[error("it holds {0}, which is not a number of calls; fetch the sums of the metric itself")]
+    #[error(
+        "the file holds {0}, which is not a number of calls; fetch the sums of the metric itself"
+    )]
     Value(f64),
-    #[error("it holds `{0}`, which is not a timestamp with a time zone; fetch it again")]
+    #[error("the file holds `{0}`, which is not a timestamp with a time zone; fetch it again")]
     Time(String),
-    #[error("it is incomplete (StatusCode {0}); fetch a shorter time range")]
+    #[error("the file is incomplete (StatusCode {0}); fetch a shorter time range")]
     Partial(String),
     #[error(
-        "it holds two sums for {0}; pass the metrics of one instance, fetched with one --period"
+        "the file holds two sums for {0}; pass the metrics of one instance, fetched with one --period"
     )]
     Conflict(String),
     #[error(
-        "it does not show the length of a period; fetch more than one point, starting at a whole \
+        "the file does not show the length of a period; fetch more than one point, starting at a whole \
          hour, with --period 300 or --period 3600"
     )]
     Period,

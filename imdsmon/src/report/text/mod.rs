@@ -84,17 +84,17 @@ fn clients(page: &mut Page<'_, impl Write>, clients: &[Client]) -> io::Result<()
     if clients.is_empty() {
         return page.text(2, NO_CLIENTS, PLAIN);
     }
-    let titles = ["VERDICT", "IMDSv1/ALL", "LAST SEEN", "FETCHED"];
+    let titles = ["VERDICT", "IMDSv1/ALL", "LAST SEEN", "REQUESTED"];
     let mut widths = titles.map(str::len);
     for client in clients {
         for (width, cell) in widths.iter_mut().zip(cells(client)) {
             *width = cell.width().max(*width);
         }
     }
-    let [verdicts, counts, seen, fetched] = widths;
+    let [verdicts, counts, seen, requested] = widths;
     writeln!(
         page.out,
-        "  {DIM}{:verdicts$}  {:>counts$}  {:seen$}  {:fetched$}  CLIENT AND FIX{DIM:#}",
+        "  {DIM}{:verdicts$}  {:>counts$}  {:seen$}  {:requested$}  CLIENT AND FIX{DIM:#}",
         titles[0], titles[1], titles[2], titles[3]
     )?;
     for client in clients {
@@ -108,12 +108,12 @@ fn cells(client: &Client) -> [&str; 4] {
         client.verdict_name,
         &client.counts,
         &client.last_seen.ago,
-        client.fetched,
+        client.requested,
     ]
 }
 
 fn row(page: &mut Page<'_, impl Write>, client: &Client, widths: [usize; 4]) -> io::Result<()> {
-    let [verdicts, counts, seen, fetched] = widths;
+    let [verdicts, counts, seen, requested] = widths;
     let indent = 2 + widths.iter().sum::<usize>() + 2 * widths.len();
     let room = page.width - indent;
     let style = style(client.verdict);
@@ -124,7 +124,7 @@ fn row(page: &mut Page<'_, impl Write>, client: &Client, widths: [usize; 4]) -> 
         "  {style}{}{style:#}  {v1_style}{count:>counts$}{v1_style:#}  {}  {}  {HEADING}{}{HEADING:#}",
         padded(verdict, verdicts),
         padded(last, seen),
-        padded(class, fetched),
+        padded(class, requested),
         shortened(&client.program, room),
     )?;
     if !client.runs_as.is_empty() {
