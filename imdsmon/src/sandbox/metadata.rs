@@ -5,105 +5,15 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-/// Dated versions of the API; `latest` exists, too.
-const VERSIONS: &[&str] = &[
-    "1.0",
-    "2007-01-19",
-    "2007-03-01",
-    "2007-08-29",
-    "2007-10-10",
-    "2007-12-15",
-    "2008-02-01",
-    "2008-09-01",
-    "2009-04-04",
-    "2011-01-01",
-    "2011-05-01",
-    "2012-01-12",
-    "2014-02-25",
-    "2014-11-05",
-    "2015-10-20",
-    "2016-04-19",
-    "2016-06-30",
-    "2016-09-02",
-    "2018-03-28",
-    "2018-08-17",
-    "2018-09-24",
-    "2019-10-01",
-    "2020-10-27",
-    "2021-01-03",
-    "2021-03-23",
-    "2021-07-15",
-    "2022-07-09",
-    "2022-09-24",
-    "2024-04-11",
-];
+/// Dated versions of the API, one per line; `latest` exists, too.
+const VERSIONS: &str = include_str!("../../data/simulator/versions.txt");
 
 const INSTANCE: &str = "i-0123456789abcdef0";
 const ROLE: &str = "imdsmon-demo-role";
 
-/// Paths below a version, and their values.
-const LEAVES: &[(&str, &str)] = &[
-    ("dynamic/instance-identity/pkcs7", "bm90IGEgc2lnbmF0dXJl"),
-    ("dynamic/instance-identity/rsa2048", "bm90IGEgc2lnbmF0dXJl"),
-    (
-        "dynamic/instance-identity/signature",
-        "bm90IGEgc2lnbmF0dXJl",
-    ),
-    ("meta-data/ami-id", "ami-0123456789abcdef0"),
-    ("meta-data/ami-launch-index", "0"),
-    ("meta-data/ami-manifest-path", "(unknown)"),
-    ("meta-data/block-device-mapping/ami", "/dev/xvda"),
-    ("meta-data/block-device-mapping/root", "/dev/xvda"),
-    (
-        "meta-data/hostname",
-        "ip-10-0-0-10.us-east-1.compute.internal",
-    ),
-    ("meta-data/instance-action", "none"),
-    ("meta-data/instance-id", INSTANCE),
-    ("meta-data/instance-life-cycle", "on-demand"),
-    ("meta-data/instance-type", "m7i.large"),
-    (
-        "meta-data/local-hostname",
-        "ip-10-0-0-10.us-east-1.compute.internal",
-    ),
-    ("meta-data/local-ipv4", "10.0.0.10"),
-    ("meta-data/mac", "02:00:00:00:00:0a"),
-    (
-        "meta-data/network/interfaces/macs/02:00:00:00:00:0a/device-number",
-        "0",
-    ),
-    (
-        "meta-data/network/interfaces/macs/02:00:00:00:00:0a/local-ipv4s",
-        "10.0.0.10",
-    ),
-    (
-        "meta-data/network/interfaces/macs/02:00:00:00:00:0a/owner-id",
-        "123456789012",
-    ),
-    (
-        "meta-data/network/interfaces/macs/02:00:00:00:00:0a/subnet-id",
-        "subnet-0123456789abcdef0",
-    ),
-    (
-        "meta-data/network/interfaces/macs/02:00:00:00:00:0a/vpc-id",
-        "vpc-0123456789abcdef0",
-    ),
-    ("meta-data/placement/availability-zone", "us-east-1a"),
-    ("meta-data/placement/availability-zone-id", "use1-az1"),
-    ("meta-data/placement/region", "us-east-1"),
-    ("meta-data/profile", "default-hvm"),
-    (
-        "meta-data/public-keys/0/openssh-key",
-        "ssh-ed25519 AAAAnotakey imdsmon-demo",
-    ),
-    ("meta-data/reservation-id", "r-0123456789abcdef0"),
-    ("meta-data/security-groups", "default"),
-    ("meta-data/services/domain", "amazonaws.com"),
-    ("meta-data/services/partition", "aws"),
-    ("meta-data/system", "nitro"),
-    ("meta-data/tags/instance/Name", "imdsmon-demo"),
-    ("user-data", "#!/bin/sh\necho this is a simulation\n"),
-];
+/// Paths below a version, and their values, separated by a tab.
+const VALUES: &str = include_str!("../../data/simulator/values.tsv");
+const USER_DATA: (&str, &str) = ("user-data", "#!/bin/sh\necho this is a simulation\n");
 
 /// Paths whose values contain times.
 const DOCUMENT: &str = "dynamic/instance-identity/document";
@@ -117,27 +27,25 @@ const TIMED: &[&str] = &[DOCUMENT, IAM_INFO, CREDENTIALS, IDENTITY_INFO, IDENTIT
 pub(super) fn look_up(path: &str, now: Timestamp) -> Option<String> {
     let mut components = path.split('/').filter(|component| !component.is_empty());
     let Some(version) = components.next() else {
-        return Some(
-            VERSIONS
-                .iter()
-                .chain(&["latest"])
-                .copied()
-                .collect::<Vec<_>>()
-                .join("\n"),
-        );
+        return Some(format!("{VERSIONS}latest"));
     };
     if version != "latest" && !is_dated_version(version) {
         return None;
     }
     let below = components.collect::<Vec<_>>().join("/");
-    if let Some((_, value)) = LEAVES.iter().find(|(leaf, _)| *leaf == below) {
-        return Some((*value).to_owned());
+    if let Some((_, value)) = leaves().find(|(leaf, _)| *leaf == below) {
+        return Some(value.to_owned());
     }
     timed(&below, now).or_else(|| listing(&below))
 }
 
 pub(super) fn is_dated_version(version: &str) -> bool {
-    VERSIONS.contains(&version)
+    VERSIONS.lines().any(|known| known == version)
+}
+
+fn leaves() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let values = VALUES.lines().filter_map(|line| line.split_once('\t'));
+    values.chain([USER_DATA])
 }
 
 /// Names directly below `directory`; those of directories end in `/`, as IMDS lists them.
@@ -145,9 +53,8 @@ fn listing(directory: &str) -> Option<String> {
     if directory == "meta-data/public-keys" {
         return Some("0=imdsmon-demo".to_owned());
     }
-    let mut names: Vec<String> = LEAVES
-        .iter()
-        .map(|(leaf, _)| *leaf)
+    let mut names: Vec<String> = leaves()
+        .map(|(leaf, _)| leaf)
         .chain(TIMED.iter().copied())
         .filter_map(|leaf| {
             let below = match directory {
@@ -233,11 +140,11 @@ mod tests {
     fn every_listed_name_has_a_value_or_listing() {
         let now = Timestamp::now();
         let mut open = vec!["/latest".to_owned()];
-        let mut leaves = 0;
+        let mut found = 0;
         while let Some(directory) = open.pop() {
             let text = look_up(&directory, now).expect("listed");
-            if LEAVES.iter().any(|(leaf, _)| directory.ends_with(leaf)) || text.starts_with('{') {
-                leaves += 1;
+            if leaves().any(|(leaf, _)| directory.ends_with(leaf)) || text.starts_with('{') {
+                found += 1;
                 continue;
             }
             for name in text.lines() {
@@ -247,7 +154,7 @@ mod tests {
             }
         }
         // `0` and its `openssh-key` are both reached through the list.
-        assert_eq!(leaves, LEAVES.len() + TIMED.len());
+        assert_eq!(found, leaves().count() + TIMED.len());
     }
 
     #[test]
