@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 use serde_json::{Map, Value};
 use tests::report::{
-    FORMATS, FORMULAS, HOSTILE, busy, coloured, hostile, overflowed, plain, quiet, unwatched,
+    FORMATS, FORMULAS, HOSTILE, busy, colored, hostile, overflowed, plain, quiet, unwatched,
 };
 use unicode_width::UnicodeWidthStr as _;
 
@@ -152,8 +152,8 @@ fn text_of_a_process_never_controls_the_terminal() {
             .find(|c| *c != '\n' && is_unsafe(*c) && *c != '\u{200b}');
         assert_eq!(bad, None, "{extension}");
     }
-    // Colours are the only escapes: ESC [ digits ; m.
-    let text = coloured(&hostile(), 100);
+    // Colors are the only escapes: ESC [ digits ; m.
+    let text = colored(&hostile(), 100);
     for escape in text.split('\x1b').skip(1) {
         let end = escape.find(|c: char| !matches!(c, '[' | ';' | '0'..='9'));
         assert_eq!(

@@ -10,7 +10,7 @@ pub enum Arch {
 }
 
 impl Arch {
-    /// All of them, in the order in which packages are made.
+    /// In the order in which packages are built.
     pub const ALL: &[Self] = &[Self::Amd64, Self::Arm64];
 
     /// Debian's and OCI's name.
@@ -29,7 +29,6 @@ impl Arch {
         }
     }
 
-    /// Rust's target.
     pub fn rust_target(self) -> String {
         format!("{}-unknown-linux-gnu", self.machine())
     }

@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: imdsmon at work, without AWS.
+//! `cargo xtask demo`: runs `imdsmon demo`.
 
 use crate::progress::step;
 use crate::{debian, process, workspace};

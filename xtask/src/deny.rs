@@ -1,6 +1,6 @@
-//! `cargo xtask deny`: licences, duplicates, sources and advisories of dependencies.
+//! `cargo xtask deny`: licenses, duplicates, sources and advisories of dependencies.
 //!
-//! cargo-deny does the work; deny.toml in the root of the repository has the rules.
+//! Runs cargo-deny with the rules in deny.toml.
 
 use crate::debian::Installer;
 use crate::process::{self, BUILD_TIMEOUT, DOWNLOAD_TIMEOUT, QUERY_TIMEOUT};
@@ -10,17 +10,15 @@ use anyhow::{Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The release of cargo-deny.
 const VERSION: &str = "0.20.2";
 
-/// Check licences, duplicates, sources and advisories of dependencies (deny.toml)
+/// Check licenses, duplicates, sources and advisories of dependencies (deny.toml)
 ///
 /// Builds cargo-deny in target/tools unless it is installed. Advisories are SKIPPED if their
 /// database cannot be downloaded.
 #[derive(clap::Args)]
 pub struct Args {}
 
-/// Finds or installs cargo-deny and runs its checks.
 pub fn run(_: &Args, installer: &Installer) -> Result<()> {
     let root = workspace::root()?;
     let program = cargo_deny(&root, installer)?;
@@ -29,7 +27,7 @@ pub fn run(_: &Args, installer: &Installer) -> Result<()> {
         deny.current_dir(&root).arg("--locked").args(arguments);
         deny
     };
-    step("check licences, duplicates and sources", || {
+    step("check licenses, duplicates and sources", || {
         let mut check = deny(&["check", "licenses", "bans", "sources"]);
         process::run(&mut check, QUERY_TIMEOUT)
     })?;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 pub const BUILD_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// A download or an installation.
 pub const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(10 * 60);
-/// A command that answers at once.
+/// A command that returns at once.
 pub const QUERY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Variables that `cargo run` or a developer's shell sets and that would change another toolchain.

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-/// For one SDK; the largest has 100 MB.
+/// For one SDK; the largest is 100 MB.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(4 * 60);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -121,7 +121,7 @@ fn report_skipped<'a>(sdks: impl Iterator<Item = &'a Sdk>, error: &anyhow::Error
     skipped(&what, reason(&format!("{error:#}")));
 }
 
-/// The most telling line of an installer's output: pip's last error, npm's first line.
+/// The most informative line of an installer's output: pip's last error, npm's first line.
 fn reason(error: &str) -> &str {
     let mut lines = error.lines().map(str::trim);
     let first = lines.next().unwrap_or_default();
@@ -131,7 +131,6 @@ fn reason(error: &str) -> &str {
 }
 
 impl Registry {
-    /// Finds or installs pip or npm.
     fn prepare(self, installer: &Installer) -> Result<()> {
         ensure!(
             installer.may_install(),

@@ -22,7 +22,7 @@ const TEST_PACKAGES: &[(&[&str], &str)] = &[
     ),
     (&["prometheus"], "to scrape and check the metrics"),
 ];
-/// Everything that cargo tests at once; end-to-end tests take most of it.
+/// For the whole test run; end-to-end tests take most of it.
 const TEST_TIMEOUT: Duration = Duration::from_secs(20 * 60);
 
 /// Run all tests: unit, property, documentation and end-to-end tests
@@ -40,7 +40,6 @@ pub struct Args {
     repeat: u32,
 }
 
-/// Installs clients, builds, lists skipped tests, and runs the rest.
 pub fn run(args: &Args, installer: &Installer) -> Result<()> {
     let root = workspace::root()?;
     let clients = workspace::target(&root).join("clients");

@@ -4,7 +4,6 @@ use anyhow::{Context as _, Result};
 use std::env;
 use std::path::{Path, PathBuf};
 
-/// The top of the repository.
 pub fn root() -> Result<PathBuf> {
     let package = env::var_os("CARGO_MANIFEST_DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);

@@ -44,11 +44,11 @@ Examples:
   imdsmon demo --hop-limit 1                 a container behind a bridge")]
 pub(crate) struct Args {
     /// `HttpTokens` of the simulated instance
-    #[arg(long, value_enum, default_value_t = HttpTokens::Optional)]
+    #[arg(long, value_name = "STATE", value_enum, default_value_t = HttpTokens::Optional)]
     http_tokens: HttpTokens,
 
-    /// `HttpPutResponseHopLimit`, as a container sees it: with 1, no token arrives
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
+    /// `HttpPutResponseHopLimit`; with 1, token requests get no response, as in a container
+    #[arg(long, value_name = "HOPS", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
     hop_limit: u8,
 
     #[command(flatten)]

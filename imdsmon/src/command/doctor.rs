@@ -113,7 +113,7 @@ fn capabilities(out: &mut impl Write) -> io::Result<()> {
         bad(out, "capabilities", text)?;
     }
     if !optional.is_empty() {
-        let text = format!("missing: {optional}; capture works without");
+        let text = format!("missing: {optional}; capture works without them");
         note(out, "capabilities", text)?;
     }
     Ok(())

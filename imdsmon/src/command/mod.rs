@@ -30,7 +30,7 @@ use tracing_subscriber::{
 
 use crate::{config::ConfigError, knowledge::KnowledgeError, text::io_error::reason};
 
-/// Find the programs on this EC2 instance that still use IMDSv1
+/// Find the clients on this EC2 instance that still make IMDSv1 calls
 ///
 /// An instance can require IMDSv2 (HttpTokens=required) once none of its programs depends on
 /// IMDSv1. imdsmon captures calls to the instance metadata service (IMDS) with eBPF and
@@ -56,7 +56,7 @@ Environment:
                `debug`, `info,imdsmon=debug` or `imdsmon_ebpf=warn` (log of the
                BPF programs)
                [default: warn; for `run`: info]
-  NO_COLOR     disable colours on a terminal";
+  NO_COLOR     disable colors on a terminal";
 
 #[derive(Subcommand)]
 enum Command {

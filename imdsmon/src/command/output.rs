@@ -29,7 +29,7 @@ const MIN_WINDOW: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(clap::Args, Clone, Copy)]
 pub(crate) struct Format {
-    /// Print one JSON object per line on standard output, the rest on standard error
+    /// Print one JSON object per line, and the report on standard error
     #[arg(long)]
     pub(crate) json: bool,
 

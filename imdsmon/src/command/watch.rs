@@ -28,12 +28,12 @@ use crate::{
 
 /// Show IMDS calls as they happen
 ///
-/// Prints one line per call, once the response starts or can no longer arrive. KIND is `v1` for
-/// an IMDSv1 call, `v2` for an IMDSv2 call, `token` for a token request and `?` for bytes that
-/// are not an HTTP request. The line below shows the program's arguments (token values are
-/// blanked), its cgroup and its parent. Stops on Ctrl-C, after --duration or when standard
-/// output is closed, then prints the report. Needs root, or `CAP_BPF`, `CAP_NET_ADMIN` and
-/// `CAP_PERFMON` (and `CAP_SYS_PTRACE` for the executables of other users).
+/// Prints one line per call when its response starts or its connection ends. KIND is `v1` for an
+/// IMDSv1 call, `v2` for an IMDSv2 call, `token` for a token request and `?` for bytes that are
+/// not HTTP. A second line shows the arguments (token values are masked), cgroup and parent of
+/// the process. Stops on Ctrl-C, after --duration or when standard output is closed, then prints
+/// the report. Requires root, or `CAP_BPF`, `CAP_NET_ADMIN` and `CAP_PERFMON` (and
+/// `CAP_SYS_PTRACE` for the executables of other users).
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:

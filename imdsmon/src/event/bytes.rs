@@ -1,17 +1,15 @@
-//! Bytes from the wire or from a process: any value may occur, and none is trusted.
+//! Untrusted bytes from the wire or from a process.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A byte string that JSON holds as text: byte `b` is the character U+00`b` (Latin-1).
-///
-/// A recording stays readable and every byte survives.
+/// Bytes, in JSON as Latin-1 text (byte `b` is U+00`b`): readable and lossless.
 #[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ByteString(pub(crate) Vec<u8>);
 
 impl ByteString {
-    /// The bytes as text for people and JSON; what is not UTF-8 becomes U+FFFD.
+    /// The bytes as text; invalid UTF-8 becomes U+FFFD.
     pub fn to_text(&self) -> String {
         String::from_utf8_lossy(&self.0).into_owned()
     }

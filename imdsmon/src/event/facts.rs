@@ -9,54 +9,49 @@ use super::bytes::ByteString;
 /// (`include/uapi/asm-generic/param.h`).
 pub(crate) const TICK_NANOS: u64 = 10_000_000;
 
-/// State of a container on disk. Untrusted: chosen by the user who starts the container. Each text
-/// has at most 256 bytes.
+/// A container's state on disk. Untrusted: the user that starts the container chooses it. Each text
+/// is at most 256 bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerFacts {
     pub(crate) id: String,
     /// `docker`, `containerd`, `cri-o` or `podman`.
     pub(crate) runtime: Option<String>,
     pub(crate) name: Option<String>,
-    /// Name of its image.
     pub(crate) image: Option<String>,
-    /// The Kubernetes pod that it is part of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) pod: Option<PodFacts>,
     /// Family of the Amazon ECS task definition, and the container's name in it:
     /// `family/container`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ecs: Option<String>,
-    /// The service that it is part of: `project/service` with Compose, `service` with Swarm.
+    /// `project/service` with Compose, `service` with Swarm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) service: Option<String>,
 }
 
-/// A Kubernetes pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PodFacts {
     pub(crate) namespace: String,
     pub(crate) name: String,
-    /// The container's name in it; `None` for the one that holds its namespaces open.
+    /// Container name; `None` for the pause container, which holds the namespaces open.
     pub(crate) container: Option<String>,
 }
 
-/// A file, whatever its name.
+/// A file, identified by device and inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FileId {
     /// Number of the device, as stat(2) gives it.
     pub(crate) device: u64,
-    /// Inode number.
     pub(crate) inode: u64,
 }
 
-/// A process above a [`Task`](super::Task).
+/// An ancestor of a [`Task`](super::Task)'s process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ancestor {
     /// Process id in the initial pid namespace.
     pub pid: u32,
     pub name: ByteString,
-    /// Arguments of one of the nearest (up to 256 bytes in all), token values blanked; empty if
-    /// unknown.
+    /// Arguments of a near ancestor (at most 256 bytes), token values blanked; empty if unknown.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub argv: Vec<ByteString>,
 }
@@ -76,9 +71,9 @@ pub struct ProcFacts {
     pub(crate) cgroup: Option<ByteString>,
     /// Inode number of the network namespace.
     pub(crate) netns: Option<u32>,
-    /// User ID; a socket does not show that of its owner.
+    /// User ID, which the socket does not show.
     pub(crate) uid: Option<u32>,
-    /// Name of the process (its main thread).
+    /// Name of the main thread.
     pub(crate) comm: Option<ByteString>,
     /// Start of the process in nanoseconds since boot, a multiple of 10 ms.
     #[serde(default, skip_serializing_if = "Option::is_none")]

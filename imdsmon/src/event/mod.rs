@@ -1,7 +1,6 @@
-//! The events of capture, in the order of the kernel.
+//! Capture events, in kernel order.
 //!
-//! The live source and a recording give the same values, so every later stage works the same on
-//! both. Token values are blanked before an event is made.
+//! The live source and a recording give the same values. Token values are already blanked.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -36,7 +35,6 @@ impl TaskId {
         NonZeroU64::new(number).map(Self)
     }
 
-    /// The number after this one.
     pub(crate) fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }
@@ -63,7 +61,7 @@ impl TryFrom<u64> for TaskId {
     }
 }
 
-/// Recordings have 0 for a number that is not known.
+/// Recordings encode an unknown number as 0.
 mod zero_is_none {
     use serde::{Deserialize as _, Deserializer, Serializer};
 
@@ -82,11 +80,11 @@ mod zero_is_none {
     }
 }
 
-/// An event of capture.
+/// A capture event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 pub enum Event {
-    /// The programs are attached: calls are captured from here on.
+    /// The programs are attached and capture calls.
     Start { time: Timestamp },
     /// A task opened a connection to IMDS, or uses one that another task opened.
     Task(Box<Task>),
@@ -94,18 +92,18 @@ pub enum Event {
     Sent(Sent),
     /// A TCP segment came from IMDS.
     Received(Received),
-    /// The last descriptor of the connection's socket was closed: no response is awaited any more.
+    /// The last descriptor of the socket was closed: no response is expected.
     Closed {
         time: Timestamp,
         connection: ConnectionId,
     },
-    /// No other event occurred until this time: pending requests may expire.
+    /// No other event occurred before this time: pending requests may expire.
     Tick { time: Timestamp },
-    /// The kernel had no room for this many records since the last such event.
+    /// The kernel dropped records because the ring buffer was full.
     Lost {
-        /// When user space learned of it.
+        /// When user space detected the drop.
         time: Timestamp,
-        /// How many.
+        /// Records dropped since the last such event.
         records: u64,
     },
     /// The monitor stopped cleanly; the stream is complete.
@@ -123,7 +121,7 @@ pub struct Totals {
     pub(crate) segments: u64,
     /// Records handed to user space.
     pub(crate) captured: u64,
-    /// Records for which the ring buffer had no room.
+    /// Records dropped because the ring buffer was full.
     pub(crate) lost: u64,
     /// Payload bytes of long segments that were not captured.
     #[serde(rename = "cut")]
@@ -133,7 +131,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// The difference to `base`, an earlier reading.
+    /// Increase since `base`, an earlier reading.
     pub(crate) fn since(&self, base: &Self) -> Self {
         let Self {
             segments,
@@ -164,7 +162,6 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    /// The address that was called.
     pub(crate) fn address(self) -> IpAddr {
         match self {
             Self::V4 => Ipv4Addr::from(imdsmon_common::IMDS_V4).into(),
@@ -186,13 +183,13 @@ pub struct Sent {
     /// The latest task known to send on this connection.
     #[serde(with = "zero_is_none")]
     pub task: Option<TaskId>,
-    /// Where to.
+    /// The IMDS address.
     pub server: Endpoint,
     /// TCP sequence number of the first payload byte.
     pub seq: u32,
-    /// Payload bytes on the wire; more than `bytes.len()` means that the rest was not captured.
+    /// Payload bytes on the wire. If more than `bytes.len()`, the rest was not captured.
     pub len: u32,
-    /// The connection begins here: `seq` is the number of its first byte.
+    /// First segment of the connection: `seq` is its first byte.
     #[serde(default, skip_serializing_if = "is_false")]
     pub syn: bool,
     /// The client has sent its last byte.
@@ -212,7 +209,7 @@ pub struct Sent {
 /// A segment from IMDS.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Received {
-    /// When it came.
+    /// When it arrived.
     pub time: Timestamp,
     pub connection: ConnectionId,
     /// TCP sequence number of the first payload byte.
@@ -225,7 +222,7 @@ pub struct Received {
     /// IMDS has reset the connection.
     #[serde(default, skip_serializing_if = "is_false")]
     pub rst: bool,
-    /// The head if the segment starts a response, never the body; otherwise empty.
+    /// Response head if the segment starts a response, otherwise empty; never the body.
     pub head: ByteString,
 }
 
@@ -233,26 +230,25 @@ pub struct Received {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// It opened the connection.
+    /// Opened the connection.
     #[default]
     Connector,
-    /// It sends on a connection that another task, or another program, opened.
+    /// Sends on a connection that another task or another program opened.
     Sender,
-    /// It holds the socket of a connection that is older than the monitor.
+    /// Holds the socket of a connection that is older than the monitor.
     Holder,
 }
 
-/// A task that uses a connection to IMDS: the kernel's record, and what `/proc` had right after.
+/// A task that uses a connection to IMDS: the kernel's record, and `/proc` read right after it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Task {
     /// When it connected, sent or was found.
     pub time: Timestamp,
-    /// The same in nanoseconds since boot, unless it was only found. Not recorded: it is for
-    /// `/proc`.
+    /// `time` in nanoseconds since boot, unless the task was only found. Not recorded.
     #[serde(skip)]
     pub boot: Option<u64>,
     pub connection: ConnectionId,
-    /// Its number.
+    /// Number of the task.
     pub task: TaskId,
     /// How it uses the connection.
     pub role: Role,
@@ -273,15 +269,15 @@ pub struct Task {
     pub start: Option<u64>,
     /// Inode number of the network namespace.
     pub netns: Option<u32>,
-    /// File name of the executable, as the kernel has it.
+    /// File name of the executable in the kernel.
     pub exe_name: Option<ByteString>,
-    /// Which file the executable is.
+    /// Device and inode of the executable.
     pub exe_file: Option<FileId>,
-    /// Path of that file, found without the process, which may be gone.
+    /// Path of that file, found without the process, which may have exited.
     pub exe: Option<ByteString>,
     /// Arguments (up to 512 bytes in all), token values blanked.
     pub argv: Option<Vec<ByteString>>,
-    /// Parent, its parent, and so on; empty if unknown.
+    /// Ancestors, nearest first; empty if unknown.
     pub ancestors: Vec<Ancestor>,
     /// Name of the user in the host's `/etc/passwd`.
     pub user: Option<String>,
@@ -289,10 +285,10 @@ pub struct Task {
     pub cgroup: Option<ByteString>,
     /// Facts from `/proc`, if the process still existed when the event was read.
     pub proc: Option<ProcFacts>,
-    /// Name of the user in whose slice the cgroup is (`user-1000.slice`).
+    /// Name of the user that owns the slice of the cgroup (`user-1000.slice`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slice_user: Option<String>,
-    /// The container that the cgroup belongs to, as its runtime's state on disk has it.
+    /// Container of the cgroup, from the runtime's state on disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<ContainerFacts>,
     /// The package that owns the executable, and its version: `curl 7.88.1-10`.

@@ -1,4 +1,4 @@
-//! The HTTP side's results: requests with their responses, and bytes that are no request.
+//! Results of HTTP parsing: requests with their responses, and bytes that are not a request.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::time::Timestamp;
 use crate::words::with_words;
 
 with_words! {
-    /// The word for a request's [`Auth`]: `imds.version` in JSON.
+    /// JSON name of a request's [`Auth`] (`imds.version`).
     pub enum ImdsVersion {
         /// [`Auth::V1`]
         V1,
@@ -27,7 +27,7 @@ with_words! {
     }
 }
 
-/// How a request is authenticated (EC2 User Guide, "How Instance Metadata Service Version 2 works").
+/// Authentication of a request (EC2 User Guide, "How Instance Metadata Service Version 2 works").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Auth {
     /// No token header: rejected under `HttpTokens=required`.
@@ -39,7 +39,7 @@ pub enum Auth {
 }
 
 impl Auth {
-    /// The word for it.
+    /// The JSON name.
     pub fn version(self) -> ImdsVersion {
         match self {
             Self::V1 => ImdsVersion::V1,
@@ -48,7 +48,6 @@ impl Auth {
         }
     }
 
-    /// The value of the token header, if there is one.
     pub(crate) fn token(self) -> Option<TokenValue> {
         match self {
             Self::V2(token) => Some(token),
@@ -79,7 +78,7 @@ pub struct Request {
 pub enum Response {
     /// None: the connection was closed or reset, or the timeout passed.
     None,
-    /// Not captured, or of several requests it is not certain which one it belongs to.
+    /// Not captured, or it may belong to any of several requests.
     Unseen,
     /// Captured.
     Seen {
@@ -100,7 +99,6 @@ impl Response {
         }
     }
 
-    /// `Server` header, if known.
     pub(crate) fn server(&self) -> Option<&str> {
         match self {
             Self::Seen { server, .. } => server.as_deref(),
@@ -108,7 +106,6 @@ impl Response {
         }
     }
 
-    /// From the request's last byte to the response's first, if known.
     pub(crate) fn latency(&self) -> Option<Duration> {
         match self {
             Self::Seen { latency, .. } => Some(*latency),
@@ -125,7 +122,6 @@ pub struct Call {
     pub(crate) connection: ConnectionId,
     /// The task that sent its first segment, if known.
     pub(crate) task: Option<TaskId>,
-    /// The address that was called.
     pub(crate) server: Endpoint,
     pub request: Request,
     pub response: Response,
@@ -139,13 +135,12 @@ pub struct Unparsed {
     pub(crate) connection: ConnectionId,
     /// The task that sent the first of them, if known.
     pub(crate) task: Option<TaskId>,
-    /// The address that they were sent to.
     pub(crate) server: Endpoint,
-    /// Number of captured bytes.
+    /// Captured bytes.
     pub(crate) bytes: u64,
 }
 
-/// A result of the HTTP side.
+/// A result of HTTP parsing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HttpEvent {
     /// A request and its response.

@@ -20,16 +20,15 @@ pub(super) struct Flow {
     /// Sequence number of the first captured byte.
     start: u32,
     stream: Stream,
-    /// When the first segment behind missing bytes was sent.
+    /// When the first segment after the missing bytes was sent.
     hole_since: Option<Timestamp>,
     reader: Reader,
     matcher: ResponseMatcher,
-    /// Time of its latest segment.
     last: Timestamp,
 }
 
 impl Flow {
-    /// A connection that starts with this segment; its next byte has the number `next`.
+    /// `next`: sequence number of the next byte.
     pub(super) fn new(first: &Sent, next: u32, limits: &Limits) -> Self {
         Self {
             connection: first.connection,
@@ -72,7 +71,7 @@ impl Flow {
         }
     }
 
-    /// Gives up what has been pending for too long.
+    /// Gives up missing bytes and pending requests after the timeout.
     pub(super) fn expire(&mut self, now: Timestamp, context: &mut Context<'_>) {
         let response_timeout = context.limits.response_timeout;
         let is_due = |since: Timestamp| since + response_timeout <= now;
@@ -87,14 +86,14 @@ impl Flow {
         }
     }
 
-    /// The connection has ended or is given up: everything pending comes out.
+    /// Flushes everything pending: the connection has ended or is given up.
     pub(super) fn close(&mut self, context: &mut Context<'_>) {
         self.skip_holes(context);
         self.matcher.give_up(context.found, context.counters);
         self.end_reading(context);
     }
 
-    /// When [`Flow::expire`] has something to do.
+    /// When [`Flow::expire`] is due.
     pub(super) fn deadline(&self, limits: &Limits) -> Option<Timestamp> {
         let pending = self.matcher.since().into_iter().chain(self.hole_since);
         let pending = pending.map(|since| since + limits.response_timeout);
@@ -102,7 +101,7 @@ impl Flow {
         pending.chain(idle).min()
     }
 
-    /// When the connection will have been idle for too long.
+    /// When the connection reaches the idle limit.
     pub(super) fn idle_at(&self, limits: &Limits) -> Timestamp {
         self.last + limits.idle
     }
@@ -111,12 +110,10 @@ impl Flow {
         self.start
     }
 
-    /// Whether its content can no longer be read.
     pub(super) fn is_unreadable(&self) -> bool {
         self.reader.is_stopped()
     }
 
-    /// Its content can no longer be read.
     pub(super) fn stop_reading(&mut self, first: &Sent) {
         self.reader.stop_reading(at(first));
     }
@@ -138,8 +135,8 @@ impl Flow {
         self.hole_since = None;
     }
 
-    /// Reads what the stream hands out in `step`. `now`: when the segment was sent that completed
-    /// it, if there is one.
+    /// Reads the bytes that `step` takes from the stream. `now`: send time of the segment that
+    /// completed them, if any.
     fn deliver<R>(
         &mut self,
         now: Option<Timestamp>,
@@ -188,7 +185,7 @@ fn at(sent: &Sent) -> Origin {
     }
 }
 
-/// Makes a request pending, and hands on bytes that are not a request.
+/// Adds a request to the pending ones, and reports bytes that are not a request.
 fn take(
     item: Item,
     connection: ConnectionId,

@@ -1,5 +1,5 @@
-//! All connections, bounded in number and in buffered bytes. Deadlines are kept in order: neither
-//! a lookup nor the next deadline needs a scan.
+//! All connections, bounded in number and buffered bytes. Deadlines are sorted: the next one is
+//! found without a scan.
 
 use std::collections::BTreeSet;
 
@@ -18,12 +18,11 @@ struct Entry {
     footprint: usize,
 }
 
-/// What is kept of a connection that was dropped.
+/// State kept of a dropped connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Past {
     /// Sequence number of the next byte.
     pub(crate) next: u32,
-    /// Whether its content could no longer be read.
     pub(crate) unreadable: bool,
 }
 
@@ -32,8 +31,8 @@ pub(super) struct FlowTable {
     flows: LruCache<ConnectionId, Entry>,
     deadlines: BTreeSet<(Timestamp, ConnectionId)>,
     bytes: usize,
-    /// Dropped connections: the kernel still retransmits after the program has closed its socket,
-    /// and that is not a second request.
+    /// Dropped connections. The kernel may retransmit after the program has closed its socket,
+    /// which is not a second request.
     past: LruCache<ConnectionId, Past>,
 }
 
@@ -115,7 +114,6 @@ impl FlowTable {
         self.flows.peek_lru().map(|(&c, entry)| (c, &entry.flow))
     }
 
-    /// Whether it exceeds the limits.
     pub(super) fn is_over(&self, limits: &Limits) -> bool {
         self.flows.len() > limits.flows || self.bytes > limits.total_bytes
     }

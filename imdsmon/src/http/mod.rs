@@ -1,8 +1,8 @@
 //! From bytes to calls: TCP reassembly for each connection, HTTP/1 requests and their responses.
 //!
-//! Pure: no I/O and no clock other than the time of the events, so a recording gives the same
-//! result as the live stream. Bytes that are not HTTP are counted ([`call::Unparsed`]), never
-//! guessed. [`Limits`] bound the memory, whatever the traffic.
+//! No I/O and no clock other than event times: a recording gives the same result as the live
+//! stream. Bytes that are not HTTP are only counted ([`call::Unparsed`]). [`Limits`] bound the
+//! memory.
 //!
 //! - `stream` puts segments in order, `reader` finds requests in the bytes, `request` parses one;
 //! - `response_matcher` matches responses to requests, `server` tracks which bytes of the server
@@ -31,20 +31,19 @@ use crate::time::Timestamp;
 /// Bounds on memory and time, for hostile and for incomplete traffic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections; beyond that the least recently used is given up.
+    /// Connections; beyond that the least recently used is evicted.
     pub(crate) flows: usize,
-    /// Bytes of a request's head, and bytes of a connection that are held while earlier ones are
-    /// missing. A longer head is unparsed; with more held bytes the missing ones are given up.
+    /// Bytes of a request's head, and bytes of a connection held behind missing ones. A longer head
+    /// is unparsed; beyond the limit the missing bytes are given up.
     pub(crate) flow_bytes: usize,
     /// Bytes buffered in all connections, pending calls included; beyond that the least recently
-    /// used connections are given up.
+    /// used connections are evicted.
     pub(crate) total_bytes: usize,
-    /// Requests of one connection without a response; beyond that the oldest is given up.
+    /// Pending requests of one connection; beyond that the oldest is given up.
     pub(crate) pending: usize,
-    /// How long a response is awaited from when the request's head was sent, and how long missing
-    /// bytes are.
+    /// Timeout of a response, from the end of the request's head, and of missing bytes.
     pub(crate) response_timeout: Duration,
-    /// A connection without a segment for so long is dropped.
+    /// A connection without a segment for this time is dropped.
     pub(crate) idle: Duration,
 }
 
@@ -64,16 +63,14 @@ impl Default for Limits {
 /// Counters since the start; they never decrease.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counters {
-    /// [`HttpEvent::Call`]s.
     pub(crate) calls: u64,
     /// [`HttpEvent::Unparsed`]s.
     pub(crate) unparsed: u64,
-    /// Bytes in them, all captured.
+    /// Captured bytes in them.
     pub(crate) unparsed_bytes: u64,
     /// Holes in the clients' streams.
     pub(crate) gaps: u64,
-    /// Bytes in them, in no other counter. Within a body they do no harm; elsewhere they may have
-    /// held requests.
+    /// Bytes in them, in no other counter. Outside a body they may contain requests.
     pub(crate) gap_bytes: u64,
     /// Bytes that clients retransmitted.
     pub(crate) retransmitted_bytes: u64,
@@ -83,14 +80,14 @@ pub(crate) struct Counters {
     pub(crate) late_responses: u64,
     /// Calls with [`call::Response::Unseen`].
     pub(crate) unseen_responses: u64,
-    /// Connections given up because of [`Limits`].
+    /// Connections evicted because of [`Limits`].
     pub(crate) evicted_flows: u64,
-    /// Records that the kernel had no room for.
+    /// Records dropped from the ring buffer.
     pub(crate) lost_records: u64,
 }
 
 impl Counters {
-    /// The difference to `base`, an earlier reading.
+    /// Increase since `base`, an earlier reading.
     pub(crate) fn since(&self, base: &Self) -> Self {
         let Self {
             calls,
@@ -144,11 +141,11 @@ impl Http {
         }
     }
 
-    /// Takes the next event and appends what it completes to `found`: the calls of a connection in
-    /// the order of its requests.
+    /// Processes the next event and appends completed results to `found`, the calls of a connection
+    /// in the order of its requests.
     pub fn feed(&mut self, event: &Event, found: &mut Vec<HttpEvent>) {
         match event {
-            // Tasks are not in the order of time: a holder is found late.
+            // Task events are not in time order: a holder is found late.
             Event::Task(_) => {}
             Event::Lost { records, .. } => {
                 self.counters.lost_records = self.counters.lost_records.saturating_add(*records);
@@ -171,8 +168,7 @@ impl Http {
         }
     }
 
-    /// Ends the run: pending requests come out without a response and incomplete ones as unparsed,
-    /// connection by connection.
+    /// Ends the run: pending requests get no response, and incomplete ones are unparsed.
     pub fn finish(&mut self, found: &mut Vec<HttpEvent>) {
         for connection in self.table.connections() {
             self.retire(connection, found);
@@ -185,7 +181,6 @@ impl Http {
         self.table.first_deadline().map(|(time, _)| time)
     }
 
-    /// Counters since the start.
     pub(crate) fn counters(&self) -> Counters {
         self.counters
     }
@@ -207,7 +202,7 @@ impl Http {
         self.keep_bounds(found);
     }
 
-    /// Adds the flow that starts with a segment; false if none does.
+    /// Adds a flow if the segment can start one, else returns `false`.
     fn open(&mut self, sent: &Sent) -> bool {
         let mut next = sent.seq;
         let mut unreadable = false;

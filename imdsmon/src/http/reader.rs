@@ -1,10 +1,9 @@
 //! Finds requests in the client's half of a connection: where they start, where their heads and
 //! bodies end, and which bytes belong to none.
 //!
-//! A state machine over the byte stream: it does not matter how the stream is cut into segments.
-//! It buffers a head until its blank line and otherwise single lines; bodies are counted, never
-//! kept. Bytes that are not a request are discarded line by line, until a line is certain to be a
-//! request line: nothing is guessed.
+//! A state machine over the byte stream, independent of segment boundaries. It buffers a head up to
+//! its blank line, otherwise single lines; bodies are only counted. Bytes that are not a request
+//! are discarded line by line, until a line is certain to be a request line.
 
 mod lines;
 
@@ -25,7 +24,7 @@ pub(super) struct Origin {
 #[derive(Debug)]
 pub(super) enum Item {
     Request(Request, Origin),
-    /// So many bytes that are not a request.
+    /// Number of bytes that are not a request.
     Unparsed(u64, Origin),
 }
 
@@ -35,8 +34,8 @@ enum State {
     Head,
     /// In a body with `rest` bytes to come. `begun`: some have arrived.
     Body { rest: u64, begun: bool },
-    /// The response arrived before the body: the next bytes are the body or, in its place, a
-    /// request. `buffer` holds them until that is certain.
+    /// The response arrived before the body: the next bytes are the body or another request.
+    /// `buffer` holds them until that is certain.
     Undecided { rest: u64 },
     /// Before or in a chunk-size line, which `buffer` holds.
     ChunkSize,
@@ -53,11 +52,11 @@ enum State {
     },
     /// After an HTTP/0.9 request: such a connection carries no other.
     After09,
-    /// The server may read other bytes than the captured ones: none counts as a request any more.
+    /// The server may read bytes other than the captured ones: none counts as a request.
     Stopped { bytes: u64, at: Origin },
 }
 
-/// What the buffer holds after filling it.
+/// State of the buffer after filling it.
 enum Buffered {
     Line,
     Partial,
@@ -72,7 +71,7 @@ pub(super) struct Reader {
     buffer_at: Origin,
     /// Start of the current line in `buffer`; the lines before it have been examined.
     line: usize,
-    /// Bytes to read again, and how many of them have been.
+    /// Bytes to read again, and the number already read.
     reread: (Vec<u8>, usize),
     /// A request was found in the bytes being read, so it has no response yet.
     just_requested: bool,
@@ -93,8 +92,8 @@ impl Reader {
         }
     }
 
-    /// Reads the next bytes. `none_pending`: no request of the connection is pending. Each item goes to
-    /// `found` as soon as its last byte is read.
+    /// Reads the next bytes and passes each item to `found` once its last byte is read.
+    /// `none_pending`: no request of the connection is pending.
     pub(super) fn read(
         &mut self,
         bytes: &[u8],
@@ -124,8 +123,8 @@ impl Reader {
         }
     }
 
-    /// Skips bytes that were sent but not captured. What they truncate is unparsed; they are not,
-    /// since they were never captured.
+    /// Skips bytes that were sent but not captured. A request that they truncate is unparsed; the
+    /// skipped bytes do not count.
     pub(super) fn gap(&mut self, bytes: u64) {
         match &mut self.state {
             State::Body { rest, begun } if bytes <= *rest => {
@@ -146,7 +145,7 @@ impl Reader {
         }
     }
 
-    /// Stops reading; what is incomplete is unparsed. `at`: the segment of the next byte.
+    /// Stops reading; an incomplete request is unparsed. `at`: the segment of the next byte.
     pub(super) fn stop_reading(&mut self, at: Origin) {
         if self.is_stopped() {
             return;
@@ -165,7 +164,7 @@ impl Reader {
         matches!(self.state, State::Stopped { .. })
     }
 
-    /// The stream ends or is given up: what is incomplete comes out as unparsed.
+    /// Ends the stream; an incomplete request is unparsed.
     pub(super) fn end(&mut self, found: &mut impl FnMut(Item)) {
         if self.is_incomplete() {
             let held = length(self.buffer.len());
@@ -276,7 +275,7 @@ impl Reader {
         (used, fill)
     }
 
-    /// Continues with the line in the buffer as the first of a request.
+    /// Treats the buffered line as the first of a request.
     fn resume(&mut self) {
         self.state = State::Head;
         self.line = self.buffer.len();

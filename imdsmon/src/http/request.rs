@@ -314,9 +314,9 @@ fn is_token_path(path: &[u8]) -> bool {
     parts.next() == Some(b"token") && parts.next() == Some(b"api")
 }
 
-/// At most `limit` bytes of text; what is not UTF-8 is replaced.
+/// At most `limit` bytes of text; invalid UTF-8 is replaced.
 pub(super) fn text(bytes: &[u8], limit: usize) -> String {
-    // Four bytes more than needed: a character split by the cut is after the limit.
+    // Four extra bytes: a character split at the end lies after the limit.
     let start = &bytes[..bytes.len().min(limit + 4)];
     let mut text = String::from_utf8_lossy(start).into_owned();
     let mut end = text.len().min(limit);
@@ -337,7 +337,7 @@ fn is_tchar(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
 }
 
-/// Without the spaces, tabs and line ends around.
+/// Trims spaces, tabs and line ends.
 pub(super) fn trim(bytes: &[u8]) -> &[u8] {
     let start = bytes
         .iter()

@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn some_responses_have_no_body_whatever_they_say() {
+    fn bodyless_status_ignores_content_length() {
         let of = |status: &str| format!("HTTP/1.1 {status}\r\nContent-Length: 9\r\n\r\n");
         for (status, to_head, body) in [
             ("200 OK", false, 9),

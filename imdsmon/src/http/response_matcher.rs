@@ -1,8 +1,8 @@
 //! Matches the responses of a connection to its pending requests.
 //!
-//! HTTP/1 responds in order: the next response belongs to the oldest pending request. After a
-//! request is given up its response is still outstanding; when it arrives after all, it must not
-//! be assigned to the next request.
+//! HTTP/1 responds in order: the next response belongs to the oldest pending request. The response
+//! to a request that was given up is outstanding: if it arrives late, it must not be assigned to
+//! the next request.
 //!
 //! That holds only if every response is captured. Where one may be missing, the match is
 //! uncertain, and another rule applies: clients hardly ever send a request before they have the
@@ -14,10 +14,9 @@
 //!   does not show. If it could belong to several requests, it is held until the next event:
 //!   another response shows that they arrive in order; another request shows that it was the
 //!   latest one's.
-//! - Bytes arrived that no known response explains: requests that are pending then may have a
-//!   response.
+//! - Bytes that no known response explains: pending requests may have a response.
 //!
-//! A request whose response was not captured comes out with [`Response::Unseen`].
+//! A request whose response was not captured gets [`Response::Unseen`].
 //!
 //! An outstanding response is therefore skipped only where the server's bytes are complete. A
 //! request that was pending then and is given up later adds none, so a wrong count corrects itself.
@@ -84,7 +83,7 @@ pub(super) struct ResponseMatcher {
     end: Option<u32>,
     /// Responses may be missing, and none has started since.
     is_uncertain: bool,
-    /// A final response arrived, which settles what is missing before the first.
+    /// A final response arrived: whether others are missing before the first is settled.
     has_final: bool,
     /// The first response while it could belong to several pending requests.
     held: Option<Box<Arrival>>,
@@ -112,7 +111,6 @@ impl ResponseMatcher {
         self.waiting.push_back(waiting);
     }
 
-    /// Number of pending requests.
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }
@@ -130,8 +128,8 @@ impl ResponseMatcher {
         self.footprint + held
     }
 
-    /// The oldest request comes out without a response, or with an unseen one if bytes arrived that
-    /// may have been its response.
+    /// Gives up the oldest request. Its response is unseen if bytes arrived that may be the
+    /// response, otherwise there is none.
     pub(super) fn give_up_first(&mut self, out: &mut Vec<HttpEvent>, counters: &mut Counters) {
         if let Some(held) = self.held.take() {
             self.assign_to_last_unless_outstanding(*held, out, counters);
@@ -155,7 +153,7 @@ impl ResponseMatcher {
         out.push(HttpEvent::Call(call));
     }
 
-    /// All pending requests come out, as in [`ResponseMatcher::give_up_first`].
+    /// Gives up all pending requests, as [`ResponseMatcher::give_up_first`] does.
     pub(super) fn give_up(&mut self, out: &mut Vec<HttpEvent>, counters: &mut Counters) {
         while !self.waiting.is_empty() {
             self.give_up_first(out, counters);
@@ -183,7 +181,7 @@ impl ResponseMatcher {
                 self.is_uncertain = true;
                 self.end = None;
             }
-            // The missing bytes arrive after all: the order is certain again.
+            // The missing bytes arrived: the order is certain again.
             Place::AtHole => self.is_uncertain = false,
             Place::Seen | Place::Next | Place::BeyondHole => {}
         }
@@ -207,7 +205,7 @@ impl ResponseMatcher {
         }
         if place == Place::AtHole {
             if was_uncertain {
-                // Bytes after the hole stay unexplained unless the hole is gone.
+                // Bytes after the hole stay unexplained until the hole is filled.
                 self.is_uncertain = self.server.has_hole();
                 self.set_maybe_responded(self.is_uncertain);
             }
@@ -348,7 +346,7 @@ impl ResponseMatcher {
         }
     }
 
-    /// The oldest request comes out with an unseen response.
+    /// Finishes the oldest request with an unseen response.
     fn finish_unseen(&mut self, out: &mut Vec<HttpEvent>, counters: &mut Counters) {
         if let Some(Waiting { mut call, .. }) = self.take() {
             call.response = Response::Unseen;
@@ -358,7 +356,7 @@ impl ResponseMatcher {
         }
     }
 
-    /// Notes whether bytes arrived that may have been the responses to all pending requests.
+    /// Records whether bytes arrived that may be the responses to all pending requests.
     fn set_maybe_responded(&mut self, maybe: bool) {
         for waiting in &mut self.waiting {
             waiting.maybe_responded = maybe;

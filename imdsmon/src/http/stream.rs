@@ -6,7 +6,7 @@
 
 use super::reader::Origin;
 
-/// Overhead of a held segment in bytes, roughly.
+/// Approximate overhead of a held segment, in bytes.
 const PIECE_COST: usize = 64;
 
 #[derive(Debug, PartialEq, Eq)]
@@ -47,8 +47,8 @@ impl Stream {
         }
     }
 
-    /// Adds a segment of `len` bytes, of which `bytes` were captured. Returns the number of bytes
-    /// that had come before.
+    /// Adds a segment of `len` bytes, of which `bytes` were captured. Returns the number of
+    /// retransmitted bytes.
     pub(super) fn push(
         &mut self,
         seq: u32,

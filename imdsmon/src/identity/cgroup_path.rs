@@ -22,7 +22,7 @@ pub(crate) struct CgroupPath {
     pub(crate) unit: Option<String>,
     /// The unit of a user's systemd.
     pub(crate) user_unit: Option<String>,
-    /// Whether it is a login session's.
+    /// Whether it belongs to a login session.
     pub(crate) is_session: bool,
     /// The user whose slice it is in.
     pub(crate) slice_uid: Option<u32>,
@@ -83,8 +83,7 @@ impl CgroupPath {
     }
 }
 
-/// A component as it is, but `slice:runtime:ID` in its pieces: a runtime with the cgroupfs driver
-/// was given systemd's form.
+/// Splits `slice:runtime:ID`, the form of systemd passed to the cgroupfs driver.
 fn pieces(component: &str) -> impl Iterator<Item = &str> {
     let is_form = component
         .rsplit_once(':')
@@ -93,13 +92,14 @@ fn pieces(component: &str) -> impl Iterator<Item = &str> {
     component.split(separator).filter(|piece| !piece.is_empty())
 }
 
-/// Suffixes of units that have processes (systemd.unit(5)); slices are only branches.
+/// Suffixes of units that have processes (systemd.unit(5)); slices have none.
 fn is_unit(part: &str) -> bool {
     let suffix = part.rsplit_once('.').filter(|(name, _)| !name.is_empty());
     suffix.is_some_and(|(_, s)| matches!(s, "service" | "scope" | "socket" | "mount" | "swap"))
 }
 
-/// conmon watches a container from outside: `libpod-conmon-ID.scope`, `crio-conmon-ID.scope`.
+/// conmon runs outside the container that it monitors: `libpod-conmon-ID.scope`,
+/// `crio-conmon-ID.scope`.
 fn is_monitor(part: &str) -> bool {
     part.contains("conmon-")
 }

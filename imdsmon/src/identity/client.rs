@@ -1,4 +1,4 @@
-//! A client: what its owner recognises, the same across restarts and pids.
+//! A client of IMDS, the same across restarts and PIDs.
 
 use std::{
     cmp::Ordering,
@@ -14,19 +14,19 @@ use super::{
 };
 use crate::text::clip::clip;
 
-/// An aggregated caller of IMDS.
+/// An aggregated client of IMDS.
 ///
-/// Two clients are the same if program, kind and name of the workload, and user are: what
-/// [`Self::name`] says. The other fields are facts about it that an update or a restart changes
-/// (the container's id, the package's version); they do not count in comparisons.
+/// Two clients are equal if program, workload kind and name, and user are: the parts of
+/// [`Self::name`]. The other fields change with an update or a restart (container ID, package
+/// version).
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Client {
     /// The script, not only its interpreter. At most 256 bytes.
     pub program: String,
     /// The unit, session, cron job, container or pod that it belongs to.
     pub workload: Workload,
-    /// The user's name, or its number; empty if unknown. In a container always the number but for
-    /// root: the host's names are not the container's.
+    /// User name or UID; empty if unknown. In a container the UID, except for root: the host's user
+    /// names do not apply there.
     pub user: String,
     /// The package that owns the executable, with its version, if the database could be read.
     pub package: Option<String>,
@@ -35,10 +35,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// Program of callers that could not be identified.
+    /// Program of unidentified processes.
     pub(crate) const UNKNOWN: &str = "(unknown)";
 
-    /// The client of callers that could not be identified.
+    /// The client of unidentified processes.
     pub fn unknown() -> Self {
         Self {
             program: Self::UNKNOWN.into(),
@@ -49,7 +49,7 @@ impl Client {
     pub(crate) fn of(process: &Process) -> Self {
         let in_container = process.workload.container.is_some();
         let user = match &process.user {
-            // Nothing is known about it, so its uid of 0 means nothing.
+            // Nothing is known about the process: UID 0 is only the default.
             _ if process.name.is_empty() => String::new(),
             _ if in_container && process.uid == 0 => "root".into(),
             Some(user) if !in_container => clip(user),
@@ -84,13 +84,13 @@ impl Client {
         format!("{before}{name}: {} ({})", self.program, self.user)
     }
 
-    /// Whether the caller could not be identified. A program may call itself [`Self::UNKNOWN`],
-    /// but then it has a user.
+    /// Whether it stands for unidentified processes. A program may be named [`Self::UNKNOWN`], but
+    /// its client has a user.
     pub(crate) fn is_unknown(&self) -> bool {
         self.program == Self::UNKNOWN && self.user.is_empty()
     }
 
-    /// What comparisons use.
+    /// The compared fields.
     fn key(&self) -> (WorkloadKind, &str, &str, &str) {
         let Self {
             program,

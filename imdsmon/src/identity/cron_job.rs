@@ -1,7 +1,7 @@
-//! Which cron job a process is part of, from its ancestors.
+//! The cron job that a process is part of, from its ancestors.
 //!
-//! All jobs share cron's unit, or a session that PAM makes for each run (Red Hat, Amazon Linux);
-//! what an owner recognises is the line of the crontab, or the script below `/etc/cron.*`.
+//! All jobs share cron's unit, or a session that PAM makes for each run (Red Hat, Amazon Linux), so
+//! the name is the crontab line or the script below `/etc/cron.*`.
 
 use crate::identity::{
     process::{Process, file_name},

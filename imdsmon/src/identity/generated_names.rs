@@ -1,6 +1,6 @@
 //! Generated names of pods and containers, which change with each restart.
 
-/// Characters of the suffixes that Kubernetes generates: no vowels, no look-alikes (`k8s.io/apimachinery/pkg/util/rand`).
+/// Characters of the suffixes that Kubernetes generates (`k8s.io/apimachinery/pkg/util/rand`).
 const SUFFIX: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// First words of the names that docker and podman give to containers without one
@@ -17,9 +17,9 @@ const ADJECTIVES: &str = " admiring adoring affectionate agitated amazing angry 
     tender thirsty trusting unruffled upbeat vibrant vigilant vigorous wizardly wonderful \
     xenodochial youthful zealous zen ";
 
-/// What all pods of one owner have in common: `web-64df67bd8b-xmzhv` of a Deployment is `web-*`,
-/// so are `web-x7k2p` of a `DaemonSet` or Job, `web-28412345-x7k2p` of a `CronJob` and `web-0` of
-/// a `StatefulSet`. A name that was not generated stays.
+/// The common name of an owner's pods: `web-64df67bd8b-xmzhv` of a Deployment is `web-*`, so are
+/// `web-x7k2p` of a `DaemonSet` or Job, `web-28412345-x7k2p` of a `CronJob` and `web-0` of a
+/// `StatefulSet`. Other names stay.
 pub(crate) fn pod_owner(name: &str) -> String {
     let Some((base, last)) = name.rsplit_once('-').filter(|(base, _)| !base.is_empty()) else {
         return name.into();

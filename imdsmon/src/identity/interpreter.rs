@@ -1,7 +1,7 @@
-//! Which script an interpreter runs: what its owner calls the program.
+//! The script that an interpreter runs.
 //!
-//! An interpreter's own options are skipped as it reads them itself; each table row cites where
-//! they are documented. A command line that is ambiguous gives no script rather than a guess.
+//! The interpreter's own options are skipped; each table row cites their documentation. An
+//! ambiguous command line gives no script.
 
 use crate::event::bytes::ByteString;
 
@@ -10,7 +10,7 @@ use crate::event::bytes::ByteString;
 pub(crate) enum Script {
     /// A file: the script's path, as given.
     File(String),
-    /// Something with the option that says so: `-m http.server`, `-jar app.jar`; a class.
+    /// A module, an archive with its option, or a class: `-m http.server`, `-jar app.jar`.
     Named(String),
     /// Code on the command line: the option, and the code.
     Code(&'static str, String),
@@ -203,8 +203,8 @@ fn rules(interpreter: &str) -> Option<&'static Rules> {
     found.map(|(_, rules)| rules)
 }
 
-/// The name without the version that distributions put into it (`python3.11`, `ruby3.1`), if it
-/// is an interpreter's. Python 2 and 3 are two languages.
+/// The name without the version that distributions append (`python3.11`, `ruby3.1`), if it is an
+/// interpreter. Python 2 and 3 are distinct.
 pub(crate) fn interpreter(name: &str) -> Option<&str> {
     if rules(name).is_some() {
         return Some(name);
@@ -282,7 +282,7 @@ fn operand(rules: &Rules, code: Option<&'static str>, word: String) -> Option<Sc
     })
 }
 
-/// What a word of short options leads to.
+/// Result of a word of short options.
 enum Short {
     Flags,
     /// The next word is a value.

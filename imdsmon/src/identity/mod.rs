@@ -1,5 +1,4 @@
-//! Tasks to processes and clients that an operator recognises. Pure: a recording gives the same
-//! result on every host.
+//! Maps tasks to processes and clients. No I/O: a recording gives the same result on every host.
 //!
 //! [`process`] merges the kernel's snapshot with the facts from `enrich`; [`classify`] adds the
 //! workload; [`client`] adds a name that survives restarts. [`CallerTable`] maps connections to
@@ -55,13 +54,13 @@ impl Default for CallerTable {
 }
 
 impl CallerTable {
-    /// Remembers the process of a task event. A closed connection is dropped by [`Self::forget`],
-    /// once its calls are complete.
+    /// Records the process of a task event. [`Self::forget`] drops a closed connection once its
+    /// calls are complete.
     pub(crate) fn feed(&mut self, event: &Event) {
         let task = match event {
             Event::Task(task) => task,
             Event::Sent(sent) => {
-                // A connection that still sends is evicted after the silent ones.
+                // Idle connections are evicted first.
                 self.connections.promote(&sent.connection);
                 return;
             }

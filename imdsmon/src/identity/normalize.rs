@@ -1,8 +1,7 @@
-//! Parts of names that vary from run to run, which must not make a new client each time.
+//! Replaces the parts of names that vary from run to run with `*`, to keep one client for all runs.
 //!
-//! What is taken for varying: UUIDs; 12 hexadecimal digits or more, some of them numerals; 6
-//! decimal digits or more, such as dates and long pids; and what mktemp(1) and Python's
-//! `tempfile` put behind `tmp`. Each becomes one `*`.
+//! These are UUIDs; 12 or more hexadecimal digits, some of them numerals; 6 or more decimal digits,
+//! such as dates and long PIDs; and the suffixes of mktemp(1) and Python's `tempfile` after `tmp`.
 
 /// Decimal digits in a row that mark a varying part.
 const MIN_DECIMAL_DIGITS: usize = 6;
@@ -11,7 +10,6 @@ const MIN_HEX_DIGITS: usize = 12;
 /// Length of the suffixes that mktemp(1) and `tempfile` generate.
 const RANDOM_SUFFIX_LEN: std::ops::RangeInclusive<usize> = 6..=12;
 
-/// The text with a `*` for each part that varies.
 pub(crate) fn normalize(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut word = String::new();
@@ -25,7 +23,7 @@ pub(crate) fn normalize(text: &str) -> String {
         out.push(c);
     }
     out.pop();
-    // A UUID's parts, and the dates of `2024-01-02-123456`, are one thing that varies.
+    // The parts of a UUID, and of `2024-01-02-123456`, become one `*`.
     while let Some(at) = out.find("*-*").or_else(|| out.find("*.*")) {
         out.replace_range(at..at + 3, "*");
     }

@@ -29,17 +29,16 @@ pub(crate) struct Process {
     /// Name of the user in the host's `/etc/passwd`.
     pub(crate) user: Option<String>,
     pub(crate) cgroup: Option<ByteString>,
-    /// Parent, its parent, and so on, up to pid 1: process id and name.
+    /// Process ID and name of each ancestor, nearest first, up to PID 1.
     pub(crate) ancestors: Vec<(u32, ByteString)>,
-    /// Arguments of the nearest of them, in that order, token values blanked; empty where unknown.
+    /// Arguments of the nearest ancestors, token values blanked; empty where unknown.
     pub(crate) ancestor_args: Vec<Vec<ByteString>>,
     /// Inode number of the network namespace.
     pub(crate) netns: Option<u32>,
-    /// Whether that is the host's; `None` if unknown.
+    /// Whether that namespace is the host's; `None` if unknown.
     pub(crate) host_network: Option<bool>,
     /// Nanoseconds since boot, a multiple of 10 ms: distinguishes processes with the same PID.
     pub(crate) started: Option<u64>,
-    /// The unit, session, cron job, container or pod that it belongs to.
     pub(crate) workload: Workload,
     /// The package that owns the executable, and its version.
     pub(crate) package: Option<String>,
@@ -102,14 +101,13 @@ impl Process {
     }
 }
 
-/// The last component of an executable's path, without what the kernel appends to one that was
-/// deleted.
+/// The last component of an executable's path, without the kernel's ` (deleted)`.
 pub(crate) fn file_name(exe: &[u8]) -> &[u8] {
     let exe = exe.strip_suffix(b" (deleted)").unwrap_or(exe);
     exe.rsplit(|&b| b == b'/').next().unwrap_or(exe)
 }
 
-/// The snapshot is of the right moment but may be cut; `/proc` has all if it is the same program.
+/// The snapshot is current but may be truncated; `/proc` is complete if the program is the same.
 fn arguments(snapshot: Option<&[ByteString]>, proc: &[ByteString]) -> Vec<ByteString> {
     let Some(snapshot) = snapshot else {
         return proc.to_vec();
@@ -208,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn the_root_cgroup_says_nothing_if_proc_knows_better() {
+    fn root_cgroup_yields_to_proc() {
         let mut task = task();
         task.cgroup = Some(b"/".as_slice().into());
         assert_eq!(Process::new(&task).cgroup, Some(b"/".as_slice().into()));

@@ -1,5 +1,5 @@
-//! The name of a program as its owner knows it: the script, not only its interpreter; for a bare
-//! tool also the script that runs it; nothing that varies from run to run.
+//! The name of a program: the script, not only its interpreter; for a bare tool also the script
+//! that runs it; without parts that vary from run to run.
 
 use super::{
     interpreter::{Script, interpreter, script},
@@ -11,7 +11,7 @@ use crate::{
     text::clip::{clip, clip_to},
 };
 
-/// Characters kept of code on a command line: enough to recognise it.
+/// Characters kept of code on a command line: enough to recognize it.
 const MAX_CODE_CHARS: usize = 48;
 /// Bytes of an `aws` service or operation, or of a title's first token.
 const MAX_TOKEN: usize = 64;
@@ -60,8 +60,8 @@ pub(crate) fn program(process: &Process) -> String {
     clip(&what)
 }
 
-/// The script that a command line runs, as its owner calls it: its path, or the interpreter with
-/// what it runs. `None` if it is no script.
+/// The script that a command line runs: its path, or the interpreter with its argument. `None` if
+/// there is no script.
 pub(crate) fn script_of(args: &[ByteString]) -> Option<String> {
     let name = file_name(args.first()?);
     let name = String::from_utf8_lossy(name.strip_prefix(b"-").unwrap_or(name));
@@ -126,7 +126,7 @@ fn bare(name: &str, args: &[ByteString]) -> (String, bool) {
     (name, is_tool)
 }
 
-/// `aws` with service and operation: one executable that behaves in many ways.
+/// `aws` with service and operation, which determine its behavior.
 fn aws(args: &[ByteString], at: usize) -> String {
     let mut words = args.iter().skip(at + 1).map(ByteString::to_text);
     let mut program = String::from("aws");
@@ -153,8 +153,8 @@ fn aws(args: &[ByteString], at: usize) -> String {
     program
 }
 
-/// An interpreter without a script may have given itself a title, such as
-/// `gunicorn: worker [app]` or `puma 5.6.5 (tcp://0.0.0.0:9292)`: its first token stays the same.
+/// An interpreter without a script may have set a title, whose first token is stable:
+/// `gunicorn: worker [app]`, `puma 5.6.5 (tcp://0.0.0.0:9292)`.
 fn title(interpreter: &str, args: &[ByteString]) -> String {
     let Some(title) = args
         .first()
@@ -176,7 +176,7 @@ fn title(interpreter: &str, args: &[ByteString]) -> String {
     format!("{interpreter} {title}")
 }
 
-/// The text up to the first character that no name has.
+/// The text up to the first character that names do not contain.
 fn first_token(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
     let end =

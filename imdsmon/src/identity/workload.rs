@@ -1,5 +1,5 @@
-//! The workload of a process: the unit, session, cron job, container or pod that its owner
-//! recognises and can change, from the cgroup's path and the container runtime's files.
+//! The workload of a process: the unit, session, cron job, container or pod, from the cgroup path
+//! and the container runtime's files.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,9 +25,9 @@ const CRON_UNITS: [&str; 5] = [
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Workload {
     pub kind: WorkloadKind,
-    /// Its name within the kind, without what changes from run to run; at most 256 bytes, empty if
-    /// it has none: `nginx.service`, the user of a session, the script or command of a cron job, a
-    /// container's name (its image if docker or podman made the name up), `family/container`,
+    /// Name within the kind, without varying parts; at most 256 bytes, may be empty:
+    /// `nginx.service`, the user of a session, the script or command of a cron job, a container's
+    /// name (its image if docker or podman generated the name), `family/container`,
     /// `namespace/owner-*/container`, a path.
     pub name: String,
     pub container: Option<Container>,
@@ -59,11 +59,11 @@ with_words! {
     }
 }
 
-/// A container, as far as its runtime's state tells.
+/// A container, from its runtime's state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Container {
-    /// Its id: 64 hexadecimal digits for most runtimes. Of containers in containers the innermost
-    /// that a runtime of the host knows, or that the path names.
+    /// Its ID: 64 hexadecimal digits for most runtimes. Of nested containers, the innermost that a
+    /// runtime of the host knows or that the path names.
     pub id: String,
     /// `docker`, `containerd`, `cri-o`, `podman`, if known.
     pub runtime: Option<String>,
@@ -87,14 +87,12 @@ pub struct Pod {
 pub(crate) struct WorkloadInputs<'s> {
     pub(crate) cgroup: Option<&'s [u8]>,
     pub(crate) container: Option<&'s ContainerFacts>,
-    /// The user in whose slice the cgroup is.
+    /// The user that owns the slice of the cgroup.
     pub(crate) slice_user: Option<&'s str>,
-    /// The cron job that it is part of.
     pub(crate) cron_job: Option<&'s str>,
 }
 
 impl Workload {
-    /// The workload with these inputs.
     pub(crate) fn of(inputs: &WorkloadInputs<'_>) -> Self {
         let placement = inputs.cgroup.map(CgroupPath::of).unwrap_or_default();
         if let Some(container) = container(inputs.container, &placement) {
@@ -171,7 +169,7 @@ impl Workload {
     }
 }
 
-/// The facts, if known, are of one of the containers that the path names, and more complete.
+/// The facts, if any, describe one of the containers in the path, and are more complete.
 fn container(facts: Option<&ContainerFacts>, placement: &CgroupPath) -> Option<Container> {
     let named = placement.container();
     let of_path = |id: &str| {
@@ -199,7 +197,7 @@ fn container(facts: Option<&ContainerFacts>, placement: &CgroupPath) -> Option<C
     }
 }
 
-/// A generated name changes with each restart: the image stands for it.
+/// A generated name changes with each restart, so the image replaces it.
 fn container_name(container: &Container, short: String) -> String {
     let Container { name, image, .. } = container;
     match (name, image) {
@@ -210,9 +208,9 @@ fn container_name(container: &Container, short: String) -> String {
     }
 }
 
-/// A unit's name without what changes: of a service that a socket starts per connection
-/// (`sshd@3-10.0.0.1:22-10.0.0.2:55.service`), of what systemd-run names itself
-/// (`run-u123.service`), and of scopes, which are made at run time.
+/// A unit's name without varying parts: those of a service instance per connection
+/// (`sshd@3-10.0.0.1:22-10.0.0.2:55.service`), of systemd-run's generated names
+/// (`run-u123.service`), and of scopes, which are created at run time.
 fn stable_unit(unit: &str) -> String {
     if let Some((template, rest)) = unit.split_once('@')
         && let Some((instance, suffix)) = rest.rsplit_once('.')
@@ -249,7 +247,7 @@ fn is_connection(instance: &str) -> bool {
         && (instance.contains(':') || parts.all(is_number))
 }
 
-/// `u123`, `r0123456789abcdef…`, `p123-i456`: systemd-run(1) over the years.
+/// `u123`, `r0123456789abcdef…`, `p123-i456`: names by different versions of systemd-run(1).
 fn is_run(number: &str) -> bool {
     let digits = number.trim_start_matches(['u', 'r', 'p', 'i']);
     digits.contains(|c: char| c.is_ascii_digit())

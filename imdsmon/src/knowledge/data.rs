@@ -1,4 +1,4 @@
-//! The form of a knowledge file, parsed strictly: no value needs another check.
+//! Format of a knowledge file, parsed strictly: values need no further check.
 //!
 //! The build script parses the files of `imdsmon/data` with this module, so invalid data fails the
 //! build.
@@ -60,7 +60,7 @@ pub(crate) struct Data {
     pub(crate) path: Vec<PathFacts>,
 }
 
-/// An SDK, and since when it supports `IMDSv2`.
+/// An SDK, and its first version with `IMDSv2` support.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SdkFacts {
@@ -69,7 +69,7 @@ pub(crate) struct SdkFacts {
     pub(crate) title: NonEmptyString,
     /// Products of its User-Agent.
     pub(crate) products: Vec<NonEmptyString>,
-    /// Only versions with this first number.
+    /// Restricts the entry to this major version.
     pub(crate) major: Option<u64>,
     /// The first version that supports `IMDSv2`; `None`: every version does.
     pub(crate) minimum: Option<SoftwareVersion>,
@@ -99,7 +99,6 @@ pub(crate) struct ProgramFacts {
     pub(crate) option: Option<NonEmptyString>,
     /// What to do, if an update is not enough.
     pub(crate) advice: Option<NonEmptyString>,
-    /// URL or file that shows it.
     pub(crate) source: NonEmptyString,
 }
 
@@ -111,19 +110,17 @@ pub(crate) struct CloudFacts {
     pub(crate) name: NonEmptyString,
     /// Paths, each with all below it.
     pub(crate) paths: Vec<Segments>,
-    /// URL or file that shows it.
     #[cfg_attr(not(test), expect(dead_code, reason = "every fact must name it"))]
     pub(crate) source: NonEmptyString,
 }
 
-/// What a path holds.
+/// The class of the data at a path.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PathFacts {
     /// The path below the version, with all below it.
     pub(crate) path: Segments,
     pub(crate) class: PathClass,
-    /// URL or file that shows it.
     #[cfg_attr(not(test), expect(dead_code, reason = "every fact must name it"))]
     pub(crate) source: NonEmptyString,
 }

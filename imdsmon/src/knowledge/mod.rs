@@ -1,5 +1,5 @@
 //! The knowledge base: the first version of each SDK with IMDSv2 support, programs with known
-//! behaviour, and what paths hold. It is data (`imdsmon/data/*.toml`), each entry with its source.
+//! behavior, and what paths hold. It is data (`imdsmon/data/*.toml`), each entry with its source.
 
 pub(crate) mod data;
 mod path;
@@ -84,7 +84,8 @@ impl Knowledge {
     /// The entry of a program, by one of its User-Agents or by its executable or script.
     /// `program` may include arguments.
     pub(crate) fn program(&self, user_agents: &[&str], program: &str) -> Option<&ProgramFacts> {
-        let is_said = |facts: &ProgramFacts| user_agents.iter().any(|a| facts.is_said_by(a));
+        let is_said =
+            |facts: &ProgramFacts| user_agents.iter().any(|a| facts.matches_user_agent(a));
         let mut all = self.data.program.iter();
         all.find(|facts| is_said(facts) || facts.is_run_by(program))
     }
@@ -120,13 +121,12 @@ impl Knowledge {
 }
 
 impl ProgramFacts {
-    /// Whether a User-Agent names it.
-    pub(crate) fn is_said_by(&self, user_agent: &str) -> bool {
+    pub(crate) fn matches_user_agent(&self, user_agent: &str) -> bool {
         let mut products = product::products(user_agent);
         products.any(|p| self.agents.iter().any(|a| a.eq_ignore_ascii_case(p.name)))
     }
 
-    /// Whether it is this program, which may include arguments.
+    /// `program` may include arguments.
     pub(crate) fn is_run_by(&self, program: &str) -> bool {
         let mut words = program.split_whitespace().take(64);
         words.any(|word| self.executables.iter().any(|name| is_file(word, name)))

@@ -5,7 +5,6 @@ use super::data::{Data, PathClass, Segments};
 /// Components of a path that are compared.
 const MAX_PARTS: usize = 64;
 
-/// The class of a request.
 pub(super) fn class(data: &Data, method: &str, path: &str) -> PathClass {
     let path = decoded(path);
     let parts = parts(&path);

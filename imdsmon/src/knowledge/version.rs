@@ -53,7 +53,7 @@ impl SoftwareVersion {
     }
 }
 
-/// Whether what follows the numbers marks a pre-release: `-rc1`, `b2`, `~git2019`.
+/// Whether the text after the numbers marks a pre-release: `-rc1`, `b2`, `~git2019`.
 fn is_early(behind: &str) -> bool {
     if behind.starts_with('~') {
         return true;

@@ -6,9 +6,9 @@ use crate::identity::client::Client;
 
 /// Clients that are counted separately.
 const MAX_CLIENTS: usize = 1000;
-/// Clients of one user, so that a user who invents programs cannot displace other clients.
+/// Clients of one user: a user with many program names cannot displace other clients.
 const MAX_CLIENTS_PER_USER: usize = 250;
-/// Users with an `(others)` client of their own.
+/// Users with a separate `(others)` client.
 const MAX_USERS: usize = 64;
 /// Program of the client that counts all clients beyond the limit.
 pub(crate) const OTHERS: &str = "(others)";

@@ -18,8 +18,8 @@ pub struct ClientStats {
     pub client: Client,
     pub first: Timestamp,
     pub last: Timestamp,
-    /// Calls by bucket. A count to be merged into earlier ones may be negative: it corrects calls
-    /// that later evidence gave another cause.
+    /// Calls by bucket. A delta may be negative: it corrects calls that later evidence
+    /// reclassified.
     pub buckets: BTreeMap<BucketKey, i64>,
     pub evidence: Evidence,
 }
@@ -28,7 +28,6 @@ pub struct ClientStats {
 const MAX_BUCKETS: usize = 1 << 16;
 
 impl ClientStats {
-    /// Nothing counted yet, at the time of the first call.
     pub(crate) fn new(client: Client, time: Timestamp) -> Self {
         Self {
             client,
@@ -43,7 +42,6 @@ impl ClientStats {
         self.buckets.values().sum()
     }
 
-    /// Adds counts of the same client from another time.
     pub(crate) fn merge(&mut self, other: Self) {
         let Self {
             client: _,
@@ -77,7 +75,7 @@ impl ClientStats {
         }
     }
 
-    /// Merges the oldest hour into the next one: the sums stay, the oldest times get coarser.
+    /// Merges the oldest hour into the next one: the sums stay, the oldest times become coarser.
     fn fold(&mut self) {
         let Some(oldest) = self.buckets.keys().next().map(|bucket| bucket.hour) else {
             return;
@@ -100,7 +98,7 @@ impl ClientStats {
     }
 }
 
-/// What calls of one bucket have in common.
+/// Key of a bucket of calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BucketKey {
     /// Hours since 1970-01-01 UTC.
@@ -109,12 +107,12 @@ pub struct BucketKey {
     pub auth: Auth,
     pub response: ResponseClass,
     pub path: PathClass,
-    /// Why it has no token, or that it is a retry.
+    /// Why a call has no token, or that it is a retry.
     pub cause: Cause,
 }
 
 with_words! {
-    /// The response, as far as a verdict depends on it.
+    /// Class of a response, as far as verdicts depend on it.
     pub enum ResponseClass {
         /// 200 to 399.
         Ok,
@@ -182,10 +180,10 @@ with_words! {
         AfterServerError,
         /// `IMDSv1`, although an argument of the program sets the token header.
         HeaderInArguments,
-        /// `IMDSv1`, although the process had got a token.
+        /// `IMDSv1`, although the process had a token.
         DespiteToken,
-        /// A token request after a rejected `IMDSv1` call (401) of the same process, or a successful
-        /// `IMDSv2` call for a path that was rejected before.
+        /// A token request after a rejected `IMDSv1` call (401) of the same process, or a
+        /// successful `IMDSv2` call for a path that was rejected before.
         RetryAfterUnauthorized,
     }
 }
@@ -242,7 +240,7 @@ pub struct Sample {
     /// Path or name of the executable.
     pub executable: Option<String>,
     pub args: Vec<String>,
-    /// Parent, its parent, and so on: process id and name.
+    /// Ancestors, nearest first: process ID and name.
     #[serde(with = "as_ancestors")]
     pub ancestors: Vec<(u32, String)>,
     /// Arguments of the process that opened the connection, if it is another one.

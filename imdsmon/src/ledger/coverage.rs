@@ -1,4 +1,4 @@
-//! The times of monitoring, and what limits their data.
+//! The periods of monitoring, and what limits their data.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ pub use super::doubt::{Doubt, DoubtKind};
 use crate::time::Timestamp;
 use crate::{event::Totals, http::Counters};
 
-/// The times of monitoring and the latest self-test.
+/// The periods of monitoring and the latest self-test.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Coverage {
     /// In order and without overlap; between them are gaps.
@@ -17,15 +17,15 @@ pub struct Coverage {
     pub self_test: Option<SelfTest>,
 }
 
-/// A time of uninterrupted monitoring.
+/// A period of uninterrupted monitoring.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Span {
     #[serde(with = "crate::time::as_rfc3339")]
     pub from: Timestamp,
-    /// To; grows while it lasts.
+    /// End; grows while the span lasts.
     #[serde(with = "crate::time::as_rfc3339")]
     pub to: Timestamp,
-    /// Whether it ended in an orderly way or still lasts; otherwise calls after `to` may be missing.
+    /// Whether it ended cleanly or still lasts; otherwise calls after `to` may be missing.
     pub is_complete: bool,
     /// TCP segments with payload, to or from IMDS, on the whole host.
     pub segments: u64,
@@ -45,7 +45,6 @@ pub struct Overflow {
 }
 
 impl Overflow {
-    /// The increase since `base`.
     pub(crate) fn since(&self, base: &Self) -> Self {
         let Self { merged, forgotten } = self;
         Self {
@@ -102,12 +101,12 @@ impl Coverage {
         self.spans = merged;
     }
 
-    /// Begin of the first and end of the last span.
+    /// Start of the first and end of the last span.
     pub(crate) fn window(&self) -> Option<(Timestamp, Timestamp)> {
         Some((self.spans.first()?.from, self.spans.last()?.to))
     }
 
-    /// Nanoseconds of monitoring.
+    /// Total time of monitoring, without gaps.
     pub(crate) fn observed(&self) -> Duration {
         let lengths = self.spans.iter().map(|span| span.to.since(span.from));
         lengths.fold(Duration::ZERO, Duration::saturating_add)

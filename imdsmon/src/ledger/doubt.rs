@@ -1,6 +1,6 @@
 //! What may hide calls, or the process behind them, during a span of coverage.
 //!
-//! A kind is stored and merged as a word; its sentence is made where it is shown.
+//! Stored and merged by kind; the text is made for display.
 
 use std::fmt;
 
@@ -17,8 +17,7 @@ pub struct Doubt {
     pub kind: DoubtKind,
 }
 
-/// The aliases are the sentences that stores of schema 1 hold in place of a word: a reader cannot
-/// migrate a store that it may not write to.
+/// Aliases: the sentences of schema 1, which a reader without write permission cannot migrate.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DoubtKind {
@@ -31,7 +30,7 @@ pub enum DoubtKind {
     /// Bytes between captured segments of a connection.
     #[serde(alias = "bytes are missing from connections")]
     MissingBytes,
-    /// Calls that got a response, or may have, which was not captured.
+    /// Calls with a possible response that was not captured.
     #[serde(alias = "calls were answered by something that was not seen")]
     UnseenResponses,
     /// Responses without a captured request.

@@ -49,7 +49,7 @@ impl Evidence {
     }
 
     /// Whether to keep a call of this kind as a sample: few kinds, the most severe, and the latest.
-    pub(super) fn wants_sample(&self, kind: &BucketKey, time: Timestamp) -> bool {
+    pub(super) fn needs_sample(&self, kind: &BucketKey, time: Timestamp) -> bool {
         let same = |s: &&Sample| (s.version, s.cause) == (kind.auth.version(), kind.cause);
         let kept = self.samples.iter().filter(same);
         let weight = (kind.response == ResponseClass::Ok, kind.path);
@@ -84,18 +84,17 @@ impl Evidence {
             .sort_by(|a, b| (a.time, a.pid, &a.target).cmp(&(b.time, b.pid, &b.target)));
     }
 
-    /// A sample was made of a call that later evidence shows in another light.
+    /// Corrects the cause of a sample after later evidence.
     pub(super) fn correct(&mut self, time: Timestamp, pid: u32, from: Cause, cause: Cause) {
-        let is_meant = |s: &Sample| {
+        let is_match = |s: &Sample| {
             s.version == ImdsVersion::V1 && (s.time, s.pid, s.cause) == (time, Some(pid), from)
         };
-        let meant: Vec<Sample> = self.samples.extract_if(.., |s| is_meant(s)).collect();
+        let meant: Vec<Sample> = self.samples.extract_if(.., |s| is_match(s)).collect();
         for sample in meant {
             self.note_sample(Sample { cause, ..sample });
         }
     }
 
-    /// Adds another evidence of the same client.
     pub(crate) fn merge(&mut self, other: Self) {
         let Self {
             sdks,
@@ -126,7 +125,7 @@ impl Evidence {
     fn note_path(&mut self, path: String, seen: PathSeen) {
         let calls = |seen: &PathSeen| seen.tokenless.saturating_add(seen.with_token);
         if !self.paths.contains_key(&path) && self.paths.len() >= MAX_PATHS {
-            // A process can request any number of harmless paths: they make room for others.
+            // A process can request any number of harmless paths: these are evicted first.
             let least = self
                 .paths
                 .iter()
@@ -218,7 +217,6 @@ fn ancestors(process: &Process) -> Vec<(u32, String)> {
         .collect()
 }
 
-/// The first characters of a text.
 fn cut(text: &str, max: usize) -> String {
     text.chars().take(max).collect()
 }

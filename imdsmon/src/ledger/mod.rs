@@ -39,12 +39,11 @@ pub struct Ledger {
     /// The client of each process, by pid.
     known: LruCache<u32, (Rc<Process>, Rc<Client>)>,
     token_history: TokenHistory,
-    /// The times of monitoring and their doubts.
     pub(crate) coverage: Coverage,
 }
 
 impl Ledger {
-    /// Nothing counted yet.
+    /// An empty ledger.
     pub fn new(knowledge: Rc<Knowledge>) -> Self {
         Self {
             knowledge,
@@ -75,13 +74,12 @@ impl Ledger {
         self.entries.values()
     }
 
-    /// Takes the counts out, to be merged into those taken before. Later counts may be negative:
-    /// they correct earlier ones.
+    /// Takes the counts since the last call. They may be negative: corrections of earlier counts.
     pub(crate) fn take(&mut self) -> Vec<ClientStats> {
         std::mem::take(&mut self.entries).into_values().collect()
     }
 
-    /// Replaces the clients that count toward the limit: inactive ones make room.
+    /// Replaces the clients that count toward the limit, to remove inactive ones.
     pub(crate) fn reset<'a>(&mut self, clients: impl IntoIterator<Item = &'a Client>) {
         self.known.clear();
         self.limiter.reset(clients);
@@ -138,7 +136,7 @@ impl Ledger {
         }
         entry.count(kind, 1);
         entry.evidence.note(call, sdk, class);
-        if entry.evidence.wants_sample(&kind, call.time) {
+        if entry.evidence.needs_sample(&kind, call.time) {
             let sample = Sample::of(call, caller, kind.cause, response);
             entry.evidence.note_sample(sample);
         }

@@ -1,4 +1,4 @@
-//! Recordings, counted: the same clients and coverage that the live monitor would have counted.
+//! Counts recordings into the same clients and coverage as the live monitor.
 
 use std::{
     fs::File,
@@ -24,8 +24,7 @@ pub(crate) struct Recorded {
     pub(crate) host: RecordedHost,
 }
 
-/// Counts recordings, in any order. Of a damaged one, what comes before the damage counts, and
-/// `note` gets a sentence about it.
+/// Counts recordings, in any order. A damaged one counts up to the damage, which `note` reports.
 ///
 /// # Errors
 ///
@@ -90,7 +89,7 @@ fn count_one(
     match played {
         Err(error @ RecordingError::Damaged { .. }) => {
             note(format!(
-                "{}: {error}; only what comes before it counts",
+                "{}: {error}; only events before the damage are counted",
                 name()
             ));
         }

@@ -56,7 +56,7 @@ struct ProcessHistory {
 #[derive(Clone)]
 struct Attempt {
     time: Timestamp,
-    /// The cause that it gives to an `IMDSv1` call after it.
+    /// The cause of `IMDSv1` calls after it.
     then: Cause,
     origin: Option<UserAgentOrigin>,
 }
@@ -126,14 +126,14 @@ impl TokenHistory {
                     corrections = history.reclassify(call.time, siblings.as_ref());
                     self.add_to_family(process, key, attempt);
                     let history = self.processes.peek(&key);
-                    retry(history.is_some_and(|e| e.was_refused(call.time, None)))
+                    retry(history.is_some_and(|e| e.was_rejected(call.time, None)))
                 } else {
                     Cause::Plain
                 }
             }
             Auth::V2(_) => {
                 let is_ok = matches!(kind.response, ResponseClass::Ok);
-                retry(is_ok && history.was_refused(call.time, Some(&call.request.path)))
+                retry(is_ok && history.was_rejected(call.time, Some(&call.request.path)))
             }
             Auth::V1 => {
                 if kind.response == ResponseClass::Unauthorized {
@@ -252,7 +252,7 @@ impl ProcessHistory {
     }
 
     /// Whether a call before `time`, for `path` if given, was rejected without a token.
-    fn was_refused(&self, time: Timestamp, path: Option<&str>) -> bool {
+    fn was_rejected(&self, time: Timestamp, path: Option<&str>) -> bool {
         let mut refused = self.refused.iter();
         refused.any(|(at, refused)| *at <= time && path.is_none_or(|path| path == refused))
     }
@@ -286,8 +286,7 @@ fn retry(is_retry: bool) -> Cause {
     }
 }
 
-/// Whether an argument is, or holds, the header with a token in it (and not the one that asks for
-/// a token).
+/// Whether an argument contains the token header, not the TTL header of a token request.
 fn names_token_header(args: &[ByteString]) -> bool {
     const NAME: &[u8] = b"x-aws-ec2-metadata-token";
     args.iter().any(|arg| {

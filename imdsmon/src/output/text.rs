@@ -1,4 +1,4 @@
-//! A call as one line for a person: aligned, coloured where the stream shows colours.
+//! A call as one line for a person: aligned, colored where the stream shows colors.
 
 use std::{
     io::{self, Write},
@@ -186,7 +186,7 @@ mod tests {
         time::Timestamp,
     };
 
-    /// What a person reads, without colours.
+    /// What a person reads, without colors.
     fn shown(attributed: &AttributedEvent) -> String {
         let mut out = anstream::StripStream::new(Vec::new());
         line(&mut out, attributed).unwrap();

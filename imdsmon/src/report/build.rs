@@ -23,7 +23,7 @@ pub struct ReportInput<'a> {
     pub coverage: &'a Coverage,
     /// The verdicts, with the ledger entries.
     pub assessment: Assessment<'a>,
-    /// Observation that is required.
+    /// Required observation period.
     pub min_window: Duration,
     /// `None` if no metrics were given.
     pub cloudwatch: Option<Reconciliation>,
@@ -143,7 +143,6 @@ fn client(assessed: Assessed<'_>, instance: Option<&str>) -> ClientReport {
     }
 }
 
-/// Calls by hour.
 fn timeline(entry: &ClientStats) -> Vec<HourlyCalls> {
     let mut hours: BTreeMap<time::Hour, (u64, u64)> = BTreeMap::new();
     for (bucket, count) in &entry.buckets {
@@ -165,7 +164,6 @@ fn timeline(entry: &ClientStats) -> Vec<HourlyCalls> {
 }
 
 impl Totals {
-    /// Calls of one client.
     pub(crate) fn of(entry: &ClientStats) -> Self {
         let mut totals = Self {
             unparsed_bytes: entry.evidence.unparsed_bytes,
@@ -192,7 +190,7 @@ impl Totals {
         totals
     }
 
-    /// Calls of both.
+    /// Sum of both.
     pub fn plus(self, other: &Self) -> Self {
         let Self {
             calls,

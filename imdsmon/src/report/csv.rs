@@ -7,7 +7,7 @@ use csv::{QuoteStyle, WriterBuilder};
 use super::model::{ClientReport, Report};
 use crate::{report::labels, text::escape::escaped};
 
-/// Characters of a cell that are shown at most.
+/// Maximum characters of a cell.
 const MAX: usize = 1000;
 
 const HEADING: [&str; 16] = [
@@ -31,7 +31,7 @@ const HEADING: [&str; 16] = [
 
 /// Writes a heading and a row for each client.
 ///
-/// Every text is quoted, and what a spreadsheet would take for a formula begins with `'`.
+/// Every text is quoted; text that a spreadsheet would take for a formula gets the prefix `'`.
 pub fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
     let mut rows = WriterBuilder::new()
         .quote_style(QuoteStyle::NonNumeric)
@@ -67,7 +67,7 @@ fn row(report: &Report, client: &ClientReport) -> [String; HEADING.len()] {
 }
 
 /// Text that stays text in a spreadsheet. Excel and `LibreOffice` begin a formula at one of
-/// `=+-@`, their wide forms, a tab or a carriage return; control characters are escaped anyway.
+/// `=+-@`, their full-width forms, a tab or a carriage return; control characters are escaped anyway.
 fn cell(text: &str) -> String {
     let shown = escaped(text, MAX).to_string();
     let first = shown.trim_start().chars().next();

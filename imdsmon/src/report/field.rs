@@ -31,7 +31,7 @@ impl Field {
         Self::new(label, text, Kind::Untrusted)
     }
 
-    /// A statement, which is a warning unless all is well.
+    /// A statement, or a warning unless `is_good`.
     pub(super) fn checked(label: &'static str, text: &str, is_good: bool) -> Self {
         let kind = if is_good {
             Kind::Statement

@@ -1,4 +1,4 @@
-//! How numbers and lengths of time are written, the same in every format for people.
+//! Formats of numbers and durations, the same in every report.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ pub(crate) fn length(seconds: u64) -> String {
     Human(Duration::from_secs(seconds)).to_string()
 }
 
-/// How long before `now` something was, in the largest unit: `2 min ago`.
+/// Time since an event in its largest unit: `2 min ago`.
 pub(super) fn ago(time: Timestamp, now: Timestamp) -> String {
     match now.since(time).as_secs() {
         ..60 => "just now".into(),

@@ -1,4 +1,4 @@
-//! The report as JSON: the model as it is, by `docs/report.schema.json`.
+//! The report as JSON: the model, by `docs/report.schema.json`.
 
 use std::io::{self, Write};
 
@@ -8,11 +8,11 @@ use crate::text::escape::is_unsafe;
 /// Writes the report, indented, with a newline at the end.
 ///
 /// Characters that a terminal acts on, or that hide or reorder text, become `\u....`: the same
-/// JSON value, safe to look at.
+/// JSON value, safe to display.
 pub fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
     let text = serde_json::to_string_pretty(report)?;
     let mut rest = &*text;
-    // serde_json escapes line ends in strings, so those left are its own; the others are strings'.
+    // serde_json escapes line ends in strings: raw ones are layout.
     while let Some(at) = rest.find(|c| is_unsafe(c) && c != '\n') {
         let (before, from) = rest.split_at(at);
         out.write_all(before.as_bytes())?;

@@ -37,7 +37,7 @@ pub(super) fn meaning(verdict: Verdict) -> &'static str {
     }
 }
 
-/// What a judgement rests on.
+/// The basis of a judgement.
 pub(super) fn certainty(confidence: Confidence) -> &'static str {
     match confidence {
         Confidence::Seen => "observed in its calls",

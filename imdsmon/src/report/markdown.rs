@@ -56,7 +56,7 @@ mod filters {
         Ok(super::cell(text))
     }
 
-    /// A field's text after what it is.
+    /// A field's text, marked by its kind.
     #[filter_fn]
     pub(super) fn described(field: &Field, _: &dyn Values) -> Result<String> {
         Ok(match field.kind {
@@ -94,19 +94,19 @@ fn cell(text: &str) -> String {
     code(text).replace('|', "\\|")
 }
 
-/// Between more backticks than the text has in a row.
+/// Encloses the text in more backticks than it has in a row.
 fn code(text: &str) -> String {
     if text.trim().is_empty() {
         return String::new();
     }
     let ticks = "`".repeat(longest_run(text, '`') + 1);
-    // One space on both sides is taken off again; without it an outer backtick would join in.
+    // Markdown strips one space on both sides; without it, an outer backtick extends the fence.
     let needs_space = text.starts_with(['`', ' ']) || text.ends_with(['`', ' ']);
     let space = if needs_space { " " } else { "" };
     format!("{ticks}{space}{text}{space}{ticks}")
 }
 
-/// What could be markup, a link or a mention becomes plain text.
+/// Escapes everything that could be markup, a link or a mention.
 fn prose(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
@@ -114,8 +114,8 @@ fn prose(text: &str) -> String {
             '&' => safe.push_str("&amp;"),
             '<' => safe.push_str("&lt;"),
             '>' => safe.push_str("&gt;"),
-            // GitHub looks for mentions and links in the text as it is shown, after all escapes
-            // are gone: only a character of no width between them stops it.
+            // GitHub detects mentions and links after unescaping: only a zero-width character
+            // prevents them.
             '@' | '#' => safe.extend(['\\', c, '\u{200b}']),
             ':' | '.' if is_before_link(&safe, c) => safe.extend([c, '\u{200b}']),
             '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '~' | '$' => {

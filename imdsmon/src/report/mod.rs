@@ -1,4 +1,4 @@
-//! For people: findings as lines, and the migration report in every format.
+//! The migration report in every format, and findings as lines.
 
 pub mod build;
 pub mod cloudwatch;

@@ -25,10 +25,8 @@ pub struct Report {
     #[serde(with = "as_rfc3339")]
     pub(crate) generated_at: Timestamp,
     pub instance: Instance,
-    /// Whether it can require IMDSv2.
     #[serde(rename = "answer")]
     pub(crate) verdict: ReportVerdict,
-    /// How long and how completely it was observed.
     #[serde(rename = "window")]
     pub(crate) period: ObservationPeriod,
     pub totals: Totals,
@@ -43,7 +41,6 @@ pub struct Report {
 /// Whether the instance can require IMDSv2.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ReportVerdict {
-    /// Its kind.
     pub(crate) verdict: HostVerdict,
     /// The reason in one sentence. Holds untrusted names.
     pub(crate) sentence: String,
@@ -72,7 +69,7 @@ pub(crate) struct ObservationPeriod {
     pub(crate) dropped_records: u64,
     /// Intervals without capture.
     pub(crate) gaps: u64,
-    /// What these are computed from.
+    /// The source of these values.
     pub(crate) coverage: Coverage,
 }
 
@@ -98,7 +95,7 @@ pub struct Totals {
 pub struct ClientReport {
     /// Stable, as `imds.client` of a call. Untrusted.
     pub name: String,
-    /// What the name is made of.
+    /// The parts of the name.
     pub client: Client,
     /// Verdict, reason and fix.
     #[serde(flatten)]
@@ -126,7 +123,7 @@ pub struct ClientReport {
 #[derive(Clone, Debug, Serialize)]
 pub struct PathReport {
     pub path: String,
-    /// What it exposes.
+    /// Class of its data.
     pub class: PathClass,
     /// IMDSv1 calls.
     pub tokenless: u64,
@@ -190,7 +187,7 @@ pub(crate) struct Difference {
 pub struct NextStep {
     pub(crate) title: String,
     pub(crate) text: String,
-    /// To be pasted, one line each.
+    /// One line each.
     pub commands: Vec<String>,
     /// URL of the documentation.
     pub(crate) reference: Option<String>,

@@ -1,6 +1,6 @@
 //! Next steps, in order, with the commands for this instance.
 //!
-//! IMDSv2 is never required before the report says READY.
+//! IMDSv2 is never required before the verdict is READY.
 
 use super::model::NextStep;
 use crate::host::{PLACEHOLDER, id_or_placeholder};
@@ -8,7 +8,7 @@ use crate::verdict::{HostVerdict, Judgement};
 
 const USER_GUIDE: &str = "https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/";
 
-/// `instance` is the ID, if it is known; `judgements` are those of all clients.
+/// `instance`: its ID, if known; `judgements`: those of all clients.
 pub(crate) fn next_steps<'a>(
     verdict: HostVerdict,
     instance: Option<&str>,
@@ -54,7 +54,6 @@ fn needs_hop_limit(judgement: &Judgement) -> bool {
     commands.any(|command| command.contains(HOP_LIMIT))
 }
 
-/// The option that sets the hop limit.
 const HOP_LIMIT: &str = "--http-put-response-hop-limit";
 
 fn step(title: &str, text: &str, commands: Vec<String>, page: &str) -> NextStep {

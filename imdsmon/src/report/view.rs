@@ -1,8 +1,8 @@
-//! The report as text, Markdown and HTML show it: one value with final strings and one set of
-//! limits. The renderers only lay it out.
+//! The report prepared for text, Markdown and HTML: final strings and one set of limits. The
+//! renderers only lay it out.
 //!
-//! Control characters, and characters that hide or reorder text, are escaped here; what is markup
-//! in a format is escaped by its renderer.
+//! Control characters, and characters that hide or reorder text, are escaped here; each renderer
+//! escapes markup.
 
 use crate::{
     ledger::Sample,
@@ -17,7 +17,7 @@ use crate::{
     verdict::{HostVerdict, Judgement, Verdict},
 };
 
-// What each client and metric shows at most; the JSON report has the rest.
+// Maximum items of each client and metric; the JSON report has all.
 const MAX_PATHS: usize = 10;
 const MAX_USER_AGENTS: usize = 5;
 const MAX_SAMPLES: usize = 4;
@@ -25,7 +25,6 @@ const MAX_DIFFERENCES: usize = 10;
 /// Characters of a name in a heading or a table.
 const MAX_NAME: usize = 256;
 
-/// Where no client was observed.
 pub(super) const NO_CLIENTS: &str = "No calls to the metadata service were observed.";
 
 pub(super) struct View {
@@ -103,12 +102,12 @@ pub(super) struct Metric {
     pub(super) notes: Vec<String>,
 }
 
-/// Something to do, with what to type.
+/// A step with its commands.
 pub(super) struct Step {
     pub(super) title: String,
     /// Explanation, or the steps in order.
     pub(super) text: Vec<String>,
-    /// Whole, one line each.
+    /// Not truncated, one line each.
     pub(super) commands: Vec<String>,
     pub(super) reference: Option<String>,
 }
@@ -240,7 +239,7 @@ fn path(path: &PathReport) -> (String, String) {
     (shown(path), counts)
 }
 
-/// How many of `listed` are not shown, and of those that were never listed.
+/// Number of items not shown: those of `listed` beyond `max`, and the `unlisted`.
 fn more(listed: usize, max: usize, unlisted: u64) -> Option<String> {
     let hidden = (listed.saturating_sub(max) as u64).saturating_add(unlisted);
     (hidden > 0).then(|| format!("and {} more", format::count(hidden)))
@@ -334,7 +333,7 @@ impl Step {
     }
 
     fn new(title: &str, text: &[String], commands: &[String], reference: Option<&str>) -> Self {
-        // A command is one line: what a name hides behind a line feed must not be another one.
+        // A command is one line: a line feed in a name must not start another.
         let command = |command: &String| escaped(command, usize::MAX).to_string();
         Self {
             title: shown(title),

@@ -1,4 +1,4 @@
-//! Behaviour of the simulated IMDS: the instance's settings and the failures to simulate.
+//! Behavior of the simulated IMDS: the instance's settings and the failures to simulate.
 
 /// `HttpTokens` of the simulated instance.
 // Also a command-line value: the first lines of the variants' documentation are help texts.

@@ -1,4 +1,4 @@
-//! Values as they stand in the database: words for a [`BucketKey`], JSON for lists.
+//! Values in the database: words for a [`BucketKey`], JSON for lists.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ use crate::{
     time::Hour,
 };
 
-/// The five words of a bucket, in the order of the table's columns; empty for what is not there.
+/// The five words of a bucket, in the order of the table's columns; empty if absent.
 pub(crate) fn words(bucket: &BucketKey) -> [&'static str; 5] {
     let BucketKey {
         hour: _,
@@ -55,7 +55,6 @@ struct StoredDoubt<K> {
     what: K,
 }
 
-/// The doubts of a span as they are stored.
 pub(crate) fn doubts_json(doubts: &[Doubt]) -> rusqlite::Result<String> {
     let stored = doubts.iter().map(|doubt| StoredDoubt {
         count: doubt.count,
@@ -64,14 +63,13 @@ pub(crate) fn doubts_json(doubts: &[Doubt]) -> rusqlite::Result<String> {
     json(&stored.collect::<Vec<_>>())
 }
 
-/// Stored doubts; none if the text cannot be read.
+/// Parses stored doubts; none if the text is invalid.
 pub(crate) fn doubts(text: &str) -> Vec<Doubt> {
     let stored: Vec<StoredDoubt<DoubtKind>> = serde_json::from_str(text).unwrap_or_default();
     let doubt = |StoredDoubt { count, what }| Doubt { count, kind: what };
     stored.into_iter().map(doubt).collect()
 }
 
-/// A value as JSON text.
 pub(crate) fn json(value: &impl Serialize) -> rusqlite::Result<String> {
     serde_json::to_string(value)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))

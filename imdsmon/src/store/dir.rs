@@ -16,7 +16,6 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::store::StoreError;
 
-/// The database's name in the store's directory.
 pub(crate) const DATABASE: &str = "imdsmon.db";
 /// Locked while a service writes.
 const LOCK: &str = "imdsmon.lock";
@@ -25,19 +24,17 @@ const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 /// Suffixes of the files of a database in WAL mode.
 const SIDECARS: [&str; 3] = ["", "-wal", "-shm"];
 
-/// A directory that only this process writes a store to.
+/// The directory of a store, locked by this process.
 pub(crate) struct StoreDir {
     directory: PathBuf,
-    /// The lock lasts as long as this is open, however the process ends.
+    /// Holds the lock; the kernel releases it when the process ends.
     _lock: File,
 }
 
 /// An unusable database, under its new name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Quarantined {
-    /// Where it is now.
     pub(crate) path: PathBuf,
-    /// Why, as a sentence.
     pub(crate) reason: String,
 }
 
@@ -163,7 +160,6 @@ pub(crate) fn file_id(path: &Path) -> Option<(u64, u64)> {
     Some((metadata.dev(), metadata.ino()))
 }
 
-/// A file of the database.
 pub(crate) fn sidecar(database: &Path, suffix: &str) -> PathBuf {
     let mut name = database.as_os_str().to_owned();
     name.push(suffix);

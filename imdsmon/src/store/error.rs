@@ -15,7 +15,6 @@ pub(crate) enum StoreError {
     Directory {
         /// The directory, or a file in it.
         path: PathBuf,
-        /// The system's reason.
         source: io::Error,
     },
     #[error("cannot use {} for the store: not a directory; choose a directory", .0.display())]
@@ -32,11 +31,7 @@ pub(crate) enum StoreError {
         .0.display()
     )]
     InUse(PathBuf),
-    #[error(
-        "cannot open store {}: no such store; start `imdsmon run` first, or read a recording with \
-         `imdsmon report --from`",
-        .0.display()
-    )]
+    #[error("cannot open store {}: no such store; start the service or name its --store", .0.display())]
     Missing(PathBuf),
     #[error("cannot open store {}: permission denied; run as root", .0.display())]
     Denied(PathBuf),
@@ -47,12 +42,11 @@ pub(crate) enum StoreError {
     )]
     Newer {
         path: PathBuf,
-        /// Its schema.
         found: i64,
         /// The latest schema that this version supports.
         known: i64,
     },
-    #[error("store {} is damaged: {what}", path.display())]
+    #[error("store {} is damaged: {what}; move the file away and restart the service", path.display())]
     Corrupt { path: PathBuf, what: String },
     /// The disk is full, or the size limit of the store is reached.
     #[error("cannot write store {}: the disk or the size limit is full; free space or raise the limit", .0.display())]
@@ -64,13 +58,11 @@ pub(crate) enum StoreError {
     #[error("store {} failed: {source}", path.display())]
     Other {
         path: PathBuf,
-        /// The database's reason.
         source: rusqlite::Error,
     },
 }
 
 impl StoreError {
-    /// Translates an error of `SQLite`.
     pub(super) fn sql(path: &Path, error: rusqlite::Error) -> Self {
         let path = path.to_owned();
         match error.sqlite_error_code() {

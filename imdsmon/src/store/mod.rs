@@ -3,12 +3,12 @@
 //! One `SQLite` database in WAL mode, written by one service and readable at any time by every user
 //! with the permission. [`Store::commit`] adds a *delta* completely or not at all: the caller keeps
 //! the delta until it gets `Ok`, or tries again later. After `Ok` the delta is on disk
-//! (`synchronous=FULL`: each commit syncs the log), safe from `kill -9` and power cuts. A crash
-//! loses only what was not committed; the service commits once a second while there are calls.
+//! (`synchronous=FULL`: each commit syncs the log), safe from `kill -9` and power cuts. The service
+//! commits once a second while there are calls.
 //!
-//! [`Limits`] bound its size: the oldest hours go first, and coverage never reaches further back
-//! than the counts. A database that is damaged, or written by a newer version, is renamed, never
-//! deleted, and a new one begins; the old one does not count toward the size.
+//! [`Limits`] bound its size: the oldest hours are removed first, and coverage never reaches
+//! further back than the counts. A database that is damaged, or written by a newer version, is
+//! renamed, never deleted, and does not count toward the size.
 
 mod codec;
 mod dir;
@@ -45,17 +45,15 @@ const PAGE_BYTES: u64 = 4096;
 /// How long a checkpoint waits for readers.
 const CHECKPOINT_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Hours between two commits after which retention by age runs. A clock that jumps further, as it
-/// may at boot, must not expire everything: if it is right, it still is an hour later.
+/// Hours between two commits after which retention by age runs. A larger clock step, possible at
+/// boot, must not expire everything; if the clock is right, the data expires an hour later.
 const CLOCK_STEP_HOURS: RangeInclusive<i64> = 1..=2;
 
-/// How much is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
     /// Days. Older data is removed once an hour while the service runs.
     pub(crate) days: u32,
-    /// MiB on disk, log included; at least [`Limits::MIN_MIB`]. A commit may exceed it while it is
-    /// written.
+    /// MiB on disk, log included; at least [`Limits::MIN_MIB`]. A running commit may exceed it.
     pub(crate) mib: u32,
 }
 
@@ -73,7 +71,6 @@ impl Limits {
         u64::from(self.mib.max(Self::MIN_MIB)) << 20
     }
 
-    /// For the write-ahead log.
     fn log_bytes(self) -> u64 {
         (self.bytes() / 16).clamp(1 << 20, 16 << 20)
     }
@@ -192,7 +189,7 @@ impl Store {
             && error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
             && retention::is_at_limit(&self.connection, self.limits).unwrap_or(false)
         {
-            // The size limit is reached, not the end of the disk: keep half.
+            // The size limit is reached, but the disk is not full: keep half.
             retention::evict(
                 &mut self.connection,
                 self.limits,
@@ -203,7 +200,7 @@ impl Store {
             written = write::commit(&mut self.connection, run, delta, coverage, is_last);
         }
         self.run = Some(written.map_err(|error| self.error(error))?);
-        // The delta is on disk: an error from here on must not make the caller add it twice.
+        // The delta is on disk: no error from here on, or the caller would add it twice.
         let hour = now.hour();
         let last = self.retained_at.replace(hour);
         let is_due = last.is_some_and(|last| CLOCK_STEP_HOURS.contains(&hour.since(last)));
@@ -225,7 +222,7 @@ impl Store {
         })
     }
 
-    /// The log shrinks only without readers: a reader that never ends must not fill the disk.
+    /// The log shrinks only without readers: a permanent reader must not fill the disk.
     fn bound_log(&self) -> Result<(), StoreError> {
         let limit = self.limits.log_bytes();
         if self.dir.log_bytes() <= limit {

@@ -65,8 +65,8 @@ impl Reader {
         Ok(Self { path, connection })
     }
 
-    /// What is stored of the time since `since`, rounded down to the hour: clients with their
-    /// calls, and the coverage, in one transaction.
+    /// Clients with their calls, and the coverage, since `since` rounded down to the hour, in one
+    /// transaction.
     pub(crate) fn load(
         &mut self,
         since: Timestamp,
@@ -92,7 +92,7 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let open = || {
         let connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(LOCK_TIMEOUT)?;
-        // Nothing is read before this.
+        // Opening does not read the file.
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
         Ok(connection)
     };
@@ -101,13 +101,12 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     if opened.is_ok() || has_log {
         return opened;
     }
-    // Without a service there is no log, and without write permission none can be created. Nothing
-    // changes the database then.
+    // Without a service there is no log, and without write permission none can be created: the
+    // database is immutable.
     let uri = format!("file:{}?immutable=1", uri_path(path));
     Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)
 }
 
-/// A percent-encoded path.
 fn uri_path(path: &Path) -> String {
     use std::fmt::Write as _;
     let mut uri = String::new();

@@ -1,8 +1,8 @@
 //! Retention by age and by size.
 //!
-//! The oldest hours go first, together with the clients that have no later calls. If the newest hour
-//! alone exceeds the size, a process invents clients by the thousand: then the newest clients are
-//! dropped, which the report says.
+//! The oldest hours are removed first, with the clients that have no later calls. If the newest
+//! hour alone exceeds the size, a process creates clients by the thousand: then the newest clients
+//! are dropped, and the report includes their number.
 
 use rusqlite::{Connection, params};
 

@@ -94,8 +94,7 @@ const V2: &str = r#"
         '"self-tests were not heard, so calls may be missing"', '"failed-self-tests"');
 "#;
 
-/// Brings the database up to date. One transaction per version: a failure leaves the version
-/// before.
+/// Migrates the database. One transaction per version: a failure leaves the previous version.
 pub(crate) fn migrate(
     connection: &mut Connection,
     path: &Path,
@@ -148,12 +147,10 @@ pub(crate) fn check_version(
     }
 }
 
-/// The value of a numeric pragma.
 pub(crate) fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
     connection.pragma_query_value(None, name, |row| row.get(0))
 }
 
-/// Sets a numeric pragma.
 pub(crate) fn set_pragma(connection: &Connection, name: &str, value: i64) -> rusqlite::Result<()> {
     // Some pragmas return the new value, some no row.
     connection

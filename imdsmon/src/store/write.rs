@@ -128,7 +128,7 @@ fn name(client: &Client) -> rusqlite::Result<String> {
     json(&(kind, name, program, user))
 }
 
-/// Stored evidence. Without it, the counts are still valid.
+/// Parses stored evidence. If it is invalid, the counts are still valid.
 pub(crate) fn evidence(client: i64, text: &str) -> Evidence {
     serde_json::from_str(text).unwrap_or_else(|error| {
         tracing::warn!(%error, client, "cannot read the stored evidence of a client");

@@ -1,17 +1,17 @@
-//! Texts that another process chose, made fit to be part of a name.
+//! Clips untrusted text for use in a name.
 
-/// Bytes of one part of a name at most.
+/// Maximum bytes of one part of a name.
 const MAX_BYTES: usize = 256;
 
-/// The text without control characters, white space in a row as one space, cut to 256 bytes.
+/// Removes control characters, collapses white space, and cuts to 256 bytes.
 pub(crate) fn clip(text: &str) -> String {
     clip_to(text, MAX_BYTES)
 }
 
-/// The same, cut to `max` bytes; what was cut ends in `…`.
+/// As [`clip`], but cuts to `max` bytes; a cut text ends in `…`.
 pub(crate) fn clip_to(text: &str, max: usize) -> String {
     let mut out = String::new();
-    // What is left out costs time too: an endless row of spaces ends as well.
+    // Bounds the time for long runs of removed characters.
     for c in text.trim_start().chars().take(4 * max) {
         let c = match c {
             c if c.is_whitespace() && out.ends_with(' ') => continue,

@@ -1,5 +1,4 @@
-//! Untrusted text for a terminal: what a process calls itself must not move the cursor, colour
-//! the screen, or change the order in which a line is read.
+//! Untrusted text for a terminal: it must not move the cursor, color the screen, or reorder a line.
 
 use std::fmt;
 
@@ -9,14 +8,14 @@ pub(crate) struct Escaped<'a> {
     max: usize,
 }
 
-/// Text that is shown whole up to `max` characters; what is longer ends in `…`.
+/// Shows up to `max` characters; a longer text ends in `…`.
 pub(crate) fn escaped(text: &str, max: usize) -> Escaped<'_> {
     Escaped { text, max }
 }
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Escapes count as one: the bound is against floods, columns pad by themselves.
+        // An escape counts as one character: the limit bounds the output, not the columns.
         let mut shown = String::new();
         for (i, c) in self.text.chars().enumerate() {
             if i == self.max {

@@ -1,4 +1,4 @@
-//! Errors of the system in the form of all messages: the cause, then an imperative that helps.
+//! System errors as messages: the cause, then an imperative.
 
 use std::io;
 

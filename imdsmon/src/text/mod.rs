@@ -1,4 +1,4 @@
-//! Text fit for names, terminals and shells, and the form of system errors.
+//! Text for names, terminals and shells, and the form of system errors.
 
 pub(crate) mod clip;
 pub mod escape;

@@ -1,7 +1,6 @@
 //! Arguments as a shell reads them.
 //!
-//! `shlex` quotes `a=b` and leaves control characters as they are; here neither must happen,
-//! because the line is read more often than it is pasted.
+//! Own code: `shlex` quotes `a=b`, which is harder to read, and keeps control characters.
 
 use std::fmt::Write as _;
 
@@ -9,8 +8,8 @@ use super::escape::is_unsafe;
 
 /// The arguments in one line that a POSIX shell splits into the same arguments again.
 ///
-/// Control characters, and characters that hide or reorder text, stand in `$'...'` as the bytes
-/// that they are (POSIX.1-2024; dash before 0.5.13 does not know it).
+/// Control characters, and characters that hide or reorder text, become escapes in `$'...'`
+/// (POSIX.1-2024; dash before 0.5.13 does not support it).
 pub(crate) fn join(args: &[String]) -> String {
     let quoted: Vec<_> = args.iter().map(|arg| quote(arg)).collect();
     quoted.join(" ")
@@ -37,7 +36,7 @@ fn quote_bytes(arg: &str) -> String {
             '\'' | '\\' => quoted.extend(['\\', c]),
             c if is_unsafe(c) => {
                 for byte in c.encode_utf8(&mut [0; 4]).bytes() {
-                    // Octal has three digits, so that a digit behind it is not part of it.
+                    // Octal has three digits: a digit that follows is not part of the escape.
                     // Writing to a string cannot fail.
                     let _ = write!(quoted, "\\{byte:03o}");
                 }

@@ -16,7 +16,7 @@ pub(super) struct CallCounts {
     pub(crate) after_no_answer: u64,
     pub(crate) after_refusal: u64,
     pub(crate) after_server_error: u64,
-    /// `IMDSv1` calls rejected with 401, nothing having failed before.
+    /// `IMDSv1` calls rejected with 401, without an earlier failure.
     pub(crate) rejected: u64,
     /// The same, with the token header named in an argument.
     pub(crate) rejected_header: u64,
@@ -35,7 +35,7 @@ pub(super) struct CallCounts {
     /// The same, for a path that was rejected without a token before.
     pub(crate) retried: u64,
     /// Calls with a rejected token.
-    pub(crate) token_refused: u64,
+    pub(crate) token_rejected: u64,
     /// Calls with a token header without a value.
     pub(crate) empty_header: u64,
     /// Token requests by result.
@@ -74,7 +74,7 @@ impl CallCounts {
     }
 
     /// `IMDSv1` calls that IMDS rejected.
-    pub(super) fn refused(&self) -> u64 {
+    pub(super) fn rejected_v1(&self) -> u64 {
         self.rejected + self.rejected_header + self.rejected_after_failure
     }
 
@@ -158,7 +158,7 @@ impl CallCounts {
     fn add_with_token(&mut self, bucket: &BucketKey, token: TokenValue, count: u64) {
         let sum = match (token, bucket.response) {
             (TokenValue::Empty, _) => &mut self.empty_header,
-            (_, ResponseClass::Unauthorized) => &mut self.token_refused,
+            (_, ResponseClass::Unauthorized) => &mut self.token_rejected,
             _ => &mut self.with_token,
         };
         *sum += count;
@@ -178,7 +178,7 @@ impl CallCounts {
     }
 }
 
-/// The failure with the highest count, of several the first.
+/// The failure with the highest count; the first of equals.
 fn most_frequent(counts: [u64; 3]) -> Cause {
     let causes = [
         Cause::AfterNoAnswer,

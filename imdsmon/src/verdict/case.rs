@@ -1,5 +1,4 @@
-//! One client, with what the rules look at: its calls, and what is known of the SDK and program
-//! that make them.
+//! Input of the rules for one client: its calls, and known facts of its SDK and program.
 
 use super::call_counts::CallCounts;
 use crate::{
@@ -11,7 +10,6 @@ use crate::{
     },
 };
 
-/// A client to be judged.
 pub(super) struct Case<'a> {
     pub(crate) stats: &'a ClientStats,
     pub(crate) counts: CallCounts,
@@ -27,7 +25,7 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// Whether it requests tokens, whatever comes of it, or sends the token header.
+    /// Whether the client requests tokens, successfully or not, or sends the token header.
     pub(super) fn requests_tokens(&self) -> bool {
         let counts = &self.counts;
         counts.after_failure()
@@ -39,9 +37,9 @@ impl<'a> Case<'a> {
     }
 
     /// Whether IMDSv1 calls are for `/` and other clouds' paths only. `/` lists the versions, which
-    /// no client needs: libraries of other clouds look there for a header that IMDS does not send
+    /// no client needs: libraries of other clouds check it for a header that IMDS does not send
     /// (google-auth's `ping`).
-    pub(super) fn asks_only_for_root(&self) -> bool {
+    pub(super) fn requests_only_root(&self) -> bool {
         let evidence = &self.stats.evidence;
         let mut v1 = evidence.paths.iter().filter(|(_, seen)| seen.tokenless > 0);
         let is_harmless = |(path, seen): (&String, &PathSeen)| {
@@ -57,8 +55,8 @@ impl<'a> Case<'a> {
         servers.any(|name| !is_ec2(name))
     }
 
-    /// Whether it reads over `IMDSv2`, or would if it could get a token, a path whose name it
-    /// learned from a list over `IMDSv1`.
+    /// Whether the client lists a path over `IMDSv1` and reads an entry of the list over `IMDSv2`,
+    /// or would if it could get a token.
     pub(super) fn lists_then_reads(&self) -> bool {
         let path = |sample: &'a Sample| sample.target.split('?').next().unwrap_or_default();
         let is_unexplained =
@@ -91,7 +89,7 @@ fn is_listing_of(list: &str, read: &str) -> bool {
     depth >= 3 && below.is_some_and(|below| !below.trim_matches('/').is_empty())
 }
 
-/// What makes a client's `IMDSv1` calls, as far as the knowledge base has it.
+/// What the knowledge base has on a client's SDK and program.
 pub(super) struct ClientFacts<'a> {
     /// The SDK or tool that the User-Agent names.
     pub(crate) sdk: Option<Sdk>,
@@ -121,7 +119,8 @@ impl<'a> ClientFacts<'a> {
             })
             // A program may use several libraries.
             .filter(|facts| {
-                let is_its = |agent: Option<&str>| agent.is_some_and(|a| facts.is_said_by(a));
+                let is_its =
+                    |agent: Option<&str>| agent.is_some_and(|a| facts.matches_user_agent(a));
                 facts.is_run_by(&stats.client.program) || said.clone().all(is_its)
             });
         let by_agent = program.and_then(|facts| Knowledge::program_version(facts, &agents));
@@ -157,7 +156,7 @@ impl<'a> ClientFacts<'a> {
         minimum.is_some_and(|(minimum, version)| version < *minimum)
     }
 
-    /// Since when the program does not depend on `IMDSv1`.
+    /// First version of the program that does not depend on `IMDSv1`.
     pub(super) fn program_since(&self) -> Option<&'a SoftwareVersion> {
         let facts = self.program?;
         facts.tokens_since.as_ref().or(facts.retries_since.as_ref())

@@ -22,12 +22,12 @@ use crate::{
 const MAX_NAMES: usize = 3;
 /// Characters of a name in the sentence.
 const MAX_NAME_CHARS: usize = 80;
-/// Gaps may take one part in so many of the observation period.
+/// Gaps may take at most one part in this many of the observation period.
 const MAX_GAP_SHARE: u32 = 10;
 /// How long ago monitoring may have ended.
 const MAX_AGE: Duration = Duration::from_secs(3600);
 
-/// Judges every client, and the instance by them.
+/// Assesses the instance from the verdict on each client.
 pub fn assess<'a>(
     all: impl IntoIterator<Item = &'a ClientStats>,
     coverage: &Coverage,
@@ -76,10 +76,9 @@ pub fn assess<'a>(
     }
 }
 
-/// What limits the data as a whole.
 fn coverage_doubts(coverage: &Coverage, policy: &Policy) -> Vec<String> {
     let Some((from, to)) = coverage.window() else {
-        return vec!["No monitoring data.".into()];
+        return vec!["No capture data.".into()];
     };
     let mut doubts = Vec::new();
     let observed = coverage.observed();
@@ -94,14 +93,14 @@ fn coverage_doubts(coverage: &Coverage, policy: &Policy) -> Vec<String> {
     let gaps = to.since(from).saturating_sub(observed);
     if gaps > to.since(from) / MAX_GAP_SHARE {
         doubts.push(format!(
-            "Monitoring was interrupted for {} in total.",
+            "Capture was interrupted for {} in total.",
             Human(gaps)
         ));
     }
     if let Some(now) = policy.now {
         let since = now.since(to);
         if since > MAX_AGE {
-            doubts.push(format!("Monitoring ended {} ago.", Human(since)));
+            doubts.push(format!("Capture ended {} ago.", Human(since)));
         }
     }
     let spans = &coverage.spans;
@@ -118,7 +117,7 @@ fn coverage_doubts(coverage: &Coverage, policy: &Policy) -> Vec<String> {
     if broken > 0 {
         doubts.push(format!(
             "{} ended unexpectedly; later calls may be missing.",
-            plural(broken, "monitoring run")
+            plural(broken, "capture run")
         ));
     }
     let mut counts: BTreeMap<&DoubtKind, u64> = BTreeMap::new();
@@ -136,7 +135,6 @@ fn coverage_doubts(coverage: &Coverage, policy: &Policy) -> Vec<String> {
     doubts
 }
 
-/// What the calls themselves leave open.
 fn call_doubts(clients: &[Assessed<'_>], coverage: &Coverage) -> Vec<String> {
     let sum = |count: fn(&Assessed<'_>) -> u64| clients.iter().map(count).sum::<u64>();
     let mut doubts = Vec::new();
@@ -192,7 +190,7 @@ fn not_ready(affected: &[&Assessed<'_>]) -> String {
     let total = affected.len();
     let clients = plural(total as u64, "client");
     let is_rejected =
-        |c: &&&Assessed<'_>| c.counts.served_tokenless() == 0 && c.counts.refused() > 0;
+        |c: &&&Assessed<'_>| c.counts.served_tokenless() == 0 && c.counts.rejected_v1() > 0;
     let mut sentence = if affected.iter().filter(is_rejected).count() == total {
         let are = if total == 1 { "is" } else { "are" };
         format!("{clients} {are} already rejected")
@@ -276,6 +274,6 @@ impl Default for Policy {
 impl Assessed<'_> {
     /// `IMDSv1` calls that IMDS served or rejected.
     fn v1_calls(&self) -> u64 {
-        self.counts.served_tokenless() + self.counts.refused()
+        self.counts.served_tokenless() + self.counts.rejected_v1()
     }
 }

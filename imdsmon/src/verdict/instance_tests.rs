@@ -89,7 +89,7 @@ fn every_limit_of_coverage_is_a_doubt() {
         coverage
     };
     for (coverage, word) in [
-        (doubtful(|c| c.spans.clear()), "No monitoring data."),
+        (doubtful(|c| c.spans.clear()), "No capture data."),
         (
             doubtful(|c| c.spans[0].to = after(1)),
             "at least 24 h is required",

@@ -6,7 +6,7 @@ use crate::{
     ledger::{Cause, ClientStats},
 };
 
-/// What IMDS does with a client's `IMDSv1` calls; the first that is true.
+/// What IMDS does with a client's `IMDSv1` calls; the first that applies.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Treatment {
     /// It serves some.
@@ -29,13 +29,13 @@ const RULES: &[(Treatment, Rule, Fits)] = {
         (Served, Rule::TokenRequestRefused, |c| c.counts.failure() == Some(Cause::AfterRefusal)),
         (Served, Rule::TokenServerError, |c| c.counts.failure() == Some(Cause::AfterServerError)),
         (Served, Rule::HeaderInArguments, |c| c.counts.unexplained() == 0),
-        // Some have none.
+        // Some have no cause.
         (Served, Rule::Retries, |c| c.counts.retried > 0),
         (Served, Rule::KnownToRetry, |c| c.facts.retries()),
         (Served, Rule::ListThenRead, |c| c.requests_tokens() && c.lists_then_reads()),
         (Served, Rule::FallsBackAndPlain, |c| c.counts.after_failure() > 0),
         (Served, Rule::BothWays, |c| c.requests_tokens()),
-        (Served, Rule::OnlyTheRoot, |c| c.asks_only_for_root()),
+        (Served, Rule::OnlyTheRoot, |c| c.requests_only_root()),
         (Served, Rule::KnownTokenless, |c| c.facts.is_known_tokenless()),
         (Served, Rule::OldSdk, |c| c.facts.is_old_sdk()),
         (Served, Rule::CurrentSdk, |c| c.facts.sdk_facts.is_some()),
@@ -52,7 +52,7 @@ const RULES: &[(Treatment, Rule, Fits)] = {
         (Rejected, Rule::Refused, |_| true),
 
         (Neither, Rule::EmptyHeader, |c| c.counts.with_token == 0 && c.counts.empty_header > 0),
-        (Neither, Rule::BadToken, |c| c.counts.with_token == 0 && c.counts.token_refused > 0),
+        (Neither, Rule::BadToken, |c| c.counts.with_token == 0 && c.counts.token_rejected > 0),
         (Neither, Rule::TokensOnly, |c| c.counts.with_token > 0),
         (Neither, Rule::OtherServer, |c| c.counts.not_imds > 0 && c.has_other_server()),
         (Neither, Rule::NamelessServer, |c| c.counts.not_imds > 0),
@@ -84,7 +84,7 @@ pub(super) fn judge(stats: &ClientStats, knowledge: &Knowledge) -> Judgement {
 fn rule(case: &Case<'_>) -> Rule {
     let treatment = if case.counts.served_tokenless() > 0 {
         Treatment::Served
-    } else if case.counts.refused() > 0 {
+    } else if case.counts.rejected_v1() > 0 {
         Treatment::Rejected
     } else {
         Treatment::Neither
@@ -95,12 +95,12 @@ fn rule(case: &Case<'_>) -> Rule {
     fits.map_or(Rule::NoRequest, |(_, rule, _)| *rule)
 }
 
-/// Whether requiring `IMDSv2` takes something from the client that it gets now, or has taken it
-/// already. What fails in both cases is to be fixed, but not first.
+/// Whether requiring `IMDSv2` removes access that the client has now, or has already removed it.
+/// Calls that fail in both cases need a fix, but not first.
 fn loses(rule: Rule, case: &Case<'_>) -> bool {
     match rule.verdict() {
         Verdict::Breaks | Verdict::Rejected | Verdict::Mixed | Verdict::FallsBack => true,
-        Verdict::EmptyToken => case.counts.served_tokenless() + case.counts.refused() > 0,
+        Verdict::EmptyToken => case.counts.served_tokenless() + case.counts.rejected_v1() > 0,
         Verdict::NotImds | Verdict::Survives | Verdict::Probe | Verdict::Ready => false,
     }
 }
@@ -108,7 +108,7 @@ fn loses(rule: Rule, case: &Case<'_>) -> bool {
 fn confidence(rule: Rule, case: &Case<'_>) -> Confidence {
     let facts = &case.facts;
     match rule {
-        // What the program does depends on its version.
+        // The behavior depends on the program's version.
         Rule::KnownTokenless
             if facts.program_since().is_some() && facts.program_version.is_none() =>
         {

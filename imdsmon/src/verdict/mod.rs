@@ -33,7 +33,7 @@ with_words! {
         Mixed,
         /// Requests a token, gets none, and falls back to `IMDSv1`.
         FallsBack,
-        /// Sends a token header without a valid token: fetching the token failed unnoticed.
+        /// Sends a token header without a valid token: fetching the token failed silently.
         EmptyToken,
         /// Gets its responses from something other than the EC2 metadata service.
         NotImds,
@@ -48,11 +48,11 @@ with_words! {
 with_words! {
     /// The verdict on the instance.
     pub(crate) enum HostVerdict {
-        /// No client needs a change, and the data is sufficient to say so.
+        /// No client needs a change, and the data is sufficient.
         Ready,
         /// At least one client needs a change first.
         NotReady,
-        /// No client needs a change, but the data is not sufficient to say so.
+        /// No client needs a change, but the data is not sufficient.
         Inconclusive,
     }
 }
@@ -68,7 +68,7 @@ pub struct Judgement {
     pub needs_action: bool,
     /// What the verdict is based on.
     pub(crate) confidence: Confidence,
-    /// What it can read afterwards.
+    /// What the client can read once `IMDSv2` is required.
     #[serde(rename = "outlook")]
     pub access_after: AccessAfter,
     /// Why the rule fits, in a sentence.
@@ -82,7 +82,7 @@ pub struct Judgement {
 pub enum AccessAfter {
     /// Nothing, unless the client itself is changed.
     Nothing,
-    /// What it reads over `IMDSv2`. Whether it can do without the rest is not known.
+    /// What it reads over `IMDSv2`. Whether it needs the rest is not known.
     Part,
     /// Everything, once it can get a token: the hop limit, a proxy or throttling prevents that.
     #[serde(rename = "all-once-mended")]
@@ -113,7 +113,7 @@ pub struct Assessment<'a> {
     pub(crate) verdict: HostVerdict,
     /// Why, in a sentence. Holds clients' names, which are untrusted.
     pub(crate) sentence: String,
-    /// Sentences: why it is inconclusive, or would be if it were not `NotReady`.
+    /// Why the verdict is inconclusive, or would be if it were not `NotReady`.
     pub(crate) doubts: Vec<String>,
     /// Worst first.
     pub clients: Vec<Assessed<'a>>,
@@ -132,7 +132,7 @@ with_words! {
     pub(crate) enum Confidence {
         /// The observed calls.
         Seen,
-        /// The knowledge base: programs and SDKs known to behave so.
+        /// The knowledge base: programs and SDKs with known behavior.
         Known,
         /// The observed calls, which have another possible cause.
         Likely,
@@ -146,8 +146,7 @@ pub struct Remedy {
     pub short: String,
     /// Sentences, in order.
     pub steps: Vec<String>,
-    /// Commands to type or settings to make, one line each. What comes from a process is quoted
-    /// for a shell.
+    /// Commands or settings, one line each. Text from a process is quoted for a shell.
     pub commands: Vec<String>,
     /// URL of a page that describes it.
     pub(crate) reference: Option<String>,

@@ -9,16 +9,16 @@ pub(super) fn reason(rule: Rule, case: &Case<'_>) -> String {
         Rule::OldSdk | Rule::CurrentSdk => sdk_reason(rule, case),
         Rule::KnownTokenless => program_reason(case),
         Rule::Refused => {
-            let refused = counts.refused();
+            let rejected = counts.rejected_v1();
             format!(
                 "{} {} rejected (401): this instance already requires IMDSv2.",
-                v1_calls(refused),
-                was(refused)
+                v1_calls(rejected),
+                was(rejected)
             )
         }
         Rule::BothWays => format!(
             "{} and {}: two libraries or two code paths.",
-            v1_calls(counts.unexplained() + counts.refused()),
+            v1_calls(counts.unexplained() + counts.rejected_v1()),
             plural(counts.with_token + counts.empty_header, "IMDSv2 call")
         ),
         Rule::ListThenRead => "The client lists over IMDSv1 what it then reads over IMDSv2; \
@@ -32,8 +32,8 @@ pub(super) fn reason(rule: Rule, case: &Case<'_>) -> String {
         ),
         Rule::TokenUnanswered => fallback_reason(counts.put_unanswered, "got no response"),
         Rule::TokenRequestRefused => {
-            let refused = counts.put_refused.max(1);
-            fallback_reason(refused, &format!("{} rejected", was(refused)))
+            let rejected = counts.put_refused.max(1);
+            fallback_reason(rejected, &format!("{} rejected", was(rejected)))
         }
         Rule::TokenServerError => {
             fallback_reason(counts.put_server_error, "failed with a 5xx status")
@@ -48,7 +48,7 @@ pub(super) fn reason(rule: Rule, case: &Case<'_>) -> String {
         ),
         Rule::BadToken => format!(
             "{} had a token that IMDS rejected, and none had a valid one.",
-            calls(counts.token_refused)
+            calls(counts.token_rejected)
         ),
         Rule::OtherServer => {
             "A server other than IMDS responds to the calls: a redirecting proxy.".into()
@@ -99,7 +99,7 @@ fn sdk_reason(rule: Rule, case: &Case<'_>) -> String {
             let note = facts.sdk_facts.and_then(|facts| facts.note.as_deref());
             let note = note.unwrap_or(
                 "the program uses a part of the SDK without IMDSv2 support, or its token request \
-                 failed before monitoring began",
+                 failed before capture began",
             );
             format!("{title} supports IMDSv2 but makes IMDSv1 calls: {note}.")
         }

@@ -1,4 +1,4 @@
-//! How to fix a client: steps, commands to type, and a page to read.
+//! How to fix a client: steps, commands and a link.
 
 use super::{Remedy, case::Case, rule::Rule};
 use crate::ledger::Cause;
@@ -193,11 +193,11 @@ fn both_ways(case: &Case<'_>) -> Remedy {
     }
 }
 
-/// Getting the token is what fails, not the client.
+/// The token request fails; the client is correct.
 fn token_request(failure: Cause, case: &Case<'_>) -> Remedy {
     let mut remedy = match failure {
         Cause::AfterRefusal => Remedy {
-            short: "find what rejects its token requests".into(),
+            short: "find the proxy or firewall that rejects its token requests".into(),
             steps: vec![
                 "Look for a proxy between the client and IMDS: IMDS rejects token requests that \
                  have an X-Forwarded-For header (403), and proxies such as kube2iam reject them \
@@ -234,7 +234,7 @@ fn token_request(failure: Cause, case: &Case<'_>) -> Remedy {
 fn unanswered(case: &Case<'_>) -> Remedy {
     if case.stats.client.host_network == Some(true) {
         return Remedy {
-            short: "find what drops the responses to its token requests".into(),
+            short: "find the hop that drops the responses to its token requests".into(),
             steps: vec![
                 "The client runs in the host's network namespace, so the hop limit is not the \
                  cause. Look for a firewall or a proxy that drops PUT requests to 169.254.169.254."

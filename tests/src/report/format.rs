@@ -14,16 +14,16 @@ pub const FORMATS: [(&str, Format); 5] = [
     ("csv", |report| written(|out| csv::write(out, report))),
 ];
 
-/// The text form without colours.
+/// The text form without colors.
 #[must_use]
 pub fn plain(report: &Report, width: usize) -> String {
-    let coloured = coloured(report, width);
-    anstream::adapter::strip_str(&coloured).to_string()
+    let colored = colored(report, width);
+    anstream::adapter::strip_str(&colored).to_string()
 }
 
 /// The text form as a terminal gets it.
 #[must_use]
-pub fn coloured(report: &Report, width: usize) -> String {
+pub fn colored(report: &Report, width: usize) -> String {
     written(|out| text::write(out, report, width))
 }
 

@@ -24,7 +24,7 @@ use imdsmon::{
 };
 use serde_json::json;
 
-pub use format::{FORMATS, Format, coloured, plain};
+pub use format::{FORMATS, Format, colored, plain};
 pub use hostile::{FORMULAS, HOSTILE, hostile};
 
 /// 2026-11-27 09:00 UTC, when the report is made.

@@ -23,7 +23,6 @@ pub struct Figures {
 pub struct Summary {
     /// See `tests/src/bin/bench-load/workload.rs`.
     pub workload: String,
-    /// Complete rounds.
     pub rounds: usize,
     /// Without a program attached.
     pub off: Quartiles,
@@ -43,11 +42,9 @@ pub struct InstructionCounts {
     pub least: [f64; 3],
     /// Rounds within 0.1 % of the minimum, for the variant with the fewest.
     pub agree: usize,
-    /// Complete rounds.
     pub rounds: usize,
 }
 
-/// Quartiles of a distribution.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quartiles {
     /// 25 %.
@@ -64,7 +61,6 @@ pub struct Quartiles {
 /// The values of one `calls` line, by key.
 #[derive(Debug)]
 pub struct Calls {
-    /// The workload.
     pub name: String,
     values: BTreeMap<String, f64>,
 }

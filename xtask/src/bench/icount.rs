@@ -17,7 +17,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-/// The kernels to measure by default; the peer in docs/performance.md was measured on the same.
+/// The kernel to measure by default: the one of the peer in docs/performance.md.
 const DEFAULT_KERNELS: &[&str] = &["6.1"];
 
 /// The guest's clock counts instructions and skips idle time. Needs a single host thread.

@@ -42,7 +42,6 @@ pub struct Args {
     kernels: Vec<String>,
 }
 
-/// Builds, measures and prints.
 pub fn run(args: &Args, debian: &Debian) -> Result<()> {
     let root = workspace::root()?;
     if args.vm {

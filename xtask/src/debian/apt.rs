@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::fs;
 use std::process::Command;
 
-/// Installs packages as root on Debian or Ubuntu; elsewhere its errors say what to install.
+/// Installs packages as root on Debian or Ubuntu; elsewhere its errors name them.
 pub struct Installer {
     forbidden: bool,
     updated: Cell<bool>,
@@ -23,7 +23,6 @@ impl Installer {
         }
     }
 
-    /// Whether packages can be installed on this machine.
     pub fn can_install(&self) -> bool {
         self.may_install() && is_root() && has_apt()
     }
@@ -61,7 +60,7 @@ impl Installer {
         })
     }
 
-    /// As [`Self::ensure`], but prints the error and carries on.
+    /// As [`Self::ensure`], but prints the error and continues.
     pub fn try_ensure(&self, packages: &[&str], purpose: &str) {
         if let Err(error) = self.ensure(packages, purpose) {
             note(format!("{error:#}"));

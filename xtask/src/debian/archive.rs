@@ -28,7 +28,7 @@ const SUITES: &[(&str, &str)] = &[
 /// Package lists older than this are downloaded again.
 const LIST_MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Debian's archive on one mirror. Nothing is downloaded before it is needed.
+/// Debian's archive on one mirror. Downloads start on first use.
 pub struct Archive {
     directory: PathBuf,
     mirror: Option<String>,
@@ -223,7 +223,7 @@ impl Mirrors {
         })
     }
 
-    /// Mirrors keep the security archive beside the main one.
+    /// Mirrors keep the security archive next to the main one.
     fn beside(main: &str) -> Self {
         let main = main.trim_end_matches('/').to_owned();
         Self {

@@ -16,13 +16,10 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// What a task needs of Debian.
 pub struct Debian {
-    /// Installs packages on this machine.
     pub installer: Installer,
-    /// Downloads packages without installing them.
     pub archive: Archive,
-    /// Downloads and what is made of them: `target/vm`.
+    /// `target/vm`: downloads and files made from them.
     pub cache: PathBuf,
 }
 
@@ -38,7 +35,6 @@ impl Debian {
     }
 }
 
-/// Whether this process runs as root.
 pub fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }

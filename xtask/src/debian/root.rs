@@ -49,7 +49,7 @@ impl Debian {
         mmdebstrap
             .args(["--quiet", "--mode=root", "--variant=minbase"])
             .arg(format!("--include={INCLUDED}"))
-            // Half of the files, and no test reads them.
+            // Half of the files; no test reads them.
             .arg("--dpkgopt=path-exclude=/usr/share/locale/*")
             .arg("--dpkgopt=path-exclude=/usr/share/man/*")
             .arg(SUITE)
@@ -67,7 +67,7 @@ impl Debian {
 
 /// Runs `words` inside `root` and returns its standard output.
 ///
-/// The command has no network and sees no process of the host: it runs in new mount, network, PID,
+/// The command has no network and no access to host processes: it runs in new mount, network, PID,
 /// IPC and UTS namespaces, and its children are killed when it ends.
 pub fn output_in(root: &Path, words: &[&str]) -> Result<String> {
     let mut command: Command = process::external("unshare");

@@ -1,6 +1,6 @@
-//! Checks of the finished packages: each is installed in a root file system of its own and run.
+//! Checks of the finished packages: each is installed in a separate root file system and run.
 //!
-//! Nothing here has a network. Binaries for another architecture are installed but not run.
+//! Without a network. Binaries for another architecture are installed but not run.
 
 use super::image::{self, Podman};
 use super::{Packages, Release};
@@ -16,7 +16,6 @@ use std::path::Path;
 /// Tags that apply to every static binary, and to every package outside Debian.
 const SUPPRESSED_TAGS: &str = "shared-library-lacks-prerequisites,no-changelog";
 
-/// Checks the packages of every architecture.
 pub fn all(release: &Release, made: &[Packages], debian: &Debian) -> Result<()> {
     debian.installer.ensure(&["lintian"], "to check packages")?;
     for packages in made {
@@ -37,7 +36,6 @@ pub fn all(release: &Release, made: &[Packages], debian: &Debian) -> Result<()> 
     Ok(())
 }
 
-/// The output of `imdsmon --version`.
 fn version_line(release: &Release) -> String {
     format!("imdsmon {}", release.version)
 }

@@ -11,7 +11,6 @@ use std::path::Path;
 pub struct File {
     /// Without the leading slash. A path with the suffix [`GZIP`] is compressed when written.
     pub path: String,
-    /// Permission bits.
     pub mode: u32,
     /// The uncompressed content.
     pub content: Vec<u8>,
@@ -61,7 +60,6 @@ const PACKAGED: &[(&str, &str)] = &[
 const MIT: &str = "LICENSE-MIT";
 const APACHE: &str = "LICENSE-APACHE";
 
-/// The files of the Debian package.
 pub fn debian(release: &Release, binary: &Path, manual: &Path) -> Result<Vec<File>> {
     let mut files = host(release, binary, manual, "usr/share/zsh/vendor-completions")?;
     files.push(plain(
@@ -71,7 +69,6 @@ pub fn debian(release: &Release, binary: &Path, manual: &Path) -> Result<Vec<Fil
     Ok(files)
 }
 
-/// The files of the RPM.
 pub fn redhat(release: &Release, binary: &Path, manual: &Path) -> Result<Vec<File>> {
     let mut files = host(release, binary, manual, "usr/share/zsh/site-functions")?;
     for name in [MIT, APACHE] {
@@ -91,7 +88,7 @@ pub fn container(release: &Release, binary: &Path) -> Result<Vec<File>> {
     Ok(files)
 }
 
-/// Writes `files` below `stage` with their modes, whatever the umask is.
+/// Writes `files` below `stage` with their modes, independent of the umask.
 pub fn write(release: &Release, files: &[File], stage: &Path) -> Result<()> {
     let mut compressed = Vec::new();
     for file in files {

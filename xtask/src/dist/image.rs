@@ -16,7 +16,6 @@ pub const NAME: &str = "localhost/imdsmon";
 /// Debian packages that build and run images.
 pub const PACKAGES: &[&str] = &["podman", "runc"];
 
-/// The name of the image with its tag.
 pub fn tag(release: &Release) -> String {
     format!("{NAME}:{}", release.version)
 }
@@ -42,7 +41,7 @@ pub fn pack(release: &Release, arch: Arch, files: &[File]) -> Result<PathBuf> {
         .arg(release.root.join("packaging/container/Containerfile"))
         .arg(context);
     process::output(&mut build, QUERY_TIMEOUT)?;
-    // podman refuses to overwrite the file.
+    // podman does not overwrite an existing file.
     if image.exists() {
         fs::remove_file(&image).with_context(|| format!("remove {}", image.display()))?;
     }
@@ -60,13 +59,11 @@ pub struct Podman {
 }
 
 impl Podman {
-    /// podman without images.
     pub fn new() -> Result<Self> {
         let storage = tempfile::tempdir().context("create a temporary directory")?;
         Ok(Self { storage })
     }
 
-    /// podman without a subcommand.
     pub fn command(&self, release: &Release) -> Command {
         let mut podman = tool(release, "podman");
         podman
@@ -75,7 +72,7 @@ impl Podman {
             .arg("--runroot")
             .arg(self.storage.path().join("run"))
             .args(["--storage-driver=vfs", "--cgroup-manager=cgroupfs"])
-            // Unlike crun, it supports all layouts of cgroup mounts.
+            // Unlike crun, runc supports all layouts of cgroup mounts.
             .arg("--runtime=runc");
         podman
     }

@@ -57,7 +57,6 @@ pub struct Release {
     pub version: String,
     /// Unix time of the commit, which all files in packages get.
     pub epoch: u64,
-    /// The root of the repository.
     pub root: PathBuf,
     /// `target/dist`.
     pub directory: PathBuf,
@@ -72,7 +71,6 @@ pub struct Packages {
     pub image: PathBuf,
 }
 
-/// Builds, packs and optionally checks.
 pub fn run(args: &Args, debian: &Debian) -> Result<()> {
     let root = workspace::root()?;
     let release = Release::of(root)?;
@@ -152,7 +150,6 @@ impl Release {
         self.directory.join("out")
     }
 
-    /// Reads a file of the repository.
     pub fn source(&self, path: &str) -> Result<Vec<u8>> {
         let path = self.root.join(path);
         fs::read(&path).with_context(|| format!("read {}", path.display()))
@@ -199,7 +196,6 @@ fn generate(release: &Release, binaries: &[(Arch, PathBuf)]) -> Result<PathBuf> 
     })
 }
 
-/// Builds the static binary and returns its path.
 fn build(release: &Release, arch: Arch, debian: &Debian) -> Result<PathBuf> {
     // Paths of the build machine would be different on the next one.
     let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());

@@ -39,7 +39,6 @@ pub fn check(release: &Release) -> Result<()> {
     promtool(&["check", "rules", &path]).map(drop)
 }
 
-/// Collects the queries below `value`.
 fn collect<'v>(value: &'v Value, queries: &mut Vec<&'v str>) {
     match value {
         Value::Array(items) => items.iter().for_each(|item| collect(item, queries)),

@@ -1,7 +1,7 @@
 //! `cargo xtask ebpf`: from `imdsmon-ebpf` to the object that imdsmon embeds.
 //!
-//! The object and its stamp are committed, so a plain `cargo build` needs no BPF toolchain. This
-//! task is for contributors who change imdsmon-ebpf or imdsmon-common, and for CI.
+//! The object and its stamp are committed, so a plain `cargo build` needs no BPF toolchain. Run
+//! this task after a change to imdsmon-ebpf or imdsmon-common; CI checks the stamp.
 
 mod object;
 mod stamp;
@@ -31,7 +31,7 @@ const CPU: &str = "v3";
 /// Flags of rustc and the linker other than paths; part of the stamp.
 const FLAGS: &[&str] = &["-C", "link-arg=--btf"];
 
-/// Profile of the build, independent of that of the workspace: bpf-linker optimises the whole
+/// Profile of the build, independent of that of the workspace: bpf-linker optimizes the whole
 /// program, and derives BTF from debug information.
 const PROFILE: &[(&str, &str)] = &[
     ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1"),
@@ -64,7 +64,6 @@ pub struct Args {
     output: Option<PathBuf>,
 }
 
-/// Builds, or checks.
 pub fn run(args: &Args, installer: &Installer) -> Result<()> {
     let root = workspace::root()?;
     let home = args.output.clone().unwrap_or_else(|| root.join(HOME));

@@ -1,6 +1,6 @@
 //! The stamp: what the object was built from.
 //!
-//! It has hashes of sources, not times or commits, so it holds in any checkout.
+//! It has hashes of sources, not times or commits, and is valid in any checkout.
 
 use super::{CPU, FLAGS, PROFILE};
 use anyhow::{Context as _, Result, bail};
@@ -140,7 +140,7 @@ fn value<'a>(stamp: &'a str, key: &str) -> Option<&'a str> {
         .find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))
 }
 
-/// Adds a field with its length, so that no two lists of fields hash alike.
+/// Adds a field with its length: different lists of fields have different hashes.
 fn field(hash: &mut Sha256, bytes: &[u8]) {
     hash.update((bytes.len() as u64).to_le_bytes());
     hash.update(bytes);

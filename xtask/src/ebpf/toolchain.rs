@@ -25,9 +25,8 @@ pub enum Kind {
 }
 
 pub struct Toolchain {
-    /// What the stamp says about the toolchain.
+    /// The toolchain's name in the stamp.
     pub name: String,
-    /// Path of bpf-linker.
     pub linker: PathBuf,
     compiler: Compiler,
 }

@@ -7,7 +7,6 @@ use anyhow::{Context as _, Result};
 use std::fmt::Write as _;
 use std::io::Write;
 
-/// Writes one archive.
 pub struct Writer<W: Write> {
     to: W,
     inode: u32,
@@ -20,7 +19,6 @@ const FILE: u32 = 0o100_755;
 const CHARACTER_DEVICE: u32 = 0o020_600;
 
 impl<W: Write> Writer<W> {
-    /// Starts an archive.
     pub fn new(to: W) -> Self {
         Self {
             to,
@@ -39,7 +37,6 @@ impl<W: Write> Writer<W> {
         self.entry(name, FILE, (0, 0), content)
     }
 
-    /// Adds a character device.
     pub fn character_device(&mut self, name: &str, major: u32, minor: u32) -> Result<()> {
         self.entry(name, CHARACTER_DEVICE, (major, minor), &[])
     }

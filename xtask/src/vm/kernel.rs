@@ -54,7 +54,6 @@ pub struct Kernel {
     pub image: PathBuf,
     /// The directory with its unpacked packages.
     directory: PathBuf,
-    /// The directory for console logs.
     pub logs: PathBuf,
 }
 
@@ -136,7 +135,7 @@ fn directory(version: &Version, cache: &Path, release: &str) -> PathBuf {
 
 fn unpacked(version: &'static Version, cache: &Path, release: String) -> Result<Kernel> {
     let directory = directory(version, cache, &release);
-    // In /boot with the release as suffix; since 7.x also beside the modules, without it.
+    // In /boot with the release as suffix; since 7.x also next to the modules, without it.
     let image = find(&directory, &|file| file.starts_with("vmlinuz"))?;
     let image = image.with_context(|| format!("no kernel in {}", directory.display()))?;
     Ok(Kernel {

@@ -24,7 +24,6 @@ const TESTS: &[&str] = &["kernel"];
 /// to list sockets that were open before the start, and to connect two network namespaces.
 const MODULES: &[&str] = &["inet_diag", "tcp_diag", "mptcp_diag", "veth"];
 
-/// A program for the initramfs.
 pub struct Program {
     path: PathBuf,
     /// Its path in the initramfs.
@@ -42,7 +41,7 @@ pub fn build(arch: Arch, root: &Path, debian: &Debian) -> Result<Vec<Program>> {
             .args(["--release", "--locked", "--target", &arch.rust_target()])
             .arg("--target-dir")
             .arg(&target_dir)
-            // The tests check behaviour, so minutes of optimization would be wasted.
+            // The tests check behavior, so minutes of optimization would be wasted.
             .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
             .env("CARGO_PROFILE_RELEASE_LTO", "off")
             .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")

@@ -12,7 +12,6 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The result of a boot.
 pub struct Output {
     /// All console output, without carriage returns.
     pub console: String,
@@ -96,7 +95,6 @@ pub fn command_line(kernel: &Kernel, system: System) -> String {
     words.join(" ")
 }
 
-/// The emulator of an architecture.
 pub struct Emulator {
     /// Debian's package.
     pub package: &'static str,
@@ -140,7 +138,7 @@ fn command(kernel: &Kernel, system: System, extra_args: &[&str]) -> Command {
         ])
         .arg("-kernel")
         .arg(&kernel.image);
-    // A panic reboots, and -no-reboot turns that into the end.
+    // A panic reboots, which -no-reboot turns into an exit.
     let mut append = format!("console={} panic=-1 quiet", emulator.console);
     match system {
         System::Initramfs(path) => {

@@ -110,7 +110,7 @@ fn make_disk(disk: &Path, deb: &Path, debian: &Debian) -> Result<()> {
     for (target, unit) in ENABLED {
         let wants = system.join(format!("etc/systemd/system/{target}.wants"));
         fs::create_dir_all(&wants).with_context(|| format!("create {}", wants.display()))?;
-        // systemd uses the name of the link; its target is for people.
+        // systemd uses the name of the link, not its target.
         symlink(format!("../{unit}"), wants.join(unit))
             .with_context(|| format!("enable {unit}"))?;
     }

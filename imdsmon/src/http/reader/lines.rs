@@ -101,7 +101,7 @@ impl Reader {
         let line = request::trim_end(&self.buffer);
         let in_trailer = matches!(self.state, State::Trailer);
         if request::is_certain(line) {
-            // The client has given up the body: it was rejected before it was sent.
+            // The client omits the body: the request was rejected before the body was sent.
             self.resume();
         } else if line.is_empty() {
             self.buffer.clear();

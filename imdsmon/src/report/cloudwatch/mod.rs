@@ -26,7 +26,6 @@ use crate::{host::id_or_placeholder, text::escape::escaped, time::Timestamp};
 /// Bytes of a file. As many points as CloudWatch returns at once (100,800) take 10 MiB.
 pub(crate) const MAX_BYTES: u64 = 16 << 20;
 
-/// Seconds of an hour.
 const HOUR: i64 = 3600;
 
 /// A metric that counts IMDSv1 calls.
@@ -46,19 +45,17 @@ impl Metric {
         }
     }
 
-    /// The metric that a label is about. Where labels of several instances or regions would be
-    /// alike, CloudWatch puts these beside the metric's name.
+    /// The metric of a label. CloudWatch adds the instance or region to labels that would be equal.
     fn of(label: &str) -> Option<Self> {
         let is = |metric: &Self| label.split_whitespace().any(|word| word == metric.name());
         [Self::NoToken, Self::NoTokenRejected].into_iter().find(is)
     }
 }
 
-/// What CloudWatch counted, by metric.
+/// CloudWatch's counts, by metric.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metrics(BTreeMap<Metric, Series>);
 
-/// What one metric counted.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Series {
     /// Seconds of a period; 0 without points.
@@ -67,7 +64,7 @@ struct Series {
     points: BTreeMap<i64, u64>,
 }
 
-/// Why a file cannot be used. The text follows the name of the file.
+/// Why a file cannot be used. The file name precedes the text.
 #[derive(Debug, thiserror::Error)]
 pub enum CloudWatchError {
     #[error("read failed")]
@@ -107,7 +104,7 @@ pub enum CloudWatchError {
     Period,
 }
 
-/// The output of either command, as far as it matters. Keys are in Pascal case, as in the API.
+/// The parts of the commands' output that are read. Keys are in Pascal case, as in the API.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Output {
@@ -134,7 +131,7 @@ struct MetricData {
     status_code: Option<String>,
 }
 
-/// The CLI writes times as RFC 3339; version 1 may hand on the seconds that the service sent.
+/// The CLI writes times as RFC 3339; version 1 may pass on the seconds of the service.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Time {
@@ -143,8 +140,8 @@ enum Time {
 }
 
 impl Metrics {
-    /// Reads the JSON of `aws cloudwatch get-metric-statistics` or `get-metric-data`: one document
-    /// or several, as `>>` leaves them.
+    /// Reads the JSON of `aws cloudwatch get-metric-statistics` or `get-metric-data`: one document,
+    /// or several concatenated with `>>`.
     ///
     /// The distance between points gives the length of a period.
     pub fn read(from: impl Read) -> Result<Self, CloudWatchError> {
@@ -222,7 +219,7 @@ impl Metrics {
     }
 
     fn add_data(&mut self, results: Vec<MetricData>) -> Result<(), CloudWatchError> {
-        // Long output comes in pages, which the CLI concatenates; only the last says `Complete`.
+        // Long output has pages, which the CLI concatenates; only the last has `Complete`.
         let mut ends = BTreeMap::new();
         for result in results {
             let MetricData {
@@ -257,7 +254,7 @@ impl Metrics {
 
 impl Series {
     fn add(&mut self, begin: i64, sum: f64) -> Result<(), CloudWatchError> {
-        // Far above what one instance can reach, and sums still fit.
+        // Far above the calls of one instance, and sums still fit.
         if !(0.0..=1e12).contains(&sum) || sum.fract() != 0.0 {
             return Err(CloudWatchError::Value(sum));
         }
@@ -317,12 +314,10 @@ fn greatest_common_divisor(mut a: i64, mut b: i64) -> i64 {
     a
 }
 
-/// Untrusted text for an error.
 fn shown(text: &str) -> String {
     escaped(text, 60).to_string()
 }
 
-/// A second in RFC 3339.
 fn rfc3339(second: i64) -> String {
     Timestamp::from_secs(second).to_rfc3339_seconds()
 }

@@ -104,7 +104,7 @@ struct Comparison {
     periods: u64,
     /// Other periods that CloudWatch has points for.
     left_out: u64,
-    /// Seconds of one.
+    /// Seconds of a period.
     length: i64,
     /// Whether imdsmon's counts are of exactly the same period.
     is_exact: bool,
@@ -122,7 +122,7 @@ impl Comparison {
     /// Periods of at least an hour that were observed in full.
     fn whole(series: &Series, ours: &impl Fn(i64) -> u64, spans: &[Span]) -> Self {
         let length = series.period.max(HOUR);
-        // How many points there are, and their sum, by the second that the period begins with.
+        // Number of points and their sum, by the first second of the period.
         let mut sums: BTreeMap<i64, (i64, u64)> = BTreeMap::new();
         for (begin, sum) in &series.points {
             // A longer period begins with its point, which begins at a whole hour.
@@ -141,7 +141,7 @@ impl Comparison {
                 Bucket::new(begin, cloudwatch, hours.map(ours).sum())
             })
             .collect();
-        lend(&mut buckets, length);
+        balance_neighbors(&mut buckets, length);
         Self {
             periods: buckets.len() as u64,
             left_out: (all - buckets.len()) as u64,
@@ -251,13 +251,13 @@ impl Comparison {
         }
     }
 
-    /// Which calls are missing, and what that means.
+    /// Describes the missing calls and what they mean.
     fn gap(&self, metric: Metric, when: &str, missing: u64, spans: &[Span]) -> String {
         let cloudwatch = self.cloudwatch();
-        // In tenths, rounded down: what is not all is never called 100 %.
+        // Tenths of a percent, rounded down: only a full match is 100 %.
         let tenths = u128::from(self.explained()) * 1000 / u128::from(cloudwatch);
         let mut text = format!(
-            "{}: imdsmon explains {}{}.{} % of the {cloudwatch} calls that CloudWatch counted \
+            "{}: imdsmon captured {}{}.{} % of the {cloudwatch} calls that CloudWatch counted \
              {when}. It missed {missing} of them",
             metric.name(),
             if self.is_exact { "" } else { "at most " },
@@ -265,7 +265,7 @@ impl Comparison {
             tenths % 10,
         );
         let gap = |bucket: &&Bucket| bucket.cloudwatch - bucket.explained;
-        // `max_by_key` gives the last of equals; the first is where to begin to look.
+        // `max_by_key` gives the last of equals; the first is reported.
         if let Some(worst) = self.buckets.iter().rev().max_by_key(gap) {
             let from = rfc3339(worst.begin);
             // Writing to a string cannot fail.
@@ -280,11 +280,11 @@ impl Comparison {
         }
         text.push_str(match metric {
             Metric::NoToken => {
-                ". A client that this report does not list uses IMDSv1: identify it before you require IMDSv2. "
+                ". Their clients are unknown: identify them before you require IMDSv2. "
             }
-            Metric::NoTokenRejected => ". A client that this report does not list is rejected. ",
+            Metric::NoTokenRejected => ". Their clients are unknown. ",
         });
-        text.push_str("`imdsmon doctor` lists what limits capture on this host.");
+        text.push_str("`imdsmon doctor` lists the limits of capture on this host.");
         text
     }
 }
@@ -300,9 +300,9 @@ impl Bucket {
     }
 }
 
-/// A call at the turn of the hour may be counted here in the one and there in the other: what one
-/// period has too much explains what the period beside it has too little.
-fn lend(buckets: &mut [Bucket], length: i64) {
+/// A call at an hour boundary may be counted in different hours: the surplus of one period explains
+/// the deficit of its neighbor.
+fn balance_neighbors(buckets: &mut [Bucket], length: i64) {
     let spare = |bucket: &Bucket| bucket.imdsmon.saturating_sub(bucket.cloudwatch);
     let mut spares: Vec<u64> = buckets.iter().map(spare).collect();
     for i in 0..buckets.len() {

@@ -17,7 +17,7 @@ const BUCKETS: [i64; 9] = [1, 2, 3, 4, 6, 8, 12, 24, 48];
 const SPARK: (u64, u64) = (120, 28);
 const CHART: (u64, u64) = (600, 119);
 
-/// Bars over the whole observation period, so that charts of several clients can be compared.
+/// Bars over the whole observation period, to compare the charts of several clients.
 pub(super) struct Chart {
     /// Text alternative.
     pub(super) label: String,
@@ -82,7 +82,7 @@ impl Chart {
     }
 }
 
-/// The small one has no room for so many bars: one stands for two.
+/// The small chart is too narrow for all bars: one stands for two.
 fn spark(bars: &[(u64, u64)]) -> String {
     let pairs = bars.chunks(2);
     let bars: Vec<u64> = pairs
@@ -92,7 +92,7 @@ fn spark(bars: &[(u64, u64)]) -> String {
     path(SPARK, most, bars.into_iter().map(|n| (0, n)))
 }
 
-/// Bars from a value below to a value more, side by side.
+/// Adjacent bars, each given as its base and its height.
 fn path(
     (width, height): (u64, u64),
     most: u64,

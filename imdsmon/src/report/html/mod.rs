@@ -1,8 +1,8 @@
-//! The report as one HTML file: nothing is loaded, it reads in the light, in the dark, on a phone
-//! and on paper. Without JavaScript only the filter and sorting are missing.
+//! The report as one HTML file without external resources, for light and dark mode, phones and
+//! print. Without JavaScript only the filter and sorting are missing.
 //!
-//! The template escapes every text; the content security policy lets run only what has the hash
-//! of our own style and script.
+//! The template escapes every text; the content security policy allows only our style and script,
+//! by hash.
 
 mod chart;
 
@@ -27,7 +27,7 @@ const SCRIPT: &str = include_str!("../../../templates/report.js");
 const STYLE_HASH: &str = "sha256-tj2y2rxzlTr5d2LPUQCgzQuLrmXbkFv43l5yNdDmBHQ=";
 const SCRIPT_HASH: &str = "sha256-femQyz/TQQoIq/c0DZyTk9k2NdF5aLZiF5FPXT2ZD+o=";
 
-/// Clients whose details are open from the start.
+/// Clients whose details are initially open.
 const MAX_OPEN: usize = 8;
 
 #[derive(Template)]

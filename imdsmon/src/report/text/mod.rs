@@ -1,5 +1,5 @@
 //! The report for a terminal. The first line is the result; fixes come before evidence, and each
-//! command stands on a line of its own.
+//! command has a separate line.
 
 mod client;
 mod page;
@@ -20,12 +20,12 @@ use crate::verdict::{HostVerdict, Verdict};
 const ALARM: Style = AnsiColor::Red.on_default().bold();
 const GOOD: Style = AnsiColor::Green.on_default();
 
-/// Columns where standard output is no terminal.
+/// Columns if standard output is not a terminal.
 const DEFAULT_WIDTH: usize = 100;
 /// Columns of the labels of the facts.
 const LABELS: usize = 17;
 
-/// Columns of the terminal that standard output is; 100 where it is none.
+/// Columns of the terminal; 100 if standard output is not a terminal.
 pub(crate) fn width() -> usize {
     if !io::stdout().is_terminal() {
         return DEFAULT_WIDTH;
@@ -33,9 +33,8 @@ pub(crate) fn width() -> usize {
     terminal_size::terminal_size().map_or(DEFAULT_WIDTH, |(width, _)| width.0.into())
 }
 
-/// Writes the report for a terminal that is `width` columns wide (brought to 80 to 160). Only
-/// commands and links may be wider. Colours are always written: an [`anstream::AutoStream`]
-/// removes them where they are not wanted.
+/// Writes the report for a terminal of `width` columns (clamped to 80 to 160). Only commands and
+/// links may be wider. Colors are always written; an [`anstream::AutoStream`] removes them.
 pub fn write(out: &mut impl Write, report: &Report, width: usize) -> io::Result<()> {
     let view = View::new(report);
     let mut page = Page::new(out, width);
@@ -153,7 +152,7 @@ fn comparison(page: &mut Page<'_, impl Write>, cloudwatch: &CloudWatch) -> io::R
         writeln!(
             page.out,
             "  {DIM}{:<23}  {:>12}  {:>12}  {:>9}  PERIODS COMPARED{DIM:#}",
-            "METRIC", "CLOUDWATCH", "IMDSMON", "EXPLAINED"
+            "METRIC", "CLOUDWATCH", "IMDSMON", "CAPTURED"
         )?;
     }
     for metric in &cloudwatch.metrics {

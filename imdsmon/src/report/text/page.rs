@@ -14,7 +14,7 @@ use crate::report::{
     view::Step,
 };
 
-/// The narrowest and the widest page; narrower or wider, it cannot be read.
+/// Bounds of the page width, in columns; other widths are not readable.
 const MIN_WIDTH: usize = 80;
 const MAX_WIDTH: usize = 160;
 
@@ -82,7 +82,7 @@ impl<'o, W: Write> Page<'o, W> {
         Ok(())
     }
 
-    /// A text from a column on.
+    /// A text indented to a column.
     pub(super) fn text(&mut self, indent: usize, text: &str, style: Style) -> io::Result<()> {
         for line in self.wrapped(text, indent) {
             writeln!(self.out, "{:indent$}{style}{line}{style:#}", "")?;
@@ -122,7 +122,7 @@ impl<'o, W: Write> Page<'o, W> {
     }
 }
 
-/// Lines of at most `width` columns; words that are longer than a line are broken.
+/// Lines of at most `width` columns; longer words are broken.
 fn wrap(text: &str, width: usize) -> Vec<String> {
     let options = Options::new(width)
         .word_separator(WordSeparator::AsciiSpace)
@@ -135,7 +135,7 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
         .collect()
 }
 
-/// The text, without its beginning if it is too long: the end of a path matters more.
+/// Cuts the beginning of a text that is too long: the end of a path matters more.
 pub(super) fn shortened(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
@@ -151,7 +151,7 @@ pub(super) fn shortened(text: &str, width: usize) -> String {
     format!("…{}", &text[begin..])
 }
 
-/// The text with spaces up to a width in columns.
+/// Pads the text with spaces to a width in columns.
 pub(super) fn padded(text: &str, width: usize) -> String {
     let missing = width.saturating_sub(text.width());
     format!("{text}{:missing$}", "")
