@@ -1,18 +1,17 @@
-//! The Linux capabilities that imdsmon uses: what each is for, and how long it is needed.
+//! The Linux capabilities that imdsmon uses: their purpose, and how long each is needed.
 
 use std::io;
 
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
-/// One capability of capabilities(7).
 pub(crate) struct Capability {
     set: CapabilitySet,
     /// What fails without it.
     pub(crate) purpose: &'static str,
-    /// Nothing can be captured without it. The kernel accepts `CAP_SYS_ADMIN` in place of each of
-    /// these (`bpf_prog_load` and `perfmon_capable`, Linux 5.8 and later).
+    /// Required for capture. The kernel accepts `CAP_SYS_ADMIN` in place of each of these
+    /// (`bpf_prog_load` and `perfmon_capable`, Linux 5.8 and later).
     pub(crate) is_required: bool,
-    /// Needed to attach the hooks and to enter network namespaces, not to keep recording.
+    /// Required to attach the hooks and to enter network namespaces, not to continue capture.
     startup_only: bool,
 }
 
@@ -58,7 +57,7 @@ const CAPABILITIES: [Capability; 6] = [
 ];
 
 impl Capability {
-    /// `CAP_BPF` and the like.
+    /// For example `CAP_BPF`.
     pub(crate) fn name(&self) -> String {
         let names = self.set.iter_names().map(|(name, _)| format!("CAP_{name}"));
         names.collect()
@@ -69,7 +68,7 @@ impl Capability {
     }
 }
 
-/// The capabilities of the table that the calling thread does not have in effect.
+/// Capabilities of the table that are not effective in the calling thread.
 pub(crate) fn missing() -> io::Result<impl Iterator<Item = &'static Capability>> {
     let held = capabilities(None)?.effective;
     Ok(missing_from(held))
@@ -81,7 +80,7 @@ fn missing_from(held: CapabilitySet) -> impl Iterator<Item = &'static Capability
         .filter(move |capability| !capability.is_in(held))
 }
 
-/// Gives up what only the start needs, in the calling thread and those that it starts later.
+/// Drops the startup-only capabilities of the calling thread and those that it starts later.
 pub(crate) fn drop_startup_only() -> io::Result<()> {
     let startup_only = CAPABILITIES.iter().filter(|c| c.startup_only);
     let dropped: CapabilitySet = startup_only.map(|c| c.set).collect();
@@ -92,7 +91,7 @@ pub(crate) fn drop_startup_only() -> io::Result<()> {
     Ok(set_capabilities(None, sets)?)
 }
 
-/// Leaves the calling thread, and those that it starts later, without any capability.
+/// Drops all capabilities of the calling thread and those that it starts later.
 pub(crate) fn drop_all() -> io::Result<()> {
     let none = CapabilitySet::empty();
     let sets = CapabilitySets {

@@ -5,11 +5,11 @@ use std::{fs, io::Read as _, path::Path};
 use serde::{Deserialize, Serialize};
 
 /// The instance ID on Nitro (EC2 User Guide, "Identify EC2 instances"). On Xen,
-/// `/sys/hypervisor/uuid` and DMI's `product_uuid` have another number.
+/// `/sys/hypervisor/uuid` and DMI's `product_uuid` have other values.
 const ASSET_TAG: &str = "sys/devices/virtual/dmi/id/board_asset_tag";
 const HOSTNAME: &str = "proc/sys/kernel/hostname";
 
-/// Takes the place of an unknown instance ID in commands.
+/// Replaces an unknown instance ID in commands.
 pub(crate) const PLACEHOLDER: &str = "INSTANCE_ID";
 
 /// The instance of a report.
@@ -21,7 +21,7 @@ pub struct Instance {
     pub hostname: Option<String>,
 }
 
-/// The host of a recording, as it stands in its first line.
+/// The host of a recording, from its first line.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RecordedHost {
     #[serde(default, rename = "instance.id")]
@@ -45,7 +45,7 @@ impl Instance {
         }
     }
 
-    /// The same for a recording.
+    /// For the first line of a recording.
     pub(crate) fn to_recorded(&self) -> RecordedHost {
         let Self { id, hostname } = self.clone();
         RecordedHost {
@@ -71,7 +71,7 @@ pub(crate) fn is_id(text: &str) -> bool {
     })
 }
 
-/// The ID for a command line. Anything that is not an ID must not get there.
+/// The ID for a command line, which must not contain any other text.
 pub(crate) fn id_or_placeholder(id: Option<&str>) -> &str {
     id.filter(|id| is_id(id)).unwrap_or(PLACEHOLDER)
 }

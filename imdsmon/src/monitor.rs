@@ -1,5 +1,4 @@
-//! A live run: events from the kernel pass the enricher, the recorder and the pipeline, until it
-//! is stopped.
+//! A live run: kernel events pass the enricher, the recorder and the pipeline.
 
 use std::{
     fs::File,
@@ -40,16 +39,16 @@ pub(crate) struct Monitor {
 pub(crate) trait Sink {
     fn accept(&mut self, attributed: &AttributedEvent) -> io::Result<()>;
 
-    /// No event waits: buffered output should be written.
+    /// No event is pending: buffered output should be written.
     fn flush(&mut self) -> io::Result<()>;
 
-    /// Called after each batch of kernel events, also if no call was complete.
+    /// Called after each batch of kernel events, even without a complete call.
     fn progress(&mut self, _source: &EventSource, _pipeline: &Pipeline) {}
 }
 
 impl Monitor {
-    /// Attaches to the kernel; calls are captured from here on. Must be called inside a tokio
-    /// runtime. `host` is where the host's root directory is mounted.
+    /// Attaches to the kernel and starts capture. Must be called inside a tokio runtime. `host` is
+    /// the mount point of the host's root directory.
     pub(crate) fn start(
         options: Options,
         host: &Path,
@@ -81,9 +80,8 @@ impl Monitor {
         Ok(())
     }
 
-    /// Passes attributed events to `sink` until `stop` completes, then the remaining ones.
-    ///
-    /// Without IMDS traffic this sleeps without waking up.
+    /// Passes attributed events to `sink` until `stop` completes, then the remaining ones. Without
+    /// IMDS traffic, nothing wakes up.
     pub(crate) async fn run(
         &mut self,
         stop: impl Future<Output = ()>,
@@ -103,7 +101,7 @@ impl Monitor {
             more = self.read();
             self.process(sink)?;
         }
-        // Events from before the stop are in the ring buffer; detached programs add no more.
+        // The ring buffer has events from before the stop; detached programs add no more.
         self.source.detach();
         while self.read() {
             self.process(sink)?;
@@ -125,8 +123,8 @@ impl Monitor {
         &self.pipeline
     }
 
-    /// Reads a batch of events and enriches each immediately: its process may end soon.
-    /// Returns whether there may be more.
+    /// Reads a batch of events and enriches each immediately: its process may end soon. Returns
+    /// whether more may follow.
     fn read(&mut self) -> bool {
         let Self {
             source,
@@ -151,7 +149,7 @@ impl Monitor {
         self.hand_over(sink)
     }
 
-    /// Warns while records are dropped, not only at the end of the run.
+    /// Warns during the run, not only at its end.
     fn warn_of_drops(&mut self) {
         let now = Instant::now();
         if self.next_warning.is_none_or(|next| now >= next) {
@@ -185,7 +183,7 @@ impl Monitor {
         }
     }
 
-    /// Capture continues without the recording: a full disk must not stop it.
+    /// A full disk must not stop capture.
     fn stop_recording(&mut self, error: io::Error) {
         tracing::error!(%error, "cannot write the recording; capture continues without it");
         self.recorder = None;
@@ -195,7 +193,7 @@ impl Monitor {
 
 async fn wait(source: &mut EventSource, more: bool) -> io::Result<()> {
     if more {
-        // Under load, signals and timers must get their turn too.
+        // Under load, signals and timers must run, too.
         tokio::task::yield_now().await;
         return Ok(());
     }
@@ -207,7 +205,7 @@ async fn until(deadline: Option<Timestamp>) {
     match deadline {
         Some(deadline) => {
             let rest = deadline.since(Timestamp::now());
-            // One millisecond more: the deadline must have passed when it is compared.
+            // One extra millisecond: the deadline must have passed when it is compared.
             tokio::time::sleep(rest + Duration::from_millis(1)).await;
         }
         None => std::future::pending().await,

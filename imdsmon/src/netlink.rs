@@ -63,7 +63,7 @@ pub(crate) fn request(
     }
 }
 
-/// A connected netlink socket receives from its peer only: here the kernel, whose port is 0.
+/// A connected netlink socket receives only from its peer: the kernel, whose port is 0.
 fn connect_to_kernel(protocol: Option<Protocol>) -> io::Result<OwnedFd> {
     let socket = socket_with(
         AddressFamily::NETLINK,

@@ -1,14 +1,14 @@
-//! From events to attributed calls: joins `http`, `identity` and `knowledge`.
+//! Turns events into attributed calls: joins `http`, `identity` and `knowledge`.
 //!
 //! Reads no clock and treats live and recorded events alike: a replay gives the same bytes.
 
 use std::{collections::VecDeque, io::BufRead, rc::Rc};
 
 use crate::{
-    capture::recording::{Reader, RecordingError},
-    event::{Event, Totals},
+    capture::recording::{RecordingError, RecordingReader},
+    event::{CaptureTotals, Event},
     http::{
-        Counters, Http, Limits,
+        Counters, Http, HttpLimits,
         call::{Call, HttpEvent, Unparsed},
     },
     identity::{Caller, CallerTable},
@@ -19,9 +19,7 @@ use crate::{
 /// A call, or bytes that are not HTTP, with the processes behind it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AttributedEvent {
-    /// The call or the bytes.
     pub(crate) event: HttpEvent,
-    /// The processes behind it.
     pub(crate) caller: Caller,
     /// The SDK or tool that the User-Agent names.
     pub(crate) sdk: Option<Sdk>,
@@ -35,7 +33,7 @@ pub struct Pipeline {
     found: Vec<HttpEvent>,
     out: VecDeque<AttributedEvent>,
     window: Option<(Timestamp, Timestamp)>,
-    totals: Option<Totals>,
+    totals: Option<CaptureTotals>,
 }
 
 impl Default for Pipeline {
@@ -48,7 +46,7 @@ impl Pipeline {
     pub fn new(knowledge: Rc<Knowledge>) -> Self {
         Self {
             knowledge,
-            http: Http::new(Limits::default()),
+            http: Http::new(HttpLimits::default()),
             callers: CallerTable::default(),
             found: Vec::new(),
             out: VecDeque::new(),
@@ -57,7 +55,7 @@ impl Pipeline {
         }
     }
 
-    /// Takes one event; what it completes can then be taken with [`Self::take`].
+    /// Takes one event. [`Self::take`] returns the calls that it completes.
     pub fn feed(&mut self, event: &Event) {
         let time = match event {
             Event::Task(task) => task.time,
@@ -82,7 +80,7 @@ impl Pipeline {
         }
     }
 
-    /// Ends the run: pending requests come out without a response.
+    /// Ends the run: pending requests become calls without a response.
     pub fn finish(&mut self) {
         self.http.finish(&mut self.found);
         self.attribute();
@@ -93,15 +91,11 @@ impl Pipeline {
         self.out.pop_front()
     }
 
-    /// Feeds a whole recording, and hands each attributed event to `found`. What was complete
-    /// before an error has been handed over.
-    ///
-    /// # Errors
-    ///
-    /// The first error of the recording or of `found`.
+    /// Feeds a whole recording and passes each attributed event to `found`, also those before an
+    /// error. Returns the first error of the recording or of `found`.
     pub(crate) fn play<R: BufRead, E: From<RecordingError>>(
         &mut self,
-        reader: &mut Reader<R>,
+        reader: &mut RecordingReader<R>,
         mut found: impl FnMut(&AttributedEvent) -> Result<(), E>,
     ) -> Result<(), E> {
         let result = loop {
@@ -121,12 +115,11 @@ impl Pipeline {
         result
     }
 
-    /// When an [`Event::Tick`] is due if no other event comes before; `None` if nothing is pending.
+    /// When an [`Event::Tick`] is due if no event comes first; `None` if nothing is pending.
     pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
         self.http.next_deadline()
     }
 
-    /// Counters of the HTTP side.
     pub(crate) fn counters(&self) -> Counters {
         self.http.counters()
     }
@@ -136,8 +129,8 @@ impl Pipeline {
         self.window
     }
 
-    /// Counters of the kernel programs; known once the stream has ended cleanly.
-    pub(crate) fn totals(&self) -> Option<Totals> {
+    /// Counters of the kernel programs; `None` before the end event.
+    pub(crate) fn totals(&self) -> Option<CaptureTotals> {
         self.totals
     }
 

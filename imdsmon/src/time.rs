@@ -1,6 +1,6 @@
-//! Points in time, lengths of time and the clocks they come from.
+//! Points in time, durations and clocks.
 //!
-//! Arithmetic saturates: times come from the kernel, from recordings and from files, and a wrong
+//! Arithmetic saturates: times come from the kernel, from recordings and from files, and an invalid
 //! one must not end the program.
 
 use std::{
@@ -19,7 +19,7 @@ const NANOS_PER_HOUR: i64 = 3600 * NANOS_PER_SECOND;
 
 /// A point in time: nanoseconds since 1970-01-01 UTC, from the year 1677 to 2262.
 ///
-/// In recordings it is that number; elsewhere [`as_rfc3339`] makes it text.
+/// Recordings hold this number; other formats use [`as_rfc3339`].
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -42,7 +42,6 @@ impl Timestamp {
         Self(read(ClockId::Realtime))
     }
 
-    /// Nanoseconds since 1970-01-01 UTC.
     pub(crate) const fn as_nanos(self) -> i64 {
         self.0
     }
@@ -57,12 +56,11 @@ impl Timestamp {
         self.0.div_euclid(NANOS_PER_SECOND)
     }
 
-    /// The time since `earlier`; zero if that is later.
+    /// Zero if `earlier` is later.
     pub(crate) fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// The time between the two, whichever is earlier.
     pub(crate) fn abs_diff(self, other: Self) -> Duration {
         Duration::from_nanos(self.0.abs_diff(other.0))
     }
@@ -81,17 +79,17 @@ impl Timestamp {
         format!("{:.0}", self.to_jiff())
     }
 
-    /// UTC to the second, for people: `2026-11-27 08:59:12`.
+    /// UTC to the second, for display: `2026-11-27 08:59:12`.
     pub(crate) fn to_second(self) -> String {
         self.formatted("%Y-%m-%d %H:%M:%S")
     }
 
-    /// UTC to the minute, for people: `2026-11-27 08:59`.
+    /// UTC to the minute, for display: `2026-11-27 08:59`.
     pub(crate) fn to_minute(self) -> String {
         self.formatted("%Y-%m-%d %H:%M")
     }
 
-    /// The time of day in UTC, for people: `08:59:12.345`.
+    /// The time of day in UTC, for display: `08:59:12.345`.
     pub(crate) fn to_time_of_day(self) -> String {
         self.formatted("%H:%M:%S%.3f")
     }
@@ -147,7 +145,7 @@ fn nanos(time: Duration) -> i64 {
     i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }
 
-/// An hour of UTC, counted from 1970-01-01: what calls are summed by.
+/// An hour of UTC, counted from 1970-01-01: the granularity of counts.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -165,7 +163,7 @@ impl Hour {
         self.0
     }
 
-    /// Its first moment.
+    /// Start of the hour.
     pub const fn begin(self) -> Timestamp {
         Timestamp(self.0.saturating_mul(NANOS_PER_HOUR))
     }
@@ -175,16 +173,16 @@ impl Hour {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// The hour that is so many later, or earlier if negative.
+    /// The hour `hours` later, or earlier if negative.
     pub const fn plus(self, hours: i64) -> Self {
         Self(self.0.saturating_add(hours))
     }
 }
 
-/// One reading of the clocks of the host.
+/// One reading of the host's clocks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clocks {
-    /// Nanoseconds since boot, without the time in suspend.
+    /// Nanoseconds since boot, excluding suspend.
     monotonic: i64,
     /// Nanoseconds since boot.
     boot: i64,
@@ -192,7 +190,6 @@ pub(crate) struct Clocks {
 }
 
 impl Clocks {
-    /// Reads them.
     pub(crate) fn read() -> Self {
         Self {
             monotonic: read(ClockId::Monotonic),
@@ -207,7 +204,7 @@ impl Clocks {
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
     }
 
-    /// Boot, by the wall clock as it is set now.
+    /// Time of the boot, by the current wall clock.
     pub(crate) fn booted(&self) -> Timestamp {
         Timestamp(self.real.0.saturating_sub(self.boot))
     }
@@ -220,9 +217,9 @@ fn read(clock: ClockId) -> i64 {
         .saturating_add(time.tv_nsec)
 }
 
-/// A length of time in its two largest units, for people: `25 s`, `2 min 5 s`, `24 h`, `13 d 2 h`.
+/// A duration in its two largest units, for display: `25 s`, `2 min 5 s`, `24 h`, `13 d 2 h`.
 ///
-/// Days begin with the second: "24 h" is what the default observation period is called.
+/// Days begin at 48 h: the default observation period is displayed as "24 h".
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Human(pub(crate) Duration);
 
@@ -242,13 +239,12 @@ impl fmt::Display for Human {
     }
 }
 
-/// For `#[serde(with = "crate::time::as_rfc3339")]`: nanoseconds are cut to microseconds.
+/// For `#[serde(with = "crate::time::as_rfc3339")]`: truncates nanoseconds to microseconds.
 pub(crate) mod as_rfc3339 {
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 
     use super::Timestamp;
 
-    /// Writes RFC 3339 in UTC with microseconds.
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
     pub(crate) fn serialize<S: Serializer>(
         time: &Timestamp,
@@ -257,7 +253,6 @@ pub(crate) mod as_rfc3339 {
         serializer.serialize_str(&time.to_rfc3339())
     }
 
-    /// Reads RFC 3339.
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Timestamp, D::Error> {

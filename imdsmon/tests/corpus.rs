@@ -15,7 +15,7 @@ use std::path::Path;
 use imdsmon::event::bytes::ByteString;
 use imdsmon::event::{ConnectionId, Endpoint, Event, Received, Sent, TaskId};
 use imdsmon::http::call::{Call, HttpEvent, ImdsVersion, Response};
-use imdsmon::http::{Http, Limits};
+use imdsmon::http::{Http, HttpLimits};
 use imdsmon::time::Timestamp;
 use serde::Deserialize;
 
@@ -96,7 +96,7 @@ struct Wire {
 impl Wire {
     fn new() -> Self {
         let mut wire = Self {
-            http: Http::new(Limits::default()),
+            http: Http::new(HttpLimits::default()),
             found: Vec::new(),
             sent: 1000,
             received: 2000,

@@ -1,7 +1,7 @@
 //! Loads the kernel programs and attaches them at the cgroup v2 root.
 //!
-//! They are attached by BPF links. A link detaches its program when its last descriptor is closed,
-//! and so even if the process is killed:
+//! BPF links attach them. A link detaches its program when its last descriptor is closed, even if
+//! the process is killed:
 //! <https://elixir.bootlin.com/linux/v6.12.43/source/kernel/bpf/syscall.c#L3061>
 
 use aya::{
@@ -24,14 +24,13 @@ use super::{
 /// Built by `cargo xtask ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/imdsmon.bpf.o");
 
-/// How to capture.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Options {
     /// Size of the ring buffer in bytes: a power of two from [`MIN_RING_BYTES`] to
     /// [`MAX_RING_BYTES`]. It is mapped twice, so it counts twice toward RSS. The default, 2 MiB,
     /// holds about 3,000 requests.
     pub(crate) ring_bytes: u32,
-    /// Let the programs read a snapshot of each task from kernel structs, if the kernel allows it.
+    /// Read a snapshot of each task from kernel structs, if the kernel allows it.
     pub(crate) snapshot: bool,
 }
 
@@ -44,11 +43,11 @@ impl Default for Options {
     }
 }
 
-/// The smallest ring buffer: one page, at most 64 KiB on any architecture.
+/// One page, at most 64 KiB on any architecture.
 pub(crate) const MIN_RING_BYTES: u32 = 1 << 16;
-/// Largest ring buffer: 256 MiB.
+/// 256 MiB.
 pub(crate) const MAX_RING_BYTES: u32 = 1 << 28;
-/// Ring buffer for the log records of the programs, if their log is enabled.
+/// For the log records of the programs, if their log is enabled.
 const LOG_RING_BYTES: u32 = 1 << 17;
 
 /// Whether the programs read a snapshot of each task.
@@ -60,16 +59,15 @@ pub(crate) enum Snapshot {
     Off(String),
 }
 
-/// The attached programs. Dropping it detaches them.
+/// Dropping it detaches the programs.
 pub(crate) struct Attached {
-    /// Programs and links; `None` once detached.
+    /// `None` once detached.
     ebpf: Option<Ebpf>,
-    /// The program that was last seen to use a connection, by socket cookie.
+    /// The last known owner of a connection, by socket cookie.
     owners: HashMap<MapData, u64, [u8; 16]>,
     logger: Option<EbpfLogger<&'static dyn Log>>,
     counters: PerCpuArray<MapData, u64>,
     pub(crate) snapshot: Snapshot,
-    /// Names of the attached programs.
     pub(crate) hooks: Vec<&'static str>,
 }
 
@@ -80,9 +78,9 @@ struct PodOffsets(Offsets);
 // SAFETY: `Offsets` is `repr(C)` and made of `u32` only: no padding, every bit pattern valid.
 unsafe impl Pod for PodOffsets {}
 
-/// Loads and attaches the programs; gives the ring buffer to which they write.
+/// Loads and attaches the programs; returns the ring buffer to which they write.
 ///
-/// If the kernel rejects programs that read its structs (lockdown), they are loaded without.
+/// If the kernel rejects reading its structs (lockdown), the programs are loaded without.
 pub(crate) fn attach(
     root: &Root,
     options: Options,
@@ -96,7 +94,7 @@ pub(crate) fn attach(
     };
     let mut loaded = load(offsets, options.ring_bytes);
     if let (Err(AttachError::Program(..)), Snapshot::On) = (&loaded, &snapshot) {
-        snapshot = Snapshot::Off("the kernel does not allow programs to read its structs".into());
+        snapshot = Snapshot::Off("the kernel rejects reads of kernel structs (lockdown)".into());
         loaded = load(Offsets::ZERO, options.ring_bytes);
     }
     let (mut ebpf, has_release) = loaded?;
@@ -124,7 +122,7 @@ pub(crate) fn attach(
 }
 
 impl Attached {
-    /// A counter's sum over all CPUs.
+    /// Sum over all CPUs.
     pub(crate) fn counter(&self, counter: Counter) -> u64 {
         self.counters
             .get(&(counter as u32), 0)
@@ -137,12 +135,12 @@ impl Attached {
         let _ = self.owners.remove(&cookie);
     }
 
-    /// Detaches the programs; the maps stay readable.
+    /// The maps stay readable.
     pub(crate) fn detach(&mut self) {
         self.ebpf = None;
     }
 
-    /// Passes log records of the programs on to `log`, if their log is enabled.
+    /// Passes log records of the programs to `log`, if their log is enabled.
     pub(crate) fn flush_logs(&mut self) {
         if let Some(logger) = &mut self.logger {
             logger.flush();
@@ -150,8 +148,8 @@ impl Attached {
     }
 }
 
-/// Returns freed memory to the system. `EbpfLoader::new` parses the BTF of the whole kernel, and
-/// 12 MiB of heap would stay resident.
+/// Returns freed memory to the system: `EbpfLoader::new` parses the BTF of the whole kernel, and 12
+/// MiB of heap would stay resident.
 fn trim_heap() {
     #[cfg(target_env = "gnu")]
     // SAFETY: takes a number; the allocator is thread-safe.
@@ -218,8 +216,8 @@ fn load(offsets: Offsets, ring_bytes: u32) -> Result<(Ebpf, bool), AttachError> 
     program::<CgroupSkb>(&mut ebpf, "ingress")?
         .load()
         .map_err(rejected("ingress"))?;
-    // Optional: a vendor's kernel may lack the hook, which came with 5.9. Without it, a client that
-    // closes the connection before the response is not noticed.
+    // Optional: the hook exists since Linux 5.9, and a vendor's kernel may lack it. Without it, a
+    // client that closes the connection before the response is not recorded.
     let release = program::<CgroupSock>(&mut ebpf, "release")?.load();
     if let Err(error) = &release {
         tracing::debug!(%error, "the kernel rejected the BPF program `release`");
@@ -232,8 +230,8 @@ fn attach_all(
     root: &Root,
     has_release: bool,
 ) -> Result<Vec<&'static str>, AttachError> {
-    // Other programs may be attached beside a link in any mode: the kernel sets BPF_F_ALLOW_MULTI
-    // itself and rejects a link that asks for it.
+    // A link in any mode allows other programs: the kernel sets BPF_F_ALLOW_MULTI itself and
+    // rejects a link that requests it.
     // https://elixir.bootlin.com/linux/v6.12.43/source/kernel/bpf/cgroup.c#L1315
     // https://elixir.bootlin.com/linux/v6.12.43/source/kernel/bpf/cgroup.c#L1339
     let mode = CgroupAttachMode::Single;

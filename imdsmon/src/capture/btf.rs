@@ -1,7 +1,7 @@
-//! Offsets of kernel struct members, from the kernel's own description of its types (BTF).
+//! Offsets of kernel struct members, from the kernel's type information (BTF).
 //!
-//! This reads only the little that is needed. aya-obj keeps the members of a struct private, and
-//! btf-rs is LGPL, which puts conditions on a statically linked binary. The format:
+//! Own code: aya-obj keeps the members of a struct private, and btf-rs is LGPL, which puts
+//! conditions on a statically linked binary. The format:
 //! <https://elixir.bootlin.com/linux/v6.12.43/source/include/uapi/linux/btf.h>
 
 use std::{collections::HashMap, path::Path};
@@ -14,12 +14,11 @@ const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 const MAGIC: u16 = 0xeb9f;
 const STRUCT: u32 = 4;
 const UNION: u32 = 5;
-/// typedef, volatile, const, restrict, type tag: a type under another name or with a qualifier.
+/// Kinds that wrap a type: typedef, volatile, const, restrict, type tag.
 const WRAPPERS: [u32; 5] = [8, 9, 10, 11, 18];
-/// How deep anonymous structs and wrappers may nest; those of the kernel nest about three deep.
+/// Nesting of anonymous structs and wrappers; about 3 in the kernel.
 const MAX_DEPTH: u32 = 16;
 
-/// Why the offsets are unknown.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BtfError {
     #[error("cannot read {VMLINUX}: {0}")]
@@ -44,9 +43,9 @@ fn from_file(path: &Path) -> Result<Offsets, BtfError> {
 struct Btf<'a> {
     strings: &'a [u8],
     types: &'a [u8],
-    /// Where each type starts in `types`; type IDs count from 1.
+    /// Start of each type in `types`; type IDs count from 1.
     starts: Vec<usize>,
-    /// Where each struct starts in `types`, by name; the first if several have one name.
+    /// Start of each struct in `types`, by name; the first of several with one name.
     structs: HashMap<&'a [u8], usize>,
 }
 
@@ -55,9 +54,9 @@ struct Type {
     kind: u32,
     members: u32,
     bitfields: bool,
-    /// Size of a struct, or the type that a wrapper wraps.
+    /// Size of a struct, or ID of the wrapped type.
     inner: u32,
-    /// Where what follows the fixed part begins.
+    /// Where the variable part begins.
     body: usize,
 }
 
@@ -158,7 +157,7 @@ impl<'a> Btf<'a> {
 }
 
 impl Type {
-    /// Bytes that follow the fixed part, by kind.
+    /// Bytes of the variable part, by kind.
     fn body_len(&self) -> Option<usize> {
         let members = self.members as usize;
         Some(match self.kind {

@@ -1,4 +1,4 @@
-//! Where the cgroup v2 hierarchy is, and the path of a cgroup in it.
+//! The cgroup v2 hierarchy: its root, and the path of a cgroup in it.
 
 use std::{
     fs::File,
@@ -18,15 +18,15 @@ const ROOT_INODE: u64 = 1;
 /// <https://github.com/torvalds/linux/commit/33c5ac9175195c36a0b7005aaf503a2e81f117a1>
 const FILEID_KERNFS: libc::c_int = 0xfe;
 
-/// The root of the cgroup v2 hierarchy: what is attached here sees the sockets of all.
+/// The root of the cgroup v2 hierarchy; programs attached here apply to all sockets.
 #[derive(Debug)]
 pub struct Root {
     directory: File,
-    /// Where it is mounted; `None` if imdsmon mounted it for itself, where no one else sees it.
+    /// Mount point; `None` if imdsmon made a detached mount.
     pub(crate) path: Option<PathBuf>,
 }
 
-/// Why there is no root to attach to.
+/// Why no root was found.
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupError {
     #[error(
@@ -44,7 +44,7 @@ pub enum CgroupError {
 }
 
 impl Root {
-    /// Finds the root, or mounts it for this process alone.
+    /// Finds the root, or makes a detached mount of it.
     pub fn find() -> Result<Self, CgroupError> {
         let mounts = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
         let mut partial = None;
@@ -75,8 +75,8 @@ impl Root {
         }
     }
 
-    /// The path below the root of the cgroup with this id, if it still exists. The id is what
-    /// `bpf_get_current_cgroup_id` gives: the directory's inode number.
+    /// The path below the root of the cgroup with this ID, if it still exists. The ID is the
+    /// directory's inode number, as returned by `bpf_get_current_cgroup_id`.
     pub(crate) fn path_of(&self, id: u64) -> Option<PathBuf> {
         if id == ROOT_INODE {
             return Some("/".into());
@@ -123,7 +123,7 @@ fn unescape(point: &str) -> PathBuf {
         .into()
 }
 
-/// A mount that is in no one's mount table and goes away with its descriptor (kernel 5.2).
+/// A detached mount, removed with its descriptor (Linux 5.2).
 fn mount() -> io::Result<File> {
     let context = fsopen("cgroup2", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_create(context.as_fd())?;
@@ -149,8 +149,8 @@ fn open_by_id(root: BorrowedFd<'_>, id: u64) -> io::Result<OwnedFd> {
     handle.head.handle_bytes = 8;
     handle.head.handle_type = FILEID_KERNFS;
     handle.id = id;
-    // SAFETY: `handle` is a file_handle with the 8 bytes that its `handle_bytes` announces
-    // directly behind it, and outlives the call.
+    // SAFETY: `handle` is a file_handle followed by the 8 bytes that its `handle_bytes` announces,
+    // and outlives the call.
     let fd = unsafe {
         libc::open_by_handle_at(
             root.as_raw_fd(),
@@ -161,7 +161,7 @@ fn open_by_id(root: BorrowedFd<'_>, id: u64) -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the kernel has just given us this descriptor.
+    // SAFETY: the kernel has just returned this descriptor.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

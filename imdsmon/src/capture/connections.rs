@@ -1,5 +1,5 @@
-//! From the kernel's records to events: numbers for connections and tasks, wall-clock times,
-//! token values blanked.
+//! Turns kernel records into events: numbers connections and tasks, converts times to wall-clock
+//! time, blanks token values.
 
 use std::num::{NonZeroU64, NonZeroUsize};
 
@@ -16,31 +16,29 @@ use crate::{
     time::Timestamp,
 };
 
-/// Connections that are known at a time; the least recently used is forgotten first.
+/// Open connections; the least recently used is evicted first.
 const MAX_OPEN: NonZeroUsize = NonZeroUsize::new(8192).unwrap();
-/// Closed connections that are remembered: the kernel may still send for them.
+/// Closed connections that are kept: the kernel may still send for them.
 const MAX_CLOSED: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 
-/// A connection between its first and its last record.
 struct Connection {
     id: ConnectionId,
     task: Option<TaskId>,
     redactor: Redactor,
 }
 
-/// The connections, by socket cookie.
+/// Connections by socket cookie.
 pub(crate) struct Connections {
     open: LruCache<u64, Connection>,
     closed: LruCache<u64, Connection>,
     last_connection: ConnectionId,
     last_task: Option<TaskId>,
-    /// Cookies of connections that were forgotten though they are open.
+    /// Cookies of open connections that were evicted.
     evicted: Vec<u64>,
 }
 
-/// A process that was found to hold a socket, not seen to use it.
+/// A process that holds a socket, but was not captured using it.
 pub(crate) struct SocketOwner {
-    /// The socket's cookie.
     pub(crate) cookie: u64,
     pub(crate) pid: u32,
     pub(crate) uid: u32,
@@ -57,7 +55,7 @@ impl Connections {
         }
     }
 
-    /// Hands the events that a record stands for to `sink`. `unix` turns boot time into Unix time.
+    /// Passes the events of a record to `sink`. `unix` converts boot time to Unix time.
     pub(crate) fn record(
         &mut self,
         record: Record<'_>,
@@ -81,14 +79,14 @@ impl Connections {
             }
             Record::Received(segment, bytes) => {
                 let time = unix(segment.header.time);
-                // No request waits for a response on a connection on which nothing was sent.
+                // Without a sent segment, no request waits for a response.
                 if let Some(open) = self.open.get(&segment.header.cookie) {
                     let connection = open.id;
                     sink(Event::Received(received(&segment, bytes, time, connection)));
                 }
             }
             Record::Release(header) => {
-                // A socket that never got as far as IMDS is none of our connections.
+                // A socket that never connected to IMDS is not in the table.
                 if let Some(closed) = self.open.pop(&header.cookie) {
                     let connection = closed.id;
                     self.closed.put(header.cookie, closed);
@@ -101,13 +99,13 @@ impl Connections {
         }
     }
 
-    /// Connections evicted since the last call. The kernel must forget their owners too, and then
-    /// reports the next sender.
+    /// Connections evicted since the last call. Their owners must be removed from the kernel map,
+    /// too, which then reports the next sender.
     pub(crate) fn take_evicted(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.evicted)
     }
 
-    /// A process was found to hold a connection that is older than the monitor.
+    /// Adds a process that holds a connection older than the monitor.
     pub(crate) fn socket_owner(
         &mut self,
         owner: &SocketOwner,
@@ -119,7 +117,7 @@ impl Connections {
             .peek(&owner.cookie)
             .is_some_and(|connection| connection.task.is_some())
         {
-            return; // the kernel has told us better meanwhile
+            return; // The kernel has already reported a task.
         }
         let (connection, task) = self.use_by_new_task(owner.cookie, time, sink);
         sink(Event::Task(Box::new(Task {
@@ -144,7 +142,7 @@ impl Connections {
         let cookie = record.task.header.cookie;
         if role == Role::Connector {
             self.closed.pop(&cookie);
-            // A socket connects again after a connection that failed or was dissolved.
+            // A socket can connect again after a failed or dissolved connection.
             if let Some(Connection { id: connection, .. }) = self.open.pop(&cookie) {
                 sink(Event::Closed { time, connection });
             }
@@ -164,8 +162,8 @@ impl Connections {
     ) {
         let cookie = segment.header.cookie;
         let syn = segment.flags & tcp_flag::SYN != 0;
-        // After the last descriptor is closed, the kernel may still retransmit or send a FIN. That
-        // is no new connection.
+        // After the last descriptor is closed, the kernel may still retransmit or send a FIN: no
+        // new connection.
         let closed = self.closed.contains(&cookie);
         if !closed {
             if !self.open.contains(&cookie) && segment.len == 0 && !syn {
@@ -204,7 +202,7 @@ impl Connections {
         }));
     }
 
-    /// Each segment holds the sender's task ID; a task record precedes the first segment of a new
+    /// Each segment has the sender's task ID; a task record precedes the first segment of a new
     /// sender. If that record was dropped, the ID is enough to read `/proc`.
     fn report_sender(&mut self, segment: &Segment, time: Timestamp, sink: &mut dyn FnMut(Event)) {
         let cookie = segment.header.cookie;
@@ -273,7 +271,7 @@ fn received(
     time: Timestamp,
     connection: ConnectionId,
 ) -> Received {
-    // The kernel has blanked what follows the head with zeros.
+    // The kernel programs zero the bytes after the head.
     let head = bytes
         .iter()
         .rposition(|&b| b != 0)
@@ -346,7 +344,7 @@ fn from_kernel(
     }
 }
 
-/// Splits what the kernel keeps of a program's arguments, each ended by NUL, and blanks tokens.
+/// Splits a program's NUL-terminated arguments and blanks tokens.
 pub(crate) fn split_arguments(joined: &[u8]) -> Vec<ByteString> {
     let joined = joined.strip_suffix(b"\0").unwrap_or(joined);
     let mut args: Vec<Vec<u8>> = joined.split(|&b| b == 0).map(<[u8]>::to_vec).collect();

@@ -1,4 +1,4 @@
-//! Why capture could not start. Each error is one sentence with the fix.
+//! Errors that prevent capture. Each is one sentence with the fix.
 
 use std::{error::Error, io};
 
@@ -7,10 +7,9 @@ use rustix::io::Errno;
 use super::cgroup::CgroupError;
 use crate::capabilities::{self, Capability};
 
-/// Why capture could not start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AttachError {
-    /// Names of missing required capabilities; empty if the kernel rejected all the same.
+    /// Missing required capabilities; empty if the kernel rejected the programs for another reason.
     #[error("cannot attach BPF programs: {}", reason(.0))]
     Permission(Vec<String>),
     #[error("too many open files; allow at least 64, for example with `ulimit -n 1024`")]
@@ -18,7 +17,6 @@ pub(crate) enum AttachError {
     /// Release of a kernel before 5.10.
     #[error("kernel {0} is too old; imdsmon requires Linux 5.10 or later")]
     Kernel(String),
-    /// There is no cgroup v2 root to attach to.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
     #[error(
@@ -42,7 +40,7 @@ fn reason(missing: &[String]) -> String {
     }
 }
 
-/// Names missing capabilities, which the kernel's own error would not.
+/// Names missing capabilities; the kernel's own error does not.
 pub(crate) fn check_capabilities() -> Result<(), AttachError> {
     let Ok(missing) = capabilities::missing() else {
         return Ok(()); // The kernel then rejects the first program.
@@ -58,7 +56,7 @@ pub(crate) fn check_capabilities() -> Result<(), AttachError> {
     }
 }
 
-/// The error number of the operating system among the causes, if any.
+/// The `errno` among the causes, if any.
 fn os_error(error: &(dyn Error + 'static)) -> Option<i32> {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -85,7 +83,7 @@ pub(crate) fn object(error: &(dyn Error + 'static)) -> AttachError {
     known(error).unwrap_or_else(|| AttachError::Object(error.to_string()))
 }
 
-/// The verifier log, which may have thousands of lines, goes to the debug log only.
+/// The verifier log can have thousands of lines: it goes to the debug log only.
 pub(crate) fn program(name: &'static str, error: &(dyn Error + 'static)) -> AttachError {
     tracing::debug!(program = name, %error, "the kernel rejected a BPF program");
     known(error).unwrap_or_else(|| {

@@ -1,8 +1,8 @@
 //! Captures IMDS traffic in the kernel, or replays a recording of it, as a stream of typed events.
 //!
-//! [`source`] loads and attaches the programs and turns the records of the ring buffer into
-//! [`Event`](crate::event::Event)s; [`recording`] writes events to a file and reads them back. Token
-//! values are blanked here, before any other module gets the bytes. [`crate::http`] parses them.
+//! [`source`] attaches the programs and turns ring-buffer records into
+//! [`Event`](crate::event::Event)s; [`recording`] writes and reads them. Token values are blanked
+//! here, before any other module gets the bytes. [`crate::http`] parses them.
 
 mod attach;
 mod btf;

@@ -2,7 +2,6 @@
 
 use imdsmon_common::{Header, Pod as _, RecordType, Segment, TaskRecord};
 
-/// A record of the kernel programs.
 pub(crate) enum Record<'a> {
     /// A task connects a socket.
     Connect(Box<TaskRecord>),
@@ -17,8 +16,8 @@ pub(crate) enum Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// Reads a record; `None` if its type or length is unknown, which only the object of another
-    /// version can cause.
+    /// `None` if the type or the length is unknown, which only a BPF object of another version
+    /// causes.
     pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
         let header = Header::read_from(bytes)?;
         let record_type = RecordType::try_from(header.record_type).ok()?;

@@ -1,8 +1,7 @@
-//! Recordings: the stream of events on disk, to be looked at again without root, on any machine.
+//! Recordings: the event stream on disk, for replay without root on any machine.
 //!
-//! One JSON object a line. The first names the format and its version; the others are
-//! [`Event`]s; an `end` event closes a recording that was not cut off. Token values never were in
-//! it: they are blanked before an event is made.
+//! One JSON object per line. The first has the format and its version; the others are [`Event`]s.
+//! An `end` event closes a complete recording. Token values are blanked before an event is created.
 
 use std::io::{self, BufRead, Read, Write};
 
@@ -11,10 +10,10 @@ use serde::{Deserialize, Serialize};
 use crate::time::Timestamp;
 use crate::{event::Event, host::RecordedHost};
 
-/// The version of the format that is written, and the newest that is read.
+/// The format version that is written, and the newest that is read.
 pub(crate) const VERSION: u32 = 1;
-/// Bytes of a line that are read at most. The largest event, a 4 KiB segment of bytes that JSON
-/// writes in six characters each, is far below it.
+/// Maximum bytes of a line. The largest event, a 4 KiB segment with six JSON characters per byte,
+/// is far below it.
 const MAX_LINE_BYTES: u64 = 1 << 20;
 
 #[derive(Serialize, Deserialize)]
@@ -28,7 +27,6 @@ struct Header {
     host: RecordedHost,
 }
 
-/// Why a recording cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RecordingError {
     #[error("read failed")]
@@ -46,7 +44,6 @@ pub(crate) enum RecordingError {
     Damaged { line: u64, why: String },
 }
 
-/// Writes events down.
 pub(crate) struct Writer<W: Write> {
     out: W,
 }
@@ -70,7 +67,6 @@ impl<W: Write> Writer<W> {
         line(&mut self.out, event)
     }
 
-    /// Hands all that was written to the system.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
@@ -81,16 +77,15 @@ fn line(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
     out.write_all(b"\n")
 }
 
-/// Reads events back.
-pub(crate) struct Reader<R: BufRead> {
+pub(crate) struct RecordingReader<R: BufRead> {
     input: R,
     host: RecordedHost,
     line: u64,
-    /// The recording broke off in the middle of a line, which is not an error.
+    /// The recording ends within a line, which is not an error.
     truncated: bool,
 }
 
-impl<R: BufRead> Reader<R> {
+impl<R: BufRead> RecordingReader<R> {
     pub(crate) fn new(input: R) -> Result<Self, RecordingError> {
         let mut reader = Self {
             input,
@@ -112,7 +107,7 @@ impl<R: BufRead> Reader<R> {
         &self.host
     }
 
-    /// The next event; `None` at the end.
+    /// `None` at the end.
     pub(crate) fn read(&mut self) -> Result<Option<Event>, RecordingError> {
         let Some(line) = self.line()? else {
             return Ok(None);
@@ -130,7 +125,7 @@ impl<R: BufRead> Reader<R> {
         }
     }
 
-    /// Whether the last line was cut off, as when the disk was full or the monitor was killed.
+    /// Whether the last line is incomplete, for example after a full disk or a kill.
     pub(crate) fn is_truncated(&self) -> bool {
         self.truncated
     }
@@ -173,7 +168,7 @@ mod tests {
     }
 
     fn read(bytes: &[u8]) -> Result<(Vec<Event>, bool), RecordingError> {
-        let mut reader = Reader::new(bytes)?;
+        let mut reader = RecordingReader::new(bytes)?;
         let mut events = Vec::new();
         while let Some(event) = reader.read()? {
             events.push(event);

@@ -1,32 +1,32 @@
-//! Blanks token values before anything else sees the bytes.
+//! Blanks token values before other code gets the bytes.
 //!
-//! Wherever `X-aws-ec2-metadata-token` stands, in any case, followed by a colon or an equals sign,
-//! the value is overwritten and keeps its length. In a header or a program argument, the value ends
-//! with the line; elsewhere, such as in a query, with the word. A byte that a token can contain
-//! (RFC 9110 token68) becomes `*` and any other `!`, which still distinguishes a token from an error
-//! text. White space stays.
+//! The value after `X-aws-ec2-metadata-token`, in any case, and a colon or an equals sign is
+//! overwritten and keeps its length. In a header or a program argument, the value ends with the
+//! line; elsewhere, such as in a query, with the word. A byte that a token can contain (RFC 9110
+//! token68) becomes `*` and any other `!`, which still distinguishes a token from an error text.
+//! White space stays.
 //!
-//! A header may be split anywhere between two segments, so [`Redactor`] is a state machine over the
+//! A header may be split anywhere between two segments: [`Redactor`] is a state machine over the
 //! stream. After missing bytes, its position is unknown and it blanks up to the next line.
 
 const NAME: &[u8] = b"x-aws-ec2-metadata-token";
-/// How the tokens of IMDS begin, as seen on the wire.
+/// Prefix of IMDS tokens, as observed on the wire.
 const TOKEN_PREFIX: &[u8] = b"AQAEA";
-/// Bytes of a token at least; real ones have 56.
+/// Minimum length of a token; real ones have 56 bytes.
 const MIN_TOKEN_BYTES: usize = 40;
 
-/// Where in the stream the next byte stands.
+/// Position of the next byte in the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 enum State {
     /// At the beginning of a line.
     Start,
     /// Within a line.
     Text,
-    /// So many bytes of the name have just gone by.
+    /// The last `matched` bytes are a prefix of the name.
     Name { matched: usize, begins_line: bool },
-    /// The whole name has gone by; only white space since.
+    /// After the whole name, and only white space since.
     Separator { begins_line: bool },
-    /// In a header's value, which ends with the line; `empty` while only white space came.
+    /// In a header's value, which ends with the line; `empty` if only white space so far.
     Line { empty: bool },
     /// In a header's value, after a carriage return.
     LineEnd { empty: bool },
@@ -35,7 +35,7 @@ enum State {
     /// In a value that is not a header's: it ends at white space or `&`. What follows may be
     /// the rest of a request line, which must stay readable.
     Word,
-    /// Anywhere: after a hole, or in a stream whose beginning was not seen.
+    /// Unknown: after missing bytes, or in a stream whose beginning was not captured.
     #[default]
     Unknown,
 }
@@ -44,12 +44,12 @@ enum State {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Redactor {
     state: State,
-    /// The sequence number that comes next; `None` before the first segment.
+    /// The next sequence number; `None` before the first segment.
     next: Option<u32>,
 }
 
 impl Redactor {
-    /// A redactor that stands at the beginning of a stream, whose first byte has this number.
+    /// At the beginning of a stream, whose first byte has the sequence number `seq`.
     pub(crate) fn at(seq: u32) -> Self {
         Self {
             state: State::Start,
@@ -57,11 +57,11 @@ impl Redactor {
         }
     }
 
-    /// Blanks a segment that stands for `len` bytes of the stream from `seq` on.
+    /// Blanks a segment of `len` bytes from `seq` on, of which `bytes` is the captured part.
     pub(crate) fn segment(&mut self, seq: u32, len: u32, bytes: &mut [u8]) {
         let ahead = seq.wrapping_sub(self.next.unwrap_or(seq)).cast_signed();
         if ahead < 0 {
-            // A retransmission: what is new in it follows bytes that were seen.
+            // A retransmission: its new bytes follow bytes that were processed.
             let seen = ahead.unsigned_abs();
             let (old, new) = bytes.split_at_mut((seen as usize).min(bytes.len()));
             let mut state = if begins_request(old) {
@@ -79,8 +79,8 @@ impl Redactor {
             self.state = State::Unknown;
         }
         if matches!(self.state, State::Line { .. } | State::Unknown) && begins_request(bytes) {
-            // No token looks like this: after a hole it is where we are, and what looked like a
-            // header before was a body without a newline at its end.
+            // A request line is no token: it gives the position after missing bytes, and an
+            // apparent header before it was a body without a final newline.
             self.state = State::Start;
         }
         blank(&mut self.state, bytes);
@@ -92,8 +92,8 @@ impl Redactor {
     }
 }
 
-/// Blanks the token values in the arguments of a program. The value may be an argument of its
-/// own, as in `curl -H X-aws-ec2-metadata-token: TOKEN`.
+/// Blanks the token values in a program's arguments. The value may be a separate argument, as in
+/// `curl -H X-aws-ec2-metadata-token: TOKEN`.
 pub(crate) fn arguments(args: &mut [Vec<u8>]) {
     let mut state = State::Start;
     for arg in args {
@@ -120,14 +120,14 @@ pub(crate) fn arguments(args: &mut [Vec<u8>]) {
     }
 }
 
-/// Blanks what looks like a token of IMDS wherever it stands: they all begin alike.
+/// Blanks text that looks like an IMDS token, anywhere: all have the same prefix.
 pub(crate) fn blank_tokens(bytes: &mut [u8]) {
     if !bytes.windows(2).any(|pair| pair == &TOKEN_PREFIX[..2]) {
         return; // nearly always
     }
     let is_token = |b: &u8| b.is_ascii_alphanumeric() || b"-_+/=".contains(b);
     for word in bytes.split_mut(|b| !is_token(b)) {
-        // A query or a path puts something before it without a space.
+        // In a query or a path, other characters may precede the token without a space.
         if let Some(at) = word
             .windows(TOKEN_PREFIX.len())
             .position(|w| w == TOKEN_PREFIX)
@@ -142,7 +142,7 @@ fn blank(state: &mut State, bytes: &mut [u8]) {
     let mut at = 0;
     while let Some(rest) = bytes.get_mut(at..).filter(|rest| !rest.is_empty()) {
         if *state == State::Text {
-            // Within a line only the first letter of the name matters, and the line's end.
+            // Within a line, only the first letter of the name and the end of the line matter.
             let next = rest.iter().position(|b| matches!(b, b'x' | b'X' | b'\n'));
             let Some(next) = next else { return };
             at += next;
@@ -165,7 +165,7 @@ impl State {
             | (Self::Separator { .. } | Self::Line { .. } | Self::Unknown, b' ' | b'\t') => self,
             (Self::Fold, b' ' | b'\t') => Self::Line { empty: false },
             (Self::Word, b' ' | b'\t' | b'\r' | b'&') => Self::Text,
-            // White space before a name: some clients send it, some servers take it.
+            // White space before a name: some clients send it, some servers accept it.
             (Self::Word | Self::Unknown, b'\n') | (Self::Start, b' ' | b'\t') => Self::Start,
             (Self::Line { .. }, _) => {
                 cover(byte);
@@ -182,13 +182,13 @@ impl State {
                 },
                 b,
             ) => Self::text(matched, begins_line, b),
-            // A line that no newline ends was a body's, and the next request follows.
+            // The previous line was a body without a final newline; the next request follows.
             (Self::Start | Self::Fold | Self::LineEnd { .. }, b) => Self::text(0, true, b),
             (Self::Text | Self::Separator { .. }, b) => Self::text(0, false, b),
         }
     }
 
-    /// The name has one `x` only, its first byte: after a mismatch it can only begin anew.
+    /// The name has one `x` only, its first byte: a mismatch restarts the match.
     fn text(matched: usize, begins_line: bool, byte: u8) -> Self {
         let lower = byte.to_ascii_lowercase();
         match (NAME.get(matched) == Some(&lower), byte) {
@@ -207,13 +207,13 @@ impl State {
     }
 }
 
-/// Whether a segment begins with a method and a path, which no token can look like.
+/// Whether a segment begins with a method and a path, which no token does.
 fn begins_request(bytes: &[u8]) -> bool {
     let method = bytes.iter().take_while(|b| b.is_ascii_uppercase()).count();
     (3..=16).contains(&method) && bytes[method..].starts_with(b" /")
 }
 
-/// Overwrites a byte, but keeps whether a token could have it.
+/// Overwrites a byte, but keeps whether a token can contain it.
 fn cover(byte: &mut u8) {
     *byte = match *byte {
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' => b'*',

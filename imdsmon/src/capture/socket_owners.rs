@@ -1,4 +1,4 @@
-//! Owners of the connections to IMDS that were open before the monitor started.
+//! Owners of the IMDS connections that were opened before the monitor started.
 //!
 //! The kernel lists a network namespace's sockets with cookie and inode (`sock_diag(7)`), and
 //! `/proc/PID/fd` lists the inodes that a process holds. Only the kernel receives a message.
@@ -18,7 +18,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 pub(crate) use crate::capture::connections::SocketOwner;
 use crate::netlink::{INET_DIAG, request};
 
-/// Namespaces that are looked into at most; each costs a thread that lives for a moment.
+/// Maximum number of namespaces; each costs a short-lived thread.
 const MAX_NAMESPACES: usize = 4096;
 
 const AF_INET: u8 = 2;
@@ -26,7 +26,7 @@ const AF_INET6: u8 = 10;
 const IPPROTO_TCP: u8 = 6;
 /// Message type of `linux/sock_diag.h`.
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
-/// Sets of TCP states, bit by the number of `include/net/tcp_states.h`.
+/// Sets of TCP states, one bit per number in `include/net/tcp_states.h`.
 const ALL_STATES: u32 = 0xffe;
 const TIME_WAIT: u32 = 1 << 6;
 const LISTEN: u32 = 1 << 10;
@@ -36,7 +36,7 @@ struct Found {
     inode: u64,
 }
 
-/// Owners of open connections to IMDS in all network namespaces that can be entered.
+/// Owners of open IMDS connections in all network namespaces that can be entered.
 ///
 /// Unreadable namespaces and processes are left out: the kernel's snapshot names the sender with
 /// the next segment.
@@ -51,7 +51,7 @@ pub(crate) fn find() -> Vec<SocketOwner> {
             found.extend(sockets.into_iter().map(|s| (s.inode, s.cookie)));
         }
     }
-    // Most hosts have none open, and then no process's descriptors need to be read.
+    // Usually empty; no descriptors need to be read then.
     if found.is_empty() {
         Vec::new()
     } else {
@@ -59,7 +59,7 @@ pub(crate) fn find() -> Vec<SocketOwner> {
     }
 }
 
-/// One open handle for each network namespace that a process is in.
+/// One open handle per network namespace with a process.
 fn namespaces() -> Vec<File> {
     let mut seen = HashSet::new();
     let Ok(processes) = procfs::process::all_processes() else {
@@ -79,12 +79,11 @@ fn namespaces() -> Vec<File> {
 fn sockets_of(namespace: &File) -> io::Result<Vec<Found>> {
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
     let mut found = list(AF_INET)?;
-    // A kernel without IPv6 refuses the question.
+    // Fails on a kernel without IPv6.
     found.extend(list(AF_INET6).unwrap_or_default());
     Ok(found)
 }
 
-/// Connected TCP sockets of this family whose peer is IMDS.
 fn list(family: u8) -> io::Result<Vec<Found>> {
     let mut found = Vec::new();
     request(

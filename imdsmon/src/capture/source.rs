@@ -20,20 +20,20 @@ use crate::{
         record::Record,
         socket_owners,
     },
-    event::{Event, Totals},
+    event::{CaptureTotals, Event},
     time::{Clocks, Timestamp},
 };
 
-/// Interval between reads of the ring buffer in a burst, one wake-up each. After a quiet time, the
-/// first record is read immediately, while its process still exists.
+/// Interval between reads of the ring buffer in a burst, one wake-up each. After a quiet period,
+/// the first record is read immediately, while its process still exists.
 const WAKEUP_INTERVAL: Duration = Duration::from_millis(1);
-/// Immediate reads that a quiet time earns, one per [`WAKEUP_INTERVAL`].
+/// Immediate reads saved in a quiet period, one per [`WAKEUP_INTERVAL`].
 const MAX_SAVED_WAKEUPS: f64 = 64.0;
 
 /// Records per read, which bounds memory under a flood.
 const MAX_BATCH: usize = 1024;
 
-/// Live events. Dropping it detaches the programs.
+/// Dropping it detaches the programs.
 pub(crate) struct EventSource {
     ring: AsyncFd<RingBuf<MapData>>,
     attached: Attached,
@@ -45,7 +45,7 @@ pub(crate) struct EventSource {
     unknown: u64,
 }
 
-/// A token bucket that distinguishes a burst from a quiet time.
+/// A token bucket that distinguishes a burst from a quiet period.
 struct WakeupLimiter {
     saved: f64,
     last: Instant,
@@ -56,8 +56,8 @@ impl EventSource {
     pub(crate) fn start(options: Options) -> Result<Self, AttachError> {
         let root = Rc::new(Root::find()?);
         let (attached, ring) = attach::attach(&root, options)?;
-        // SAFETY: the ring buffer owns its descriptor, keeps it open while it lives and always
-        // gives the same one.
+        // SAFETY: the ring buffer owns its descriptor, keeps it open until dropped and always
+        // returns the same one.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
         Ok(Self {
             ring: ring.map_err(|error| error.into_parts().1)?,
@@ -123,14 +123,13 @@ impl EventSource {
         read == MAX_BATCH
     }
 
-    /// Detaches the programs. What they handed over before can still be read.
+    /// Detaches the programs. Earlier records can still be read.
     pub(crate) fn detach(&mut self) {
         self.attached.detach();
     }
 
-    /// What went through so far.
-    pub(crate) fn totals(&self) -> Totals {
-        Totals {
+    pub(crate) fn totals(&self) -> CaptureTotals {
+        CaptureTotals {
             segments: self.attached.counter(Counter::Segments),
             captured: self.attached.counter(Counter::Captured),
             lost: self.attached.counter(Counter::Dropped),
@@ -139,17 +138,14 @@ impl EventSource {
         }
     }
 
-    /// The hooks that are attached, by name.
     pub(crate) fn hooks(&self) -> &[&'static str] {
         &self.attached.hooks
     }
 
-    /// Whether tasks come with a snapshot.
     pub(crate) fn snapshot(&self) -> &Snapshot {
         &self.attached.snapshot
     }
 
-    /// Where the programs are attached.
     pub(crate) fn root(&self) -> &Rc<Root> {
         &self.root
     }
@@ -172,7 +168,7 @@ struct Clock {
 }
 
 impl Clock {
-    /// Two readings of a clock differ by less; a clock that was set, by more.
+    /// Two readings of a clock differ by less, a clock change by more.
     const JITTER: Duration = Duration::from_millis(1);
 
     fn new() -> Self {
@@ -181,7 +177,7 @@ impl Clock {
         }
     }
 
-    /// Adopts a wall clock that was set. Smaller changes are ignored: intervals stay exact.
+    /// Adopts a change of the wall clock. Smaller differences are ignored: intervals stay exact.
     fn refresh(&mut self) {
         let booted = Clocks::read().booted();
         if booted.abs_diff(self.booted) > Self::JITTER {

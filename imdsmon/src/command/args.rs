@@ -1,4 +1,4 @@
-//! Arguments that several subcommands share, and what they resolve to.
+//! Arguments shared by several subcommands, and their values.
 
 use std::{
     env,
@@ -66,7 +66,7 @@ impl StoreArgs {
         now: Timestamp,
     ) -> anyhow::Result<(Vec<ClientStats>, Coverage)> {
         let store = self.store.as_deref().unwrap_or(&config.store_dir.value);
-        let mut reader = store::Reader::open(store)?;
+        let mut reader = store::StoreReader::open(store)?;
         let since = match self.since {
             Since::All => Timestamp::default(),
             Since::Ago(time) => now - time,
@@ -75,8 +75,8 @@ impl StoreArgs {
     }
 }
 
-/// The service's configuration. Without permission to read it, or with a mistake in it, a report
-/// is still made, with the defaults and a note on standard error.
+/// The service's configuration. If it is unreadable or invalid, the report uses the defaults and a
+/// note goes to standard error.
 pub(super) fn config() -> io::Result<Config> {
     match Config::load(None, env::vars_os(), &[]) {
         Ok(config) => Ok(config),

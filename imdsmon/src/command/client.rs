@@ -1,6 +1,6 @@
 //! `imdsmon sandbox-client` (hidden): the client of the demo and the self-test.
 //!
-//! It calls the simulated IMDS of `sandbox::ImdsSimulator` and refuses to send anything outside it.
+//! It calls the simulated IMDS of `sandbox::ImdsSimulator` and sends nothing elsewhere.
 
 use std::process::ExitCode;
 

@@ -138,7 +138,7 @@ pub(crate) fn run_calls(args: &CallsArgs) -> anyhow::Result<ExitCode> {
     if chosen.is_empty() && !args.json {
         writeln!(
             out,
-            "No calls by such a client were recorded; list the clients with `imdsmon clients`."
+            "No recorded client matches; list the clients with `imdsmon clients`."
         )?;
     }
     out.flush()?;

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::args::knowledge;
 use crate::{
-    config::{Config, Origin, Shown},
+    config::{Config, Shown, ValueOrigin},
     text::escape::escaped,
 };
 
@@ -96,10 +96,10 @@ fn write_json(out: &mut impl Write, values: &[Shown<'_>]) -> io::Result<()> {
     } in values
     {
         let kind = match origin {
-            Origin::Default => "default",
-            Origin::File { .. } => "file",
-            Origin::Environment(_) => "environment",
-            Origin::Flag(_) => "flag",
+            ValueOrigin::Default => "default",
+            ValueOrigin::File { .. } => "file",
+            ValueOrigin::Environment(_) => "environment",
+            ValueOrigin::Flag(_) => "flag",
         };
         let source = (kind != "default").then(|| origin.to_string());
         let fields = json!({"value": value, "origin": kind, "source": source, "about": about});
@@ -117,7 +117,7 @@ mod tests {
     fn each_value_is_shown_with_its_origin() {
         let mut config = Config::default();
         config.store_dir.value = "/a/\u{1b}[31mb".into();
-        config.store_dir.origin = Origin::Environment("IMDSMON_STORE_DIR".into());
+        config.store_dir.origin = ValueOrigin::Environment("IMDSMON_STORE_DIR".into());
         let mut text = Vec::new();
         write_text(&mut text, &config.show()).unwrap();
         let text = String::from_utf8(text).unwrap();

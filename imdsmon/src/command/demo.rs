@@ -57,7 +57,7 @@ pub(crate) struct Args {
 
 /// How long one client may take.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(4);
-/// How long after the last client an event may still come.
+/// How long after the last client an event may still arrive.
 const DRAIN_DELAY: Duration = Duration::from_millis(100);
 
 const GET: &str = "http://169.254.169.254/latest/meta-data/";
@@ -66,7 +66,7 @@ const WITH_TOKEN: &str = r#"
 TOKEN=$(curl -s -m 1 -X PUT -H "X-aws-ec2-metadata-token-ttl-seconds: 60" http://169.254.169.254/latest/api/token)
 curl -s -m 1 -H "X-aws-ec2-metadata-token: $TOKEN" http://169.254.169.254/latest/meta-data/iam/security-credentials/
 "#;
-/// A script that ignores that its token request failed, here because the path is wrong.
+/// A script that ignores its failed token request; the path is wrong.
 const EMPTY_TOKEN: &str = r#"
 TOKEN=$(curl -sf -m 1 -X PUT -H "X-aws-ec2-metadata-token-ttl-seconds: 60" http://169.254.169.254/latest/api/tokens)
 curl -s -m 1 -H "X-aws-ec2-metadata-token: $TOKEN" http://169.254.169.254/latest/meta-data/iam/security-credentials/
@@ -105,7 +105,7 @@ async fn demo(args: &Args) -> anyhow::Result<ExitCode> {
         },
         ..ImdsConfig::default()
     })?;
-    let scratch = Scratch::new().context("cannot make a temporary directory")?;
+    let scratch = Scratch::new().context("cannot create a temporary directory")?;
     let clients = clients(&simulator, &scratch)?;
     announce(&clients)?;
     let netns = simulator.netns();
@@ -121,7 +121,7 @@ async fn demo(args: &Args) -> anyhow::Result<ExitCode> {
             for client in clients {
                 client.run(&simulator, &enough);
             }
-            // The receiver is gone if the demo was interrupted.
+            // The receiver is dropped if the demo was interrupted.
             let _ = done.send(());
         }
     })?;
@@ -248,12 +248,12 @@ impl Client {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        // A group of its own, so that what a shell started ends with it.
+        // A process group, to kill the children of a shell, too.
         command.process_group(0);
         let until = Instant::now() + CLIENT_TIMEOUT;
         match command.spawn() {
             Ok(mut child) => wait(&mut child, until, enough),
-            Err(error) => tracing::warn!(%error, client = self.name, "did not start"),
+            Err(error) => tracing::warn!(%error, client = self.name, "cannot start client"),
         }
     }
 }
@@ -272,7 +272,7 @@ fn wait(child: &mut Child, until: Instant, enough: &AtomicBool) {
     }
 }
 
-/// Shows only what happens inside the simulator, not the other IMDS calls of this host.
+/// Shows only calls inside the simulator, not other IMDS calls of this host.
 struct Demo {
     netns: u32,
     output: Output,
@@ -297,7 +297,7 @@ impl Sink for Demo {
     }
 }
 
-/// A directory that is removed at the end.
+/// A directory that is removed on drop.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -311,7 +311,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // A temporary directory that cannot be removed is left to the system.
+        // On failure, the system cleans up temporary directories.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

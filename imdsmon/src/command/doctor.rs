@@ -1,4 +1,4 @@
-//! `imdsmon doctor`: does capture work on this host, and if not, what fixes it?
+//! `imdsmon doctor`: checks whether capture works on this host, and names the fix.
 
 use std::{
     fmt::Display,
@@ -13,7 +13,7 @@ use super::block_on;
 use crate::{
     capabilities::{self, Capability},
     capture::{Snapshot, cgroup},
-    enrich::sees_the_hosts_processes,
+    enrich::in_host_pid_namespace,
     selftest::doctor::{self, SelfTestError},
 };
 
@@ -43,7 +43,7 @@ pub(crate) fn run(_args: &Args) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn explain(result: Result<doctor::Report, SelfTestError>) -> io::Result<()> {
+fn explain(result: Result<doctor::DoctorReport, SelfTestError>) -> io::Result<()> {
     let mut out = anstream::stdout();
     kernel(&mut out)?;
     capabilities(&mut out)?;
@@ -97,7 +97,7 @@ fn capabilities(out: &mut impl Write) -> io::Result<()> {
             return bad(
                 out,
                 "capabilities",
-                format_args!("cannot read them: {error}"),
+                format_args!("cannot read capabilities: {error}"),
             );
         }
     };
@@ -120,7 +120,7 @@ fn capabilities(out: &mut impl Write) -> io::Result<()> {
 }
 
 fn pids(out: &mut impl Write) -> io::Result<()> {
-    if sees_the_hosts_processes() {
+    if in_host_pid_namespace() {
         return good(out, "processes", "/proc shows all processes of the host");
     }
     bad(
@@ -172,7 +172,7 @@ fn lockdown(out: &mut impl Write) -> io::Result<()> {
 
 fn self_test(
     out: &mut impl Write,
-    result: Result<doctor::Report, SelfTestError>,
+    result: Result<doctor::DoctorReport, SelfTestError>,
 ) -> io::Result<bool> {
     let report = match result {
         Ok(report) => report,
@@ -186,7 +186,7 @@ fn self_test(
         note(
             out,
             "hooks",
-            "no `release`: a call without a response is reported after a minute",
+            "no `release` hook: calls without a response are reported after 1 min",
         )?;
     }
     match &report.snapshot {

@@ -1,6 +1,6 @@
 //! `imdsmon generate`: man pages and shell completions from the command-line definition.
 //!
-//! Packages ship the output, and a user of the plain binary can make it. Hidden commands are left
+//! Packages ship the output; users of the plain binary can generate it. Hidden commands are left
 //! out: `clap_mangen` omits them, `clap_complete` does not.
 
 use std::{
@@ -54,7 +54,6 @@ enum Shell {
     Zsh,
 }
 
-/// Prints to standard output or writes to `--dir`.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let text = match &args.output {
         Output::Man { dir: Some(dir), .. } => {

@@ -109,13 +109,13 @@ pub fn main() -> ExitCode {
 }
 
 fn fail(error: &anyhow::Error, status: ExitCode) -> ExitCode {
-    // Without a standard error, the exit status alone reports the failure.
+    // Without standard error, the exit status alone reports the failure.
     let _ = writeln!(anstream::stderr(), "imdsmon: {}", sentence(error));
     status
 }
 
-/// `EX_CONFIG` of sysexits.h for the service: its unit does not restart it then. Everywhere else 1
-/// like any other error, because clap's own status, 2, means NOT READY for `report`.
+/// `EX_CONFIG` of sysexits.h for the service, whose unit does not restart it then. Otherwise 1 like
+/// any other error: clap's own status, 2, means NOT READY for `report`.
 fn usage_status(is_service: bool) -> ExitCode {
     if is_service {
         ExitCode::from(78)
@@ -148,8 +148,8 @@ fn explain(error: &clap::Error) -> ExitCode {
 /// The environment variable with the log filter.
 const LOG: &str = "IMDSMON_LOG";
 
-/// Reads `LEVEL` and `TARGET=LEVEL`, separated by commas. Without any, a service logs more. The
-/// BPF programs' own log is compiled out by the verifier while no filter admits its target.
+/// Reads comma-separated `LEVEL` and `TARGET=LEVEL`. By default, a service logs more. The verifier
+/// removes the log of the BPF programs unless a filter admits its target.
 fn log_filter(text: Option<&str>, is_service: bool) -> anyhow::Result<Targets> {
     let Some(text) = text else {
         let level = if is_service { Level::INFO } else { Level::WARN };
@@ -157,7 +157,7 @@ fn log_filter(text: Option<&str>, is_service: bool) -> anyhow::Result<Targets> {
             .with_default(level)
             .with_target("imdsmon_ebpf", LevelFilter::OFF));
     };
-    // A lone word that is no level would be read as a target, and `verbose` would log nothing.
+    // `Targets` reads an unknown level as a target: `verbose` would log nothing.
     let is_known = |word: &str| {
         word.contains('=') || word.starts_with("imdsmon") || word.parse::<LevelFilter>().is_ok()
     };
@@ -223,7 +223,7 @@ fn sentence(error: &anyhow::Error) -> String {
     })
 }
 
-/// The reader of the output stopped reading: a normal end.
+/// The reader of the output stopped: a normal end.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()

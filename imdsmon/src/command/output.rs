@@ -1,4 +1,4 @@
-//! Where findings go: lines for people or for machines, and the report at the end.
+//! Output of calls, as lines of text or JSON, and the report at the end.
 
 use std::{
     io::{self, BufWriter, Write},
@@ -48,7 +48,7 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Begins; in text form with the names of the columns.
+    /// In text form, prints the column names.
     pub(crate) fn new(
         format: Format,
         instance: Instance,
@@ -108,7 +108,7 @@ impl Output {
             assessment: verdict::assess(entries, &coverage, &self.knowledge, &policy),
             min_window: MIN_WINDOW,
             cloudwatch: None,
-            // Not the time of day: a replay gives the same bytes.
+            // Not the wall clock: a replay gives the same bytes.
             now: window.map_or(Timestamp::default(), |(_, to)| to),
         })
     }

@@ -1,4 +1,4 @@
-//! `imdsmon report`: can this instance require IMDSv2, which clients must change, how sure is that?
+//! `imdsmon report`: whether this instance can require IMDSv2, and which clients must change.
 
 use std::{
     fs::File,
@@ -19,7 +19,7 @@ use crate::{
     report::{
         self,
         build::ReportInput,
-        cloudwatch::{self, Metrics},
+        cloudwatch::{self, CloudWatchMetrics},
         model::{Instance, Report},
     },
     time::Timestamp,
@@ -95,7 +95,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         (clients, coverage, Instance::local())
     } else {
         let mut note = |text| {
-            // A report that cannot be commented on is still a report.
+            // A note that cannot be printed must not fail the report.
             let _ = writeln!(anstream::stderr(), "imdsmon: note: {text}");
         };
         let recorded = recording::count(&args.from, &knowledge, &mut note)?;
@@ -156,12 +156,12 @@ fn write(report: &Report, format: Format) -> io::Result<()> {
 }
 
 /// The CloudWatch metrics of all `files`; `None` without any.
-fn metrics(files: &[PathBuf]) -> anyhow::Result<Option<Metrics>> {
-    let mut all = None::<Metrics>;
+fn metrics(files: &[PathBuf]) -> anyhow::Result<Option<CloudWatchMetrics>> {
+    let mut all = None::<CloudWatchMetrics>;
     for file in files {
         let name = || format!("cannot use CloudWatch metrics {}", file.display());
         let open = File::open(file).with_context(name)?;
-        let metrics = Metrics::read(BufReader::new(open)).with_context(name)?;
+        let metrics = CloudWatchMetrics::read(BufReader::new(open)).with_context(name)?;
         match &mut all {
             Some(all) => all.merge(metrics).with_context(name)?,
             None => all = Some(metrics),

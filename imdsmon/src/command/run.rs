@@ -62,7 +62,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let load = move || Config::load(file.as_deref(), env::vars_os(), &flags);
     block_on(async {
         let stop = end()?;
-        // On the heap: it is as large as all that it waits for.
+        // On the heap: the future of the whole service is large.
         Box::pin(service::run(
             &load,
             &|config| knowledge(&config.knowledge.value),

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 /// Completes on SIGINT, SIGTERM or SIGHUP, after the given time, or when the reader of standard
-/// output is gone. Must be called inside a tokio runtime; signals count from then on.
+/// output closes it. Must be called inside a tokio runtime; signals count from then on.
 pub(crate) fn stop(after: Option<Duration>) -> io::Result<impl Future<Output = ()>> {
     let mut interrupt = unless_ignored(SignalKind::interrupt())?;
     let mut terminate = unless_ignored(SignalKind::terminate())?;
@@ -41,7 +41,7 @@ pub(crate) fn end() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// A signal, unless the parent process had it ignored, as `nohup` does.
+/// `None` if the parent process had the signal ignored, as `nohup` does.
 fn unless_ignored(kind: SignalKind) -> io::Result<Option<Signal>> {
     // SAFETY: all-zero is a valid `sigaction`, and a null new action only reads the old one.
     let ignored = unsafe {
@@ -70,7 +70,7 @@ async fn time_over(after: Option<Duration>) {
     }
 }
 
-/// Standard output, which stays open as long as the process.
+/// Standard output, which stays open until the process ends.
 struct Stdout;
 
 impl AsRawFd for Stdout {

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     capture::{Options, Snapshot, source::EventSource},
     config::value::{buffer, duration},
-    enrich::sees_the_hosts_processes,
+    enrich::in_host_pid_namespace,
     host::Instance,
     knowledge::Knowledge,
     monitor::Monitor,
@@ -74,7 +74,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn watch(args: &Args) -> anyhow::Result<ExitCode> {
-    // Before anything is attached: a signal that arrives now already ends the run cleanly.
+    // Before attaching: a signal that arrives now already ends the run cleanly.
     let stop = stop(args.duration)?;
     let cannot = || format!("cannot record to {}", name(args.record.as_deref()));
     let file = args
@@ -120,7 +120,7 @@ fn announce(live: &EventSource) -> io::Result<()> {
         env!("CARGO_PKG_VERSION"),
     )?;
     writeln!(err, "Attached {} to {place}.", live.hooks().join(", "))?;
-    if !sees_the_hosts_processes() {
+    if !in_host_pid_namespace() {
         writeln!(
             err,
             "imdsmon: note: /proc does not show the host's processes; executables and parents may be \
@@ -137,7 +137,7 @@ fn announce(live: &EventSource) -> io::Result<()> {
     Ok(())
 }
 
-/// A recording names users and programs: only its owner may read it, and it replaces no file.
+/// A recording names users and programs: only its owner may read it, and no file is replaced.
 fn create(path: &Path) -> anyhow::Result<File> {
     let file = OpenOptions::new()
         .write(true)

@@ -2,9 +2,8 @@
 
 use std::{fmt, path::Path};
 
-use super::{KEYS, Origin, value::Raw};
+use super::{KEYS, ValueOrigin, value::Raw};
 
-/// All problems of a configuration.
 #[derive(Debug, thiserror::Error)]
 pub(crate) struct ConfigError {
     /// At least one.
@@ -36,7 +35,7 @@ impl fmt::Display for Problem {
 }
 
 impl Problem {
-    pub(super) fn new(origin: &Origin, text: impl Into<String>) -> Self {
+    pub(super) fn new(origin: &ValueOrigin, text: impl Into<String>) -> Self {
         Self {
             origin: origin.to_string(),
             text: text.into(),
@@ -50,12 +49,12 @@ impl Problem {
         }
     }
 
-    pub(super) fn value(origin: &Origin, key: &str, allowed: &str, raw: &Raw) -> Self {
+    pub(super) fn value(origin: &ValueOrigin, key: &str, allowed: &str, raw: &Raw) -> Self {
         Self::new(origin, format!("{key} must be {allowed}, not {raw}"))
     }
 
-    /// An unknown key, and the one that was probably meant.
-    pub(super) fn unknown(origin: &Origin, key: &str) -> Self {
+    /// An unknown key, with the most similar known one.
+    pub(super) fn unknown(origin: &ValueOrigin, key: &str) -> Self {
         let text = match nearest(key) {
             Some(known) => format!("unknown key {key:?}; did you mean {known}?"),
             None => format!("unknown key {key:?}; the keys are {}", KEYS.join(", ")),
@@ -64,13 +63,13 @@ impl Problem {
     }
 }
 
-/// The most similar key, if any is similar: as a whole, or without its table.
+/// The most similar key, if any: as a whole, or without its table.
 fn nearest(key: &str) -> Option<&'static str> {
     let last = |key: &'_ str| key.rsplit('.').next().map(str::to_owned);
     let distance = |known: &str| {
         let whole = strsim::osa_distance(known, key);
         let parts = last(known).zip(last(key));
-        // The same name in another table is nearer than another name, but a typing error is nearest.
+        // The same name in another table is nearer than another name; a typing error is nearest.
         let part = parts.map_or(usize::MAX, |(a, b)| strsim::osa_distance(&a, &b) * 2 + 1);
         whole.min(part)
     };

@@ -9,13 +9,13 @@ use std::{
 
 use toml::de::{DeTable, DeValue};
 
-use super::{Config, KEYS, Origin, Problem, value::Raw};
+use super::{Config, KEYS, Problem, ValueOrigin, value::Raw};
 use crate::text::io_error::reason;
 
-/// A larger file is not a configuration; it must not fill the memory.
+/// Limits memory; a larger file is not a configuration.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// The path and text of the file; `None` if it does not exist and need not.
+/// `None` if the file does not exist and `must_exist` is false.
 pub(crate) fn read(path: &Path, must_exist: bool) -> Result<Option<(PathBuf, String)>, Problem> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && !must_exist => return Ok(None),
@@ -37,7 +37,6 @@ pub(crate) fn read(path: &Path, must_exist: bool) -> Result<Option<(PathBuf, Str
     }
 }
 
-/// Sets the values of the file in `config`.
 pub(crate) fn apply(config: &mut Config, path: &Path, text: &str, problems: &mut Vec<Problem>) {
     let mut file = FileReader {
         path,
@@ -67,7 +66,7 @@ impl FileReader<'_> {
             let key = format!("{prefix}{}", name.get_ref());
             let origin = self.origin(name.span());
             match value.get_ref() {
-                // Also an unknown table: the errors about its keys name what was meant.
+                // Also an unknown table: the errors about its keys name the likely key.
                 DeValue::Table(inner) if !KEYS.contains(&key.as_str()) => {
                     self.table(&format!("{key}."), inner);
                 }
@@ -79,9 +78,9 @@ impl FileReader<'_> {
         }
     }
 
-    fn origin(&self, span: Range<usize>) -> Origin {
+    fn origin(&self, span: Range<usize>) -> ValueOrigin {
         let before = self.text.as_bytes().get(..span.start).unwrap_or_default();
-        Origin::File {
+        ValueOrigin::File {
             path: self.path.to_owned(),
             line: before.split(|byte| *byte == b'\n').count(),
         }

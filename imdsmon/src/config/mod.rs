@@ -25,17 +25,16 @@ use value::{Bounded, BufferSize, Raw, Setting};
 use crate::{
     capture::Options,
     export::{Destination, Listen, emf::Namespace, lines::Rotation},
-    store::Limits,
+    store::StoreLimits,
 };
 
-/// Read unless another file is named; need not exist.
+/// Read unless another file is given; need not exist.
 pub(crate) const FILE: &str = "/etc/imdsmon/imdsmon.toml";
 /// Prefix of the environment variables: `store.dir` is `IMDSMON_STORE_DIR`.
 const PREFIX: &str = "IMDSMON_";
 
-/// The source of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Origin {
+pub(crate) enum ValueOrigin {
     Default,
     File {
         path: PathBuf,
@@ -48,7 +47,7 @@ pub(crate) enum Origin {
     Flag(&'static str),
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for ValueOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
@@ -62,7 +61,7 @@ impl fmt::Display for Origin {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sourced<T> {
     pub(crate) value: T,
-    pub(crate) origin: Origin,
+    pub(crate) origin: ValueOrigin,
 }
 
 /// A setting given as a flag.
@@ -78,10 +77,9 @@ pub(crate) struct Flag {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Shown<'a> {
     pub(crate) key: &'static str,
-    /// The description.
     pub(crate) about: &'static str,
     pub(crate) value: serde_json::Value,
-    pub(crate) origin: &'a Origin,
+    pub(crate) origin: &'a ValueOrigin,
 }
 
 macro_rules! settings {
@@ -100,7 +98,7 @@ macro_rules! settings {
         impl Default for Config {
             fn default() -> Self {
                 Self {
-                    $($field: Sourced { value: $default, origin: Origin::Default },)+
+                    $($field: Sourced { value: $default, origin: ValueOrigin::Default },)+
                     notes: Vec::new(),
                 }
             }
@@ -108,7 +106,7 @@ macro_rules! settings {
 
         impl Config {
             /// Sets one value; the key must be one of [`KEYS`].
-            fn set(&mut self, key: &str, raw: &Raw, origin: Origin) -> Result<(), Problem> {
+            fn set(&mut self, key: &str, raw: &Raw, origin: ValueOrigin) -> Result<(), Problem> {
                 match key {
                     $($key => match <$type>::parse(raw) {
                         Some(value) => {
@@ -140,7 +138,7 @@ settings! {
     /// Retention of the store, in days.
     store_retention_days: Bounded<1, 3650> = "store.retention_days", Bounded(90);
     /// Maximum size of the store on disk, in MiB.
-    store_max_mib: Bounded<{ Limits::MIN_MIB }, 1_048_576> = "store.max_mib", Bounded(256);
+    store_max_mib: Bounded<{ StoreLimits::MIN_MIB }, 1_048_576> = "store.max_mib", Bounded(256);
     /// Interval between canary checks, which verify end-to-end capture.
     canary_interval: Option<Duration> = "canary.interval", Some(Duration::from_secs(3600));
     /// Listen address of the Prometheus endpoint (unauthenticated).
@@ -168,10 +166,8 @@ settings! {
 }
 
 impl Config {
-    /// Reads everything. Without `file` it is [`FILE`], if there is one; a file that is named
-    /// must exist. `environment` is that of the process.
-    ///
-    /// The error has all problems at once.
+    /// Reads all sources. Without `file`, reads [`FILE`] if it exists; a given file must exist.
+    /// `environment` is that of the process. The error has all problems at once.
     pub(crate) fn load(
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
@@ -188,7 +184,7 @@ impl Config {
             config.apply_variable(&name, value, &mut problems);
         }
         for Flag { name, key, value } in flags {
-            let set = config.set(key, &Raw::Text(value.clone()), Origin::Flag(name));
+            let set = config.set(key, &Raw::Text(value.clone()), ValueOrigin::Flag(name));
             problems.extend(set.err());
         }
         if problems.is_empty() {
@@ -198,7 +194,6 @@ impl Config {
         }
     }
 
-    /// Options of the capture.
     pub(crate) fn capture_options(&self) -> Options {
         Options {
             ring_bytes: self.capture_buffer.value.0,
@@ -207,14 +202,13 @@ impl Config {
     }
 
     /// Limits of the store.
-    pub(crate) fn store_limits(&self) -> Limits {
-        Limits {
+    pub(crate) fn store_limits(&self) -> StoreLimits {
+        StoreLimits {
             days: self.store_retention_days.value.0,
             mib: self.store_max_mib.value.0,
         }
     }
 
-    /// Rotation of the files that lines are written to.
     pub(crate) fn rotation(&self) -> Rotation {
         Rotation {
             bytes: u64::from(self.log_max_mib.value.0) << 20,
@@ -222,7 +216,7 @@ impl Config {
         }
     }
 
-    /// The keys with another value in `new` that a running service cannot change.
+    /// Keys with a different value in `new` that a running service cannot change.
     pub(crate) fn restart_keys_changed(&self, new: &Self) -> Vec<&'static str> {
         const NEED_RESTART: [&str; 5] = [
             "store.dir",
@@ -246,8 +240,8 @@ impl Config {
             return;
         };
         let Some(key) = KEYS.iter().copied().find(|key| variable(key) == name) else {
-            // Kubernetes uses the prefix for a service called `imdsmon`, so an unknown variable is
-            // not an error. One that looks like a typing error is noted.
+            // Kubernetes uses the prefix for a service named `imdsmon`, so an unknown variable is
+            // not an error. A likely typing error is noted.
             let meant = KEYS
                 .iter()
                 .map(|key| variable(key))
@@ -258,7 +252,7 @@ impl Config {
             }
             return;
         };
-        let origin = Origin::Environment(name.to_owned());
+        let origin = ValueOrigin::Environment(name.to_owned());
         let set = match value.into_string() {
             Ok(text) => self.set(key, &Raw::Text(text), origin),
             Err(_) => Err(Problem::new(&origin, "not UTF-8")),

@@ -75,7 +75,7 @@ fn every_key_can_be_set_and_knows_its_line() {
         key, origin, about, ..
     } in shown
     {
-        let Origin::File { line, .. } = origin else {
+        let ValueOrigin::File { line, .. } = origin else {
             panic!("{key}: {origin}");
         };
         let text = EVERYTHING.lines().nth(line - 1).unwrap();
@@ -144,7 +144,7 @@ fn flags_go_over_the_environment_and_that_over_the_file() {
     }];
     let config = load(file, &environment, &flags).unwrap();
     assert_eq!(config.store_retention_days.value, Bounded(1));
-    let variable = Origin::Environment("IMDSMON_STORE_MAX_MIB".into());
+    let variable = ValueOrigin::Environment("IMDSMON_STORE_MAX_MIB".into());
     assert_eq!(
         config.store_max_mib,
         Sourced {
@@ -152,7 +152,7 @@ fn flags_go_over_the_environment_and_that_over_the_file() {
             origin: variable
         }
     );
-    let flag = Origin::Flag("--store");
+    let flag = ValueOrigin::Flag("--store");
     assert_eq!(
         config.store_dir,
         Sourced {

@@ -21,16 +21,16 @@ pub(crate) enum Raw {
     Integer(i64),
     Boolean(bool),
     List(Vec<Raw>),
-    /// A type that no key takes, for the message.
+    /// A TOML type that no key accepts, for the message.
     Other(&'static str),
 }
 
 impl fmt::Display for Raw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // `{:?}` escapes what a terminal would obey.
+            // `{:?}` escapes terminal control characters.
             Self::Text(text) if text.chars().count() <= 80 => write!(f, "{text:?}"),
-            Self::Text(_) => f.write_str("a text of that length"),
+            Self::Text(_) => f.write_str("a text of more than 80 characters"),
             Self::Integer(number) => write!(f, "{number}"),
             Self::Boolean(is) => write!(f, "{is}"),
             Self::List(_) => f.write_str("this list"),
@@ -48,7 +48,6 @@ impl Raw {
     }
 }
 
-/// A type of value.
 pub(crate) trait Setting: Sized {
     /// `None` unless the value is valid.
     fn parse(raw: &Raw) -> Option<Self>;
@@ -181,7 +180,7 @@ impl Setting for Listen {
     fn parse(raw: &Raw) -> Option<Self> {
         let text = raw.text()?;
         match text.strip_prefix("unix:") {
-            // The kernel takes 108 bytes with the final 0 (unix(7)).
+            // The kernel accepts 108 bytes with the final 0 (unix(7)).
             Some(path) if path.len() < 108 => {
                 PathBuf::parse(&Raw::Text(path.to_owned())).map(Self::Unix)
             }

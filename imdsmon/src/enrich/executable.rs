@@ -1,7 +1,7 @@
 //! The path of an executable whose process has ended.
 //!
 //! The kernel reports device and inode. Candidates are earlier paths of that file, the first
-//! argument and the usual directories; a candidate counts only if it is that file.
+//! argument and the usual directories; a candidate must have that device and inode.
 
 use std::{
     ffi::OsStr,
@@ -16,9 +16,8 @@ use lru::LruCache;
 use crate::event::{Task, bytes::ByteString, facts::FileId};
 use crate::identity::process::file_name;
 
-/// Executables that are remembered.
 const MAX_KNOWN: NonZeroUsize = NonZeroUsize::new(512).unwrap();
-/// Where programs usually are.
+/// Usual directories of programs.
 const DIRECTORIES: [&str; 6] = [
     "/usr/local/sbin",
     "/usr/local/bin",
@@ -28,7 +27,6 @@ const DIRECTORIES: [&str; 6] = [
     "/bin",
 ];
 
-/// Paths of executables by file.
 pub(crate) struct Executables {
     known: LruCache<FileId, ByteString>,
 }
@@ -42,7 +40,7 @@ impl Default for Executables {
 }
 
 impl Executables {
-    /// Learns from a task that `/proc` knew, and finds the path for one that it did not.
+    /// Stores the path if `/proc` had it, and searches for it otherwise.
     pub(crate) fn complete(&mut self, task: &mut Task) {
         let (Some(file), Some(name)) = (task.exe_file, &task.exe_name) else {
             return;
@@ -78,8 +76,7 @@ fn search(task: &Task, file: FileId, name: &[u8]) -> Option<ByteString> {
         .map(|path| path.as_os_str().as_bytes().into())
 }
 
-/// A file's number may be used again once it is deleted: what was known must still hold, as far
-/// as the path can be seen from here.
+/// An inode number may be reused: the cached path must still match, unless it does not exist here.
 fn still_is(exe: &[u8], file: FileId, name: &[u8]) -> bool {
     let path = Path::new(OsStr::from_bytes(exe));
     file_name(exe) == name && (is(path, file) || !path.exists())

@@ -1,7 +1,5 @@
-//! Adds facts from `/proc` and from files of the host to events.
-//!
-//! This happens as soon as an event arrives, when the process nearly always still exists:
-//! `connect` runs before the handshake.
+//! Adds facts from `/proc` and the host's files to events, on arrival, while the process nearly
+//! always still exists: `connect` runs before the handshake.
 
 mod container;
 mod executable;
@@ -22,7 +20,7 @@ use std::{
     time::Instant,
 };
 
-pub(crate) use crate::enrich::proc::sees_the_hosts_processes;
+pub(crate) use crate::enrich::proc::in_host_pid_namespace;
 use crate::{
     capture::cgroup::Root,
     event::{
@@ -76,7 +74,7 @@ struct Program {
 }
 
 impl Enricher {
-    /// `root` resolves cgroup ids; the host's files are read below `host`.
+    /// `root` resolves cgroup IDs; the host's files are read below `host`.
     pub(crate) fn new(root: Rc<Root>, host: &Path) -> Self {
         let host = Rc::new(HostRoot::at(host));
         Self {
@@ -87,12 +85,12 @@ impl Enricher {
             containers: Containers::new(Rc::clone(&host)),
             host,
             root,
-            netns: sees_the_hosts_processes().then(hosts_netns).flatten(),
+            netns: in_host_pid_namespace().then(hosts_netns).flatten(),
             known: LruCache::new(MAX_KNOWN),
         }
     }
 
-    /// Completes a task event; other events stay as they are.
+    /// Completes a task event; other events are unchanged.
     pub(crate) fn complete(&mut self, mut event: Event) -> Event {
         if let Event::Task(task) = &mut event {
             self.complete_task(task);
@@ -101,7 +99,7 @@ impl Enricher {
     }
 
     fn complete_task(&mut self, task: &mut Task) {
-        // First what disappears with the process.
+        // First the facts that disappear with the process.
         task.proc = self.facts(task);
         if let Some(proc) = &mut task.proc {
             drop_reparented(proc, &task.ancestors);
@@ -115,7 +113,7 @@ impl Enricher {
         }
         self.parents.complete(task, Instant::now());
         self.executables.complete(task);
-        // Only the kernel's own snapshot comes with a name; otherwise the user is not known yet.
+        // Only the kernel's snapshot has a name (`comm`); without it, the user is not known yet.
         if (task.role == Role::Holder || task.comm.is_empty())
             && let Some(uid) = task.proc.as_ref().and_then(|proc| proc.uid)
         {
@@ -134,7 +132,7 @@ impl Enricher {
         task.package = self.package(task, in_container);
     }
 
-    /// Adds the container and the owner of the slice; returns whether it is in a container.
+    /// Returns whether the task is in a container.
     fn find_container(&mut self, task: &mut Task) -> bool {
         let none = ProcFacts::default();
         let Some(path) = cgroup(task, task.proc.as_ref().unwrap_or(&none)) else {
@@ -152,8 +150,8 @@ impl Enricher {
         task.container.is_some() || cgroup_path.container().is_some()
     }
 
-    /// The package of an executable of the host. In a container's image the path names another
-    /// file, and the image must not choose which files of the host are read.
+    /// The package of a host executable. In a container, the path names another file, and the image
+    /// must not choose which host files are read.
     fn package(&mut self, task: &Task, in_container: bool) -> Option<String> {
         if in_container {
             return None;
@@ -196,9 +194,8 @@ impl Enricher {
     }
 }
 
-/// The network namespace of pid 1, or, if it may not be read, that of `kthreadd` (pid 2), which
-/// never leaves the initial one:
-/// <https://elixir.bootlin.com/linux/v6.12.43/source/kernel/kthread.c#L739>
+/// The network namespace of PID 1 or, if unreadable, of `kthreadd` (PID 2), which never leaves the
+/// initial one: <https://elixir.bootlin.com/linux/v6.12.43/source/kernel/kthread.c#L739>
 fn hosts_netns() -> Option<u32> {
     netns(1).or_else(|| netns(2))
 }
@@ -210,8 +207,8 @@ fn file_id(metadata: &Metadata) -> FileId {
     }
 }
 
-/// Drops the ancestors of `/proc` if the parent has ended since: the process was reparented, and
-/// its new parent did not start it. The kernel's snapshot has the original one.
+/// Drops the ancestors of `/proc` if the parent has ended: the process was reparented, and its new
+/// parent did not start it. The kernel's snapshot has the original one.
 fn drop_reparented(proc: &mut ProcFacts, parents: &[Ancestor]) {
     let pids = (parents.first(), proc.ancestors.first());
     if let (Some(then), Some(now)) = pids

@@ -1,7 +1,7 @@
 //! Caches the arguments of parent processes.
 //!
-//! A script may end with the call of its last tool, before `/proc` is read. The kernel's snapshot
-//! still names the parent, and an earlier call of the same script often had its arguments.
+//! A script may end right after its last tool, before `/proc` is read. The kernel's snapshot still
+//! names the parent, and an earlier call of the same script often had its arguments.
 
 use std::{
     num::NonZeroUsize,
@@ -13,7 +13,7 @@ use lru::LruCache;
 use crate::event::{Task, bytes::ByteString, facts::Ancestor};
 
 const MAX_PARENTS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
-/// How long a PID with the same name is the same parent. The kernel reuses a PID only after all
+/// How long a PID with the same name is the same parent: the kernel reuses a PID only after all
 /// others (`pid_max`), which takes longer.
 const PARENT_TTL: Duration = Duration::from_secs(60);
 
@@ -31,7 +31,7 @@ impl Default for ParentCache {
 }
 
 impl ParentCache {
-    /// Remembers arguments that were read and fills in those that are missing.
+    /// Stores arguments that were read and fills in missing ones.
     pub(crate) fn complete(&mut self, task: &mut Task, now: Instant) {
         let read = task.proc.iter().flat_map(|proc| &proc.ancestors);
         for Ancestor { pid, name, argv } in read.chain(&task.ancestors) {

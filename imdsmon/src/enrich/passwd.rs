@@ -1,4 +1,4 @@
-//! Names and homes of users, from the host's `/etc/passwd`.
+//! User names and home directories, from the host's `/etc/passwd`.
 //!
 //! Not from NSS: a static binary cannot load its modules, and a lookup must never leave the host.
 
@@ -7,10 +7,9 @@ use std::{collections::HashMap, path::Path, rc::Rc};
 use crate::{enrich::rootfs::HostRoot, text::clip::clip};
 
 const PASSWD: &str = "/etc/passwd";
-/// Bytes of the file that are read at most.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// Users by id, read anew when the file changes.
+/// Users by ID, read again when the file changes.
 pub(crate) struct Passwd {
     host: Rc<HostRoot>,
     users: HashMap<u32, User>,
@@ -20,7 +19,6 @@ pub(crate) struct Passwd {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct User {
     pub(crate) name: String,
-    /// Home directory.
     pub(crate) home: String,
 }
 
@@ -33,7 +31,6 @@ impl Passwd {
         }
     }
 
-    /// A user, if it has a name here.
     pub(crate) fn user(&mut self, uid: u32) -> Option<&User> {
         let changed = Some(self.host.changed(Path::new(PASSWD))?);
         if self.changed != changed
@@ -46,7 +43,7 @@ impl Passwd {
     }
 }
 
-/// Of several names of one id the first counts, as in getpwuid(3).
+/// Of several names of one ID, the first counts, as in getpwuid(3).
 fn parse(passwd: &[u8]) -> HashMap<u32, User> {
     let mut users = HashMap::new();
     for line in passwd.split(|&b| b == b'\n') {

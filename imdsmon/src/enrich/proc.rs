@@ -1,4 +1,4 @@
-//! Reads a process from `/proc`: bounded, and never another process that reuses the pid.
+//! Reads a process from `/proc`: bounded, and never another process with a reused PID.
 
 use std::{io::Read, os::unix::ffi::OsStrExt};
 
@@ -14,32 +14,29 @@ use crate::{
     },
 };
 
-/// Bytes of the arguments that are kept.
 const MAX_ARGV_BYTES: u64 = 2048;
-/// Bytes of any other file in `/proc/PID` that are read.
+/// Any other file in `/proc/PID`.
 const MAX_FILE_BYTES: u64 = 16 * 1024;
-/// Processes above one that are named.
 const MAX_ANCESTORS: usize = 16;
-/// Of these, the nearest whose arguments are read: a script, its shell, sudo, cron.
+/// The nearest ancestors whose arguments are read: a script, its shell, sudo, cron.
 const ANCESTORS_WITH_ARGV: usize = 6;
-/// Bytes of these that are kept: enough for a script's path.
+/// Enough for a script's path.
 const MAX_ANCESTOR_ARGV_BYTES: u64 = 256;
-/// The initial pid namespace, by the inode number that the kernel fixed (`PROC_PID_INIT_INO`).
+/// The initial PID namespace; the kernel fixes its inode number (`PROC_PID_INIT_INO`).
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
-/// Whether `/proc` shows the host's processes under the kernel's pids. In a container that requires
-/// the host's PID namespace.
-pub(crate) fn sees_the_hosts_processes() -> bool {
+/// Whether `/proc` has the kernel's PIDs. In a container that requires the host's PID namespace.
+pub(crate) fn in_host_pid_namespace() -> bool {
     std::fs::read_link("/proc/self/ns/pid")
         .is_ok_and(|link| link.as_os_str() == INITIAL_PID_NAMESPACE)
 }
 
-/// Reads `/proc/PID`, if that is still the process of the event.
+/// Reads `/proc/PID`, if it is still the process of the event.
 ///
-/// All is read through one descriptor of the directory, which cannot come to mean another
-/// process when the pid is used again.
+/// All files are read through one descriptor of the directory, which stays bound to the process if
+/// the PID is reused.
 pub(crate) fn read_facts(task: &Task) -> Option<ProcFacts> {
-    if !sees_the_hosts_processes() {
+    if !in_host_pid_namespace() {
         return None;
     }
     let proc = Proc::new(task.pid.cast_signed()).ok()?;
@@ -81,7 +78,6 @@ fn read(proc: &Proc, name: &str, max: u64) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Inode number of the network namespace of a process.
 pub(crate) fn netns(pid: u32) -> Option<u32> {
     let link = std::fs::read_link(format!("/proc/{pid}/ns/net")).ok()?;
     link.to_str()?
@@ -117,7 +113,7 @@ fn ancestors(mut pid: u32) -> Vec<Ancestor> {
 
 /// Adds the arguments of ancestors that the snapshot names: they often outlive the process.
 pub(crate) fn name_ancestors(task: &mut Task) {
-    if !sees_the_hosts_processes() {
+    if !in_host_pid_namespace() {
         return;
     }
     for ancestor in task.ancestors.iter_mut().take(ANCESTORS_WITH_ARGV) {
@@ -126,7 +122,7 @@ pub(crate) fn name_ancestors(task: &mut Task) {
         };
         let stat = read(&proc, "stat", MAX_FILE_BYTES).and_then(|text| Stat::parse(&text));
         let child = task.start.unwrap_or(u64::MAX);
-        // A reused pid is younger than the child, or has another name.
+        // A process with a reused PID is younger than the child, or has another name.
         if stat
             .is_some_and(|stat| stat.comm == ancestor.name && stat.start <= child / TICK_NANOS + 1)
         {
@@ -140,9 +136,8 @@ fn ancestor_arguments(proc: &Proc) -> Vec<ByteString> {
     argv.map(|argv| split_arguments(&argv)).unwrap_or_default()
 }
 
-/// The unified path, or systemd's own where all of cgroup v2 is its root (hybrid hosts); but
-/// rather one that names a container, wherever it is: without systemd it may be in no other
-/// hierarchy than those of the controllers.
+/// The unified path, or systemd's if the unified one is the root (hybrid hosts). A path that names
+/// a container takes precedence: without systemd, only a controller's hierarchy may have it.
 fn cgroup_path(text: &[u8]) -> Option<ByteString> {
     let lines = text.split(|&b| b == b'\n').filter_map(|line| {
         let mut fields = line.splitn(3, |&b| b == b':').skip(1);
@@ -166,19 +161,19 @@ fn cgroup_path(text: &[u8]) -> Option<ByteString> {
         .map(ByteString::from)
 }
 
-/// The part of `/proc/PID/stat` that is needed. procfs reads it too, but not where the name of
-/// the process is not UTF-8, which any process can arrange.
+/// The needed part of `/proc/PID/stat`. The procfs crate requires a UTF-8 process name, and any
+/// process can set another.
 struct Stat {
     comm: ByteString,
     parent: u32,
-    /// Start of the process in clock ticks since boot.
+    /// In clock ticks since boot.
     start: u64,
 }
 
 impl Stat {
     fn parse(text: &[u8]) -> Option<Self> {
         let open = text.iter().position(|&b| b == b'(')?;
-        // The name may hold anything, also `)`; nothing behind it does.
+        // The name may contain any byte, also `)`; the other fields cannot.
         let close = text.iter().rposition(|&b| b == b')')?;
         let comm = text.get(open + 1..close)?.into();
         let mut fields = std::str::from_utf8(text.get(close + 1..)?)
@@ -193,7 +188,7 @@ impl Stat {
         })
     }
 
-    /// Whether the process started at `nanos` since boot, as exactly as ticks can tell.
+    /// Whether the process started at `nanos` since boot, to the precision of a tick.
     fn started_at(&self, nanos: u64) -> bool {
         self.start.abs_diff(nanos / TICK_NANOS) <= 1
     }

@@ -1,5 +1,5 @@
-//! Files of the host, read as a root process may read what others can write: bounded, never
-//! waiting, never out of the host's root.
+//! Reads host files that other users may control: bounded, without blocking, and never outside the
+//! host's root.
 
 use std::{
     fs::File,
@@ -13,10 +13,8 @@ use rustix::{
     fs::{Dir, Mode, OFlags, ResolveFlags},
 };
 
-/// Entries of a directory that are looked at.
 const MAX_ENTRIES: usize = 64;
 
-/// The host's root directory.
 #[derive(Debug)]
 pub(crate) struct HostRoot {
     root: PathBuf,
@@ -30,7 +28,7 @@ impl Default for HostRoot {
 }
 
 impl HostRoot {
-    /// The host whose root directory is mounted at `root`. If that is not there, no file is.
+    /// The host with its root directory at `root`. If that does not exist, no file does.
     pub(crate) fn at(root: &Path) -> Self {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Self {
@@ -39,32 +37,32 @@ impl HostRoot {
         }
     }
 
-    /// Where an absolute path of the host is, seen from here.
+    /// Translates an absolute path of the host.
     pub(crate) fn path(&self, path: &Path) -> PathBuf {
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
 
-    /// A regular file of at most `max` bytes, whose directories are the system's.
+    /// A regular file of at most `max` bytes, below system directories.
     pub(crate) fn read(&self, path: &Path, max: u64) -> Option<Vec<u8>> {
-        // Links are the administrator's (`/var/lib/docker` to a larger disk), and resolved as the
-        // host would.
+        // The administrator controls the symlinks (`/var/lib/docker` to a larger disk); they are
+        // resolved within the host's root.
         read(self.open(path, ResolveFlags::empty())?, max, |_| true)
     }
 
-    /// The same below a user's home directory: the user may put anything there, so links do not
-    /// count, nor do files of others.
+    /// The same below a user's home directory, which the user controls: no symlinks, and no files
+    /// of other users.
     pub(crate) fn read_of_user(&self, path: &Path, max: u64, uid: u32) -> Option<Vec<u8>> {
         let file = self.open(path, ResolveFlags::NO_SYMLINKS)?;
         read(file, max, |owner| owner == uid)
     }
 
-    /// When a file of the system was changed, in nanoseconds; `None` if there is none.
+    /// Modification time of a system file in nanoseconds; `None` if there is none.
     pub(crate) fn changed(&self, path: &Path) -> Option<i128> {
         let metadata = self.open(path, ResolveFlags::empty())?.metadata().ok()?;
         Some(i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec()))
     }
 
-    /// Names in a directory of the system, some of them if there are too many.
+    /// At most [`MAX_ENTRIES`] names in a system directory.
     pub(crate) fn names(&self, path: &Path) -> Vec<String> {
         let Some(directory) = self.open(path, ResolveFlags::empty()) else {
             return Vec::new();
@@ -80,7 +78,7 @@ impl HostRoot {
     }
 
     fn open(&self, path: &Path, more: ResolveFlags) -> Option<File> {
-        // A pipe must not make us wait, and no link may lead into /proc/PID.
+        // A FIFO must not block, and no link may lead into /proc/PID.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | more;
         let root = self.directory.as_ref()?;

@@ -110,13 +110,13 @@ pub enum Event {
     End {
         time: Timestamp,
         /// Counters of the kernel programs.
-        totals: Totals,
+        totals: CaptureTotals,
     },
 }
 
 /// Counters of the kernel programs since they were attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Totals {
+pub struct CaptureTotals {
     /// TCP segments with payload to or from IMDS.
     pub(crate) segments: u64,
     /// Records handed to user space.
@@ -130,7 +130,7 @@ pub struct Totals {
     pub(crate) unknown: u64,
 }
 
-impl Totals {
+impl CaptureTotals {
     /// Increase since `base`, an earlier reading.
     pub(crate) fn since(&self, base: &Self) -> Self {
         let Self {

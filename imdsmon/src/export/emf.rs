@@ -1,9 +1,8 @@
-//! `TokenlessCalls` for CloudWatch: lines in its embedded metric format, which the CloudWatch
-//! agent turns into metrics.
+//! The `TokenlessCalls` metric for CloudWatch: lines in the embedded metric format, which the
+//! CloudWatch agent turns into metrics.
 //!
-//! The format is "Specification: Embedded metric format" in the CloudWatch user guide; what a
-//! dimension may be is in the API reference of `Dimension`. Both bind a line: at most 100
-//! metrics, 30 dimensions, 1 MB.
+//! Sources: "Specification: Embedded metric format" in the CloudWatch user guide, and `Dimension`
+//! in the API reference. A line has at most 100 metrics, 30 dimensions and 1 MB.
 
 use std::collections::BTreeMap;
 
@@ -15,9 +14,9 @@ use crate::{
     time::Timestamp,
 };
 
-/// Clients with a line of their own in one period; each is a metric that is paid for.
+/// Clients with their own line in a period; each is a billed metric.
 const MAX_CLIENTS: usize = 100;
-/// Characters of a dimension's value; CloudWatch takes 1024.
+/// CloudWatch accepts 1024.
 const MAX_DIMENSION_CHARS: usize = 255;
 
 /// A namespace of CloudWatch metrics (`PutMetricData` in the API reference).
@@ -31,7 +30,7 @@ impl Default for Namespace {
 }
 
 impl Namespace {
-    /// 1 to 255 characters, and none of those that AWS reserves for itself.
+    /// 1 to 255 characters, and not reserved by AWS.
     pub(crate) fn new(text: &str) -> Option<Self> {
         let is_allowed = |c: char| c.is_ascii_alphanumeric() || ".-_/#:".contains(c);
         let is_valid = (1..=255).contains(&text.len())
@@ -46,7 +45,7 @@ impl Namespace {
     }
 }
 
-/// IMDSv1 calls since the last lines.
+/// IMDSv1 calls since the last lines were written.
 pub(crate) struct Emf {
     namespace: Namespace,
     instance: Option<String>,
@@ -61,7 +60,7 @@ struct Count {
 }
 
 impl Emf {
-    /// Nothing counted yet. `instance` is the instance's id, if it is known.
+    /// `instance` is the instance ID, if known.
     pub(crate) fn new(namespace: Namespace, instance: Option<String>) -> Self {
         Self {
             namespace,
@@ -70,7 +69,6 @@ impl Emf {
         }
     }
 
-    /// Adds what was counted.
     pub(crate) fn count(&mut self, delta: &[ClientStats]) {
         for entry in delta {
             let mut count = Count::default();
@@ -91,12 +89,11 @@ impl Emf {
         }
     }
 
-    /// Whether no line is due.
     pub(crate) fn is_empty(&self) -> bool {
         self.counts.values().all(|count| count.calls <= 0)
     }
 
-    /// The lines for what was counted, one for each client, with the time of the period's end.
+    /// One line per client; `now` is the end of the period.
     pub(crate) fn lines(&self, now: Timestamp) -> String {
         let mut lines = String::new();
         for (client, count) in self.counts.iter().filter(|(_, count)| count.calls > 0) {
@@ -106,7 +103,7 @@ impl Emf {
         lines
     }
 
-    /// The lines arrived: what is counted next is for the next ones.
+    /// Discards the counts after their lines were written.
     pub(crate) fn clear(&mut self) {
         self.counts.clear();
     }
@@ -143,14 +140,14 @@ impl Emf {
         }
         line.insert("Client".into(), json!(client));
         line.insert("TokenlessCalls".into(), json!(count.calls));
-        // Fields for searches: what `MetadataNoToken` and `MetadataNoTokenRejected` count.
+        // For searches: the counts of `MetadataNoToken` and `MetadataNoTokenRejected`.
         line.insert("Successful".into(), json!(count.successful));
         line.insert("Rejected".into(), json!(count.rejected));
         Value::Object(line)
     }
 }
 
-/// A value that CloudWatch takes: printable ASCII, not empty, no colon at its begin.
+/// A valid dimension value: printable ASCII, not empty, no leading colon.
 fn dimension(text: &str) -> String {
     let printable = |c: char| if matches!(c, ' '..='~') { c } else { '?' };
     let mut value: String = text
@@ -271,7 +268,7 @@ mod tests {
             "curl",
             &[
                 (Auth::V1, ResponseClass::Ok, Cause::Plain, -3),
-                (Auth::V1, ResponseClass::Ok, Cause::AfterNoAnswer, 3),
+                (Auth::V1, ResponseClass::Ok, Cause::AfterNoResponse, 3),
             ],
         )]);
         assert!(emf.is_empty() && parsed(&emf).is_empty());

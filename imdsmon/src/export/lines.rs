@@ -1,5 +1,4 @@
-//! Lines that go to a file for as long as the service runs: it is its owner's alone, begins anew
-//! when it is long enough, and a full disk stops nothing but itself.
+//! Lines in a rotated file that only its owner can read. A full disk affects nothing else.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -10,7 +9,6 @@ use std::{
 
 use crate::export::Destination;
 
-/// Where lines go.
 pub(crate) struct Lines {
     target: Target,
 }
@@ -20,10 +18,9 @@ enum Target {
     File(Rotated),
 }
 
-/// How long a file becomes, and how many are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rotation {
-    /// Bytes of a file before the next begins; one write that is longer stays in one file.
+    /// Maximum size in bytes; one longer write stays in one file.
     pub(crate) bytes: u64,
     /// Rotated files to keep; `NAME.1` is the latest.
     pub(crate) keep: u32,
@@ -33,12 +30,12 @@ struct Rotated {
     path: PathBuf,
     rotation: Rotation,
     file: File,
-    /// Bytes of whole lines in it; `None` for what is no regular file and has no size.
+    /// Bytes of whole lines; `None` if the target is not a regular file.
     bytes: Option<u64>,
 }
 
 impl Lines {
-    /// Opens the file, or makes it; what is in it stays.
+    /// Creates the file or appends to it.
     pub(crate) fn open(destination: &Destination, rotation: Rotation) -> io::Result<Self> {
         let target = match destination {
             Destination::Stdout => Target::Stdout,
@@ -47,8 +44,7 @@ impl Lines {
         Ok(Self { target })
     }
 
-    /// Writes whole lines, all of them or none. Waits for neither the disk nor a reader of a pipe
-    /// in the file system.
+    /// Writes all lines or none. Waits for neither the disk nor the reader of a FIFO.
     pub(crate) fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         match &mut self.target {
             Target::Stdout => {
@@ -69,7 +65,7 @@ impl Rotated {
         if metadata.is_file() {
             bytes = Some(metadata.len());
             if metadata.len() > 0 && !ends_a_line(&mut file)? {
-                // The power went in the middle of a line: it must not spoil the next.
+                // A power failure cut the last line: it must not spoil the next.
                 file.write_all(b"\n")?;
                 bytes = Some(metadata.len() + 1);
             }
@@ -95,7 +91,7 @@ impl Rotated {
             if written.is_ok() {
                 *bytes = bytes.saturating_add(more);
             } else {
-                // A part of a line is worse than none.
+                // Remove a partial line.
                 self.file.set_len(*bytes)?;
             }
         }
@@ -125,7 +121,7 @@ impl Rotated {
     }
 }
 
-/// Opens for its owner alone; follows no link, and never blocks.
+/// Mode 0600; follows no symlink and never blocks.
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)

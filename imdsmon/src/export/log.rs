@@ -1,4 +1,4 @@
-//! Calls as lines of JSON in a file, for as long as the service runs.
+//! Calls as JSON lines in a file.
 
 use std::{
     io,
@@ -15,26 +15,24 @@ use crate::output::json;
 use crate::pipeline::AttributedEvent;
 use crate::time::Timestamp;
 
-/// Bytes of lines that wait for the next flush.
+/// Bytes of lines buffered until the next flush.
 const MAX_BUFFERED_BYTES: usize = 64 << 10;
-/// Time between two warnings.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The log of calls. A failure to write never stops capture: lines that are missing are counted,
-/// and an `imds.log_gap` line says how many.
+/// The call log. A write error never stops capture: dropped lines are counted, and an
+/// `imds.log_gap` line has their number.
 pub(crate) struct CallLog {
     lines: Lines,
     waiting: Vec<u8>,
     waiting_lines: u64,
-    /// When the last of those that wait was made.
+    /// Time of the last buffered call.
     time: Timestamp,
-    /// Lines that could not be written, and for which the log has no `imds.log_gap` yet.
+    /// Dropped lines without an `imds.log_gap` line yet.
     dropped: u64,
     next_warning: Option<Instant>,
 }
 
 impl CallLog {
-    /// Opens the log, or creates it.
     pub(crate) fn open(destination: &Destination, rotation: Rotation) -> io::Result<Self> {
         Ok(Self {
             lines: Lines::open(destination, rotation)?,
@@ -47,7 +45,7 @@ impl CallLog {
     }
 
     pub(crate) fn add(&mut self, attributed: &AttributedEvent) {
-        // A vector takes every write.
+        // Writing to a vector cannot fail.
         let _ = json::line(&mut self.waiting, attributed);
         self.waiting_lines += 1;
         self.time = attributed.event.time();
@@ -56,7 +54,6 @@ impl CallLog {
         }
     }
 
-    /// Writes the lines that wait.
     pub(crate) fn flush(&mut self) {
         if self.waiting.is_empty() {
             return;
@@ -86,7 +83,7 @@ impl CallLog {
         if self.next_warning.is_none_or(|next| now >= next) {
             self.next_warning = Some(now + WARN_INTERVAL);
             let lines = self.dropped;
-            tracing::warn!(%error, lines, "cannot write the log of calls; capture continues");
+            tracing::warn!(%error, lines, "cannot write the call log; capture continues");
         }
     }
 }

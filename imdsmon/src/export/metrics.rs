@@ -24,14 +24,13 @@ use crate::{
     verdict::{HostVerdict, Verdict},
 };
 
-/// Clients with series of their own; later ones are counted together.
+/// Clients with their own series; later ones are counted together.
 const MAX_IMDSV1_CLIENTS: usize = 100;
-/// The same for those that only ever use tokens: they matter less, and never push out the others.
+/// A separate limit for clients without IMDSv1 calls, which must not displace the others.
 const MAX_IMDSV2_CLIENTS: usize = 50;
-/// Characters of a label.
 const MAX_LABEL_CHARS: usize = 128;
 
-/// The metrics of the running service. Counters begin with the process.
+/// Counters start at 0 with the process.
 pub(crate) struct Metrics {
     registry: Registry,
     named: [HashSet<ClientLabels>; 2],
@@ -77,7 +76,7 @@ struct VerdictLabel {
     verdict: &'static str,
 }
 
-/// For what is not exported until it is known.
+/// Unlike a plain gauge, a family without labels is exported only once it is set.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct NoLabels {}
 
@@ -87,7 +86,6 @@ struct BuildLabels {
 }
 
 impl Metrics {
-    /// All metrics, registered.
     pub(crate) fn new() -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("imdsmon"),
@@ -109,12 +107,10 @@ impl Metrics {
         metrics
     }
 
-    /// Counts what came since the last time.
     pub(crate) fn count(&mut self, delta: &[ClientStats]) {
         for entry in delta {
             self.unparsed_bytes.inc_by(entry.evidence.unparsed_bytes);
-            // A call that is seen in another light is taken back and counted again, in one entry:
-            // it is no new call.
+            // A reclassified call is subtracted and added again in one entry: it is not a new call.
             let mut sums: BTreeMap<_, i64> = BTreeMap::new();
             for (bucket, count) in &entry.buckets {
                 let sum = sums
@@ -131,7 +127,7 @@ impl Metrics {
         }
     }
 
-    /// Sets the verdicts on the instance and on each client, worst first.
+    /// Clients are in order of severity, worst first.
     pub(crate) fn set_verdicts<'c>(
         &mut self,
         host: HostVerdict,
@@ -153,7 +149,6 @@ impl Metrics {
         self.ready.set(i64::from(host == HostVerdict::Ready));
     }
 
-    /// Sets the coverage: when the monitor ran, and what it dropped.
     pub(crate) fn set_coverage(&mut self, coverage: &Coverage) {
         let Coverage { spans, self_test } = coverage;
         let (mut segments, mut lost) = (0_u64, 0_u64);
@@ -162,7 +157,7 @@ impl Metrics {
             lost = lost.saturating_add(span.lost_records);
         }
         self.watched.set(coverage.observed().as_secs_f64());
-        // What the store forgets is not taken back from a counter.
+        // Retention in the store must not decrease a counter.
         let more = |counter: &Counter, now: u64| counter.inc_by(now.saturating_sub(counter.get()));
         more(&self.segments, segments);
         more(&self.lost_records, lost);
@@ -174,25 +169,24 @@ impl Metrics {
         }
     }
 
-    /// Sets whether the store can be written.
     pub(crate) fn set_store_success(&mut self, works: bool) {
         self.stored
             .get_or_create(&NoLabels {})
             .set(i64::from(works));
     }
 
-    /// The metrics as they are now, in `OpenMetrics` 1.0.
+    /// The metrics in `OpenMetrics` 1.0.
     pub(crate) fn page(&self) -> String {
         let mut page = String::new();
         if let Err(error) = encode(&mut page, &self.registry) {
-            tracing::error!(%error, "the metrics could not be written");
+            tracing::error!(%error, "cannot encode the metrics");
         }
         page
     }
 
-    /// The worst clients by name; a client that only ever uses tokens is not news.
+    /// Exports the verdicts of the worst clients, without READY.
     fn name_verdicts(&self, worst_first: &[(&Client, Verdict)]) {
-        // What no longer holds is not there at all.
+        // Series of outdated verdicts must not remain.
         self.client_verdict.clear();
         let mut named = HashSet::new();
         for (client, verdict) in worst_first {
@@ -200,7 +194,7 @@ impl Metrics {
                 continue;
             }
             let who = ClientLabels::of(client);
-            // Of clients that differ in what is no label, the worst counts.
+            // Of clients with equal labels, the worst counts.
             if named.insert(who.clone()) {
                 let labels = ClientVerdictLabels {
                     verdict: verdict.into(),
@@ -310,7 +304,7 @@ impl Metrics {
         );
         r.register(
             "store_success",
-            "Whether the last commit to the store succeeded; counts wait in memory if not",
+            "Whether the last commit to the store succeeded; if not, counts stay in memory",
             self.stored.clone(),
         );
     }
@@ -331,14 +325,14 @@ fn set(family: &Family<VerdictLabel, Gauge>, verdict: &'static str, value: i64) 
     family.get_or_create(&VerdictLabel { verdict }).set(value);
 }
 
-/// Untrusted text as a label: bounded, and without what harms a terminal. Prometheus itself takes
-/// any UTF-8.
+/// Untrusted text as a label: bounded, without terminal control characters. Prometheus accepts any
+/// UTF-8.
 fn label(text: &str) -> String {
     let visible = |c: char| if is_unsafe(c) { '\u{fffd}' } else { c };
     text.chars().take(MAX_LABEL_CHARS).map(visible).collect()
 }
 
-/// A page in the text format from before `OpenMetrics`, version 0.0.4.
+/// Converts a page to the older text format, version 0.0.4.
 pub(crate) fn to_text_format(page: &str) -> String {
     let mut text = String::new();
     let mut help = None;
@@ -351,7 +345,7 @@ pub(crate) fn to_text_format(page: &str) -> String {
             .strip_prefix("# TYPE ")
             .and_then(|described| described.split_once(' '))
         {
-            // There the name of a counter is that of its samples.
+            // The older format names a counter like its samples.
             let suffix = if kind == "counter" { "_total" } else { "" };
             if let Some((_, help)) = help.take_if(|(of, _)| *of == name) {
                 text.push_str(&["# HELP ", name, suffix, " ", help, "\n"].concat());

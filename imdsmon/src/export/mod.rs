@@ -1,7 +1,7 @@
 //! Continuous output for other programs.
 //!
-//! [`log`] takes each call. [`metrics`] and [`emf`] take what the ledger counted since the last
-//! time, the same deltas as the store. None of them has a clock or wakes up by itself.
+//! [`log`] takes each call. [`metrics`] and [`emf`] take the counts since the last update, the same
+//! deltas as the store. None of them has a clock or a timer.
 
 pub(crate) mod emf;
 pub(crate) mod lines;
@@ -28,7 +28,6 @@ impl fmt::Display for Listen {
     }
 }
 
-/// Where lines are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Destination {
     Stdout,

@@ -1,8 +1,8 @@
-//! Serves Prometheus: one page over HTTP/1, on a TCP port or a Unix socket.
+//! Serves metrics to Prometheus: one page over HTTP/1, on a TCP port or a Unix socket.
 //!
-//! A connection gets one response within one deadline. The number of connections is bounded: one
-//! more ends the oldest, so a client that hangs cannot block others. The service's main loop renders
-//! the page, at most once a second. Without a request, nothing wakes up.
+//! Each connection gets one response within one deadline. A connection beyond the limit ends the
+//! oldest, so a client that hangs cannot block others. The service's main loop renders the page, at
+//! most once per second. Without a request, nothing wakes up.
 
 use std::{
     collections::VecDeque,
@@ -27,21 +27,18 @@ use crate::export::Listen;
 
 /// From the connection to the end of the response.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
-/// Open connections.
 const MAX_CONNECTIONS: usize = 32;
-/// Bytes of a request's head.
 const MAX_HEAD_BYTES: usize = 8 << 10;
-/// Header lines of a request.
 const MAX_HEADERS: usize = 64;
-/// How long a page is served again.
+/// How long a rendered page is reused.
 const PAGE_TTL: Duration = Duration::from_secs(1);
-/// Delay after `accept` failed, for example for want of file descriptors.
+/// Delay after `accept` fails, for example without free file descriptors.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// A scrape, to which the page is sent in `OpenMetrics`. May be dropped.
+/// A scrape that waits for the `OpenMetrics` page. May be dropped.
 pub(crate) type PageRequest = oneshot::Sender<String>;
 
-pub(crate) struct Server {
+pub(crate) struct MetricsServer {
     listener: Listener,
 }
 
@@ -50,18 +47,18 @@ enum Listener {
     Unix(UnixListener, SocketFile),
 }
 
-/// The path of a Unix socket, removed with its server.
+/// The path of a Unix socket, removed on drop.
 struct SocketFile(PathBuf);
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Already removed is fine.
+        // The file may be removed already.
         let _ = fs::remove_file(&self.0);
     }
 }
 
-impl Server {
-    /// Listens. Must be called inside a tokio runtime.
+impl MetricsServer {
+    /// Must be called inside a tokio runtime.
     pub(crate) async fn bind(listen: &Listen) -> io::Result<Self> {
         let listener = match listen {
             Listen::Tcp(address) => Listener::Tcp(TcpListener::bind(address).await?),
@@ -69,7 +66,7 @@ impl Server {
                 remove_stale(path).await?;
                 let listener = UnixListener::bind(path)?;
                 let file = SocketFile(path.clone());
-                // Its group and its directory control access.
+                // The socket's group and directory control access.
                 fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
                 Listener::Unix(listener, file)
             }
@@ -77,16 +74,16 @@ impl Server {
         Ok(Self { listener })
     }
 
-    /// The TCP socket that the service manager passed, if any (`sd_listen_fds(3)`). Must be called
-    /// inside a tokio runtime, and at most once.
+    /// The TCP socket from the service manager, if any (`sd_listen_fds(3)`). Must be called inside
+    /// a tokio runtime, and at most once.
     pub(crate) fn inherited() -> io::Result<Option<Self>> {
         let Some(descriptor) = sd_notify::listen_fds()?.next() else {
             return Ok(None);
         };
-        // SAFETY: the service manager passes it to this process alone (`$LISTEN_PID` says so), and
-        // no other code takes it from here.
+        // SAFETY: the service manager passes the descriptor to this process only (`$LISTEN_PID`),
+        // and no other code takes it.
         let socket = unsafe { std::net::TcpListener::from_raw_fd(descriptor) };
-        // Fails unless it is a TCP socket.
+        // Fails unless the socket is TCP.
         socket.local_addr()?;
         socket.set_nonblocking(true)?;
         let listener = Listener::Tcp(TcpListener::from_std(socket)?);
@@ -126,7 +123,7 @@ impl Server {
             }
             let page = Arc::clone(&page);
             oldest_first.push_back(tasks.spawn(async move {
-                // Without a response to a client that is too slow or disconnected.
+                // A slow or disconnected client gets no response.
                 let _ = timeout(CONNECTION_TIMEOUT, handle(connection, &page)).await;
             }));
         }
@@ -145,12 +142,12 @@ impl Listener {
     }
 }
 
-/// Removes a socket without a listener, which a killed process left; nothing else.
+/// Removes a socket without a listener, left by a killed process; nothing else.
 async fn remove_stale(path: &Path) -> io::Result<()> {
     let Ok(metadata) = fs::symlink_metadata(path) else {
         return Ok(());
     };
-    // A listener that is too busy to accept is a listener.
+    // A listener too busy to accept must keep its socket.
     let is_stale = metadata.file_type().is_socket()
         && matches!(
             timeout(CONNECTION_TIMEOUT, UnixStream::connect(path)).await,
@@ -169,7 +166,7 @@ struct Page {
 }
 
 impl Page {
-    /// The page; `None` if the service is ending.
+    /// `None` if the service is stopping.
     async fn get(&self) -> Option<Arc<str>> {
         // Held while the page is rendered: concurrent scrapes wait and get the same page.
         let mut latest = self.latest.lock().await;
@@ -205,7 +202,6 @@ impl Response {
     }
 }
 
-/// Reads a request and sends the response.
 async fn handle(mut connection: Box<dyn Connection>, page: &Page) -> io::Result<()> {
     let mut head = Vec::with_capacity(1024);
     let (response, has_body) = loop {

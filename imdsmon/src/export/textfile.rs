@@ -1,5 +1,4 @@
-//! Metrics as a file for the textfile collector of `node_exporter`: the old one or the new one,
-//! never a part.
+//! Metrics as a file for the textfile collector of `node_exporter`, replaced atomically.
 
 use std::{
     fs::{self, OpenOptions},
@@ -8,22 +7,21 @@ use std::{
     path::Path,
 };
 
-/// Puts `text` in place of the file at `path`. Every user may read it, as the collector, which is
-/// another user, must.
+/// Replaces the file at `path`. Every user may read it: the collector runs as another user.
 pub(crate) fn write(path: &Path, text: &str) -> io::Result<()> {
-    // Not `.prom`: the collector reads each file with that ending.
+    // Not `.prom`: the collector reads each file with that suffix.
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
     let written = write_new(new.as_ref(), text).and_then(|()| fs::rename(&new, path));
     if written.is_err() {
-        // The first error is the one to report.
+        // Report the first error.
         let _ = fs::remove_file(&new);
     }
     written
 }
 
 fn write_new(path: &Path, text: &str) -> io::Result<()> {
-    // One that was left by a kill is useless.
+    // A killed process may have left a file.
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}

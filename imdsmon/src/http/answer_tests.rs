@@ -150,7 +150,7 @@ fn a_client_may_half_close_and_still_be_answered() {
 }
 
 #[test]
-fn an_answer_that_takes_a_minute_is_none_and_does_not_go_to_the_next_request() {
+fn late_response_is_not_assigned_to_the_next_request() {
     let mut story = Story::new();
     story.send(V1);
     assert_eq!(
@@ -182,7 +182,7 @@ fn requests_that_are_pipelined_one_by_one_are_answered_in_order() {
 }
 
 #[test]
-fn of_many_answers_in_one_segment_those_behind_the_second_are_doubtful() {
+fn responses_behind_the_second_in_a_segment_are_uncertain() {
     let head = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n";
     for end in ["closed", "fin", "reset", "silent", "finish"] {
         let mut story = Story::new();

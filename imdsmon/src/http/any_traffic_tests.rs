@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{Http, Limits};
+use super::{Http, HttpLimits};
 use crate::event::bytes::ByteString;
 use crate::event::{ConnectionId, Endpoint, Event, Received, Sent, TaskId};
 use crate::http::test_support::line;
@@ -107,7 +107,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-fn limits() -> impl Strategy<Value = Limits> {
+fn limits() -> impl Strategy<Value = HttpLimits> {
     (
         0..5_usize,
         0..300_usize,
@@ -117,7 +117,7 @@ fn limits() -> impl Strategy<Value = Limits> {
         0..2000_u64,
     )
         .prop_map(
-            |(flows, flow_bytes, total_bytes, pending, response_timeout, idle)| Limits {
+            |(flows, flow_bytes, total_bytes, pending, response_timeout, idle)| HttpLimits {
                 flows,
                 flow_bytes,
                 total_bytes,
@@ -143,7 +143,7 @@ fn cut(stream: &[u8], cuts: &[prop::sample::Index]) -> Vec<(usize, Vec<u8>)> {
 }
 
 /// What segments say, all sent at once by one task.
-fn told(segments: &[(usize, Vec<u8>)], first: u32, limits: Limits) -> Vec<String> {
+fn told(segments: &[(usize, Vec<u8>)], first: u32, limits: HttpLimits) -> Vec<String> {
     let mut http = Http::new(limits);
     let mut found = Vec::new();
     let mut send = |seq, syn, bytes: ByteString| {
@@ -200,7 +200,7 @@ proptest! {
         swaps in prop::collection::vec(any::<prop::sample::Index>(), 0..4),
         first in seq(),
     ) {
-        let whole = told(&[(0, stream.clone())], first, Limits::default());
+        let whole = told(&[(0, stream.clone())], first, HttpLimits::default());
         let mut segments = cut(&stream, &cuts);
         for repeat in repeats {
             let segment = segments[repeat.index(segments.len())].clone();
@@ -211,7 +211,7 @@ proptest! {
             let other = (at + 1) % segments.len();
             segments.swap(at, other);
         }
-        prop_assert_eq!(told(&segments, first, Limits::default()), whole);
+        prop_assert_eq!(told(&segments, first, HttpLimits::default()), whole);
     }
 
     #[test]
@@ -220,7 +220,7 @@ proptest! {
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..30),
         flow_bytes in 0..60_usize,
     ) {
-        let limits = Limits { flow_bytes, ..Limits::default() };
+        let limits = HttpLimits { flow_bytes, ..HttpLimits::default() };
         let whole = told(&[(0, stream.clone())], 0, limits.clone());
         prop_assert_eq!(told(&cut(&stream, &cuts), 0, limits), whole);
     }

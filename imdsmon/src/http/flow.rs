@@ -1,15 +1,15 @@
 //! One connection: its stream, the reader of its requests and the matcher of its responses.
 
 use super::call::{Call, HttpEvent, Response, Unparsed};
-use super::reader::{Item, Origin, Reader};
+use super::reader::{HttpReader, Item, Origin};
 use super::stream::{Stream, StreamChunk};
-use super::{Counters, Limits};
+use super::{Counters, HttpLimits};
 use crate::event::{ConnectionId, Received, Sent};
 use crate::http::response_matcher::ResponseMatcher;
 use crate::time::Timestamp;
 
 pub(super) struct Context<'a> {
-    pub(crate) limits: &'a Limits,
+    pub(crate) limits: &'a HttpLimits,
     pub(crate) counters: &'a mut Counters,
     pub(crate) found: &'a mut Vec<HttpEvent>,
 }
@@ -22,20 +22,20 @@ pub(super) struct Flow {
     stream: Stream,
     /// When the first segment after the missing bytes was sent.
     hole_since: Option<Timestamp>,
-    reader: Reader,
+    reader: HttpReader,
     matcher: ResponseMatcher,
     last: Timestamp,
 }
 
 impl Flow {
     /// `next`: sequence number of the next byte.
-    pub(super) fn new(first: &Sent, next: u32, limits: &Limits) -> Self {
+    pub(super) fn new(first: &Sent, next: u32, limits: &HttpLimits) -> Self {
         Self {
             connection: first.connection,
             start: next,
             stream: Stream::new(next, limits.flow_bytes),
             hole_since: None,
-            reader: Reader::new(limits.flow_bytes, at(first)),
+            reader: HttpReader::new(limits.flow_bytes, at(first)),
             matcher: ResponseMatcher::default(),
             last: first.time,
         }
@@ -94,7 +94,7 @@ impl Flow {
     }
 
     /// When [`Flow::expire`] is due.
-    pub(super) fn deadline(&self, limits: &Limits) -> Option<Timestamp> {
+    pub(super) fn deadline(&self, limits: &HttpLimits) -> Option<Timestamp> {
         let pending = self.matcher.since().into_iter().chain(self.hole_since);
         let pending = pending.map(|since| since + limits.response_timeout);
         let idle = self.reader.is_incomplete().then(|| self.idle_at(limits));
@@ -102,7 +102,7 @@ impl Flow {
     }
 
     /// When the connection reaches the idle limit.
-    pub(super) fn idle_at(&self, limits: &Limits) -> Timestamp {
+    pub(super) fn idle_at(&self, limits: &HttpLimits) -> Timestamp {
         self.last + limits.idle
     }
 

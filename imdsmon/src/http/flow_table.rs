@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use lru::LruCache;
 
 use crate::event::ConnectionId;
-use crate::http::Limits;
+use crate::http::HttpLimits;
 use crate::http::flow::Flow;
 use crate::time::Timestamp;
 
@@ -54,7 +54,7 @@ impl FlowTable {
     pub(super) fn with<R>(
         &mut self,
         connection: ConnectionId,
-        limits: &Limits,
+        limits: &HttpLimits,
         change: impl FnOnce(&mut Flow) -> R,
     ) -> Option<R> {
         let entry = self.flows.get_mut(&connection)?;
@@ -88,7 +88,7 @@ impl FlowTable {
     }
 
     /// Removes a flow and keeps its [`Past`].
-    pub(super) fn retire(&mut self, connection: ConnectionId, limits: &Limits) -> Option<Flow> {
+    pub(super) fn retire(&mut self, connection: ConnectionId, limits: &HttpLimits) -> Option<Flow> {
         let flow = self.remove(connection)?;
         let past = Past {
             next: flow.next(),
@@ -114,7 +114,7 @@ impl FlowTable {
         self.flows.peek_lru().map(|(&c, entry)| (c, &entry.flow))
     }
 
-    pub(super) fn is_over(&self, limits: &Limits) -> bool {
+    pub(super) fn is_over(&self, limits: &HttpLimits) -> bool {
         self.flows.len() > limits.flows || self.bytes > limits.total_bytes
     }
 
@@ -144,7 +144,7 @@ impl FlowTable {
 
     /// Asserts that the sums match the flows.
     #[cfg(test)]
-    pub(super) fn check(&self, limits: &Limits) {
+    pub(super) fn check(&self, limits: &HttpLimits) {
         let entries = || self.flows.iter().map(|(_, entry)| entry);
         assert_eq!(
             self.bytes,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Limits;
+use super::HttpLimits;
 use crate::http::test_support::{CLIENT, MS, SECOND, Story, V1, V1_UNANSWERED, V2, after};
 
 #[test]
@@ -29,9 +29,9 @@ fn an_incomplete_head_is_unparsed_after_ten_minutes() {
 
 #[test]
 fn the_least_recently_used_connection_makes_room() {
-    let limits = Limits {
+    let limits = HttpLimits {
         flows: 2,
-        ..Limits::default()
+        ..HttpLimits::default()
     };
     let mut story = Story::with_limits(limits);
     story.send(V1).connect(2).send("GET /");
@@ -44,9 +44,9 @@ fn the_least_recently_used_connection_makes_room() {
 
 #[test]
 fn too_many_bytes_make_room_and_never_a_guess() {
-    let limits = Limits {
+    let limits = HttpLimits {
         total_bytes: 4096,
-        ..Limits::default()
+        ..HttpLimits::default()
     };
     let mut story = Story::with_limits(limits);
     let long = format!("GET / HTTP/1.1\r\nA: {}", "a".repeat(2500));
@@ -60,9 +60,9 @@ fn too_many_bytes_make_room_and_never_a_guess() {
 
 #[test]
 fn too_many_waiting_requests_give_up_the_oldest() {
-    let limits = Limits {
+    let limits = HttpLimits {
         pending: 2,
-        ..Limits::default()
+        ..HttpLimits::default()
     };
     let mut story = Story::with_limits(limits);
     story
@@ -82,7 +82,7 @@ fn too_many_waiting_requests_give_up_the_oldest() {
 
 #[test]
 fn limits_of_nothing_do_no_harm() {
-    let limits = Limits {
+    let limits = HttpLimits {
         flows: 0,
         flow_bytes: 0,
         total_bytes: 0,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Limits;
+use super::HttpLimits;
 use crate::event::Event;
 use crate::http::test_support::{
     CLIENT, MS, PUT, SECOND, SERVER, Story, V1, V1_UNANSWERED, V2, V2_UNANSWERED, after, calls,
@@ -203,9 +203,9 @@ fn hole_that_stays_is_given_up_with_the_response_timeout() {
     story.miss(LOST).send(V2).close();
     assert_eq!(story.told(), [V2_UNANSWERED]);
 
-    let limits = Limits {
+    let limits = HttpLimits {
         flow_bytes: 500,
-        ..Limits::default()
+        ..HttpLimits::default()
     };
     let mut story = Story::with_limits(limits);
     story.miss(LOST);

@@ -1,7 +1,7 @@
 //! From bytes to calls: TCP reassembly for each connection, HTTP/1 requests and their responses.
 //!
 //! No I/O and no clock other than event times: a recording gives the same result as the live
-//! stream. Bytes that are not HTTP are only counted ([`call::Unparsed`]). [`Limits`] bound the
+//! stream. Bytes that are not HTTP are only counted ([`call::Unparsed`]). [`HttpLimits`] bound the
 //! memory.
 //!
 //! - `stream` puts segments in order, `reader` finds requests in the bytes, `request` parses one;
@@ -30,7 +30,7 @@ use crate::time::Timestamp;
 
 /// Bounds on memory and time, for hostile and for incomplete traffic.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct HttpLimits {
     /// Connections; beyond that the least recently used is evicted.
     pub(crate) flows: usize,
     /// Bytes of a request's head, and bytes of a connection held behind missing ones. A longer head
@@ -47,7 +47,7 @@ pub struct Limits {
     pub(crate) idle: Duration,
 }
 
-impl Default for Limits {
+impl Default for HttpLimits {
     fn default() -> Self {
         Self {
             flows: 8192,
@@ -80,7 +80,7 @@ pub(crate) struct Counters {
     pub(crate) late_responses: u64,
     /// Calls with [`call::Response::Unseen`].
     pub(crate) unseen_responses: u64,
-    /// Connections evicted because of [`Limits`].
+    /// Connections evicted because of [`HttpLimits`].
     pub(crate) evicted_flows: u64,
     /// Records dropped from the ring buffer.
     pub(crate) lost_records: u64,
@@ -121,19 +121,19 @@ impl Counters {
 /// All connections to IMDS with their pending requests.
 #[derive(Debug)]
 pub struct Http {
-    limits: Limits,
+    limits: HttpLimits,
     counters: Counters,
     table: FlowTable,
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Self::new(Limits::default())
+        Self::new(HttpLimits::default())
     }
 }
 
 impl Http {
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: HttpLimits) -> Self {
         Self {
             limits,
             counters: Counters::default(),

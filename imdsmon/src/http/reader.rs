@@ -64,7 +64,7 @@ enum Buffered {
 }
 
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(super) struct HttpReader {
     state: State,
     buffer: Vec<u8>,
     /// The segment of the first byte of `buffer`.
@@ -78,7 +78,7 @@ pub(super) struct Reader {
     limit: usize,
 }
 
-impl Reader {
+impl HttpReader {
     /// `limit`: bytes of a head, and of any other line.
     pub(super) fn new(limit: usize, at: Origin) -> Self {
         Self {
@@ -183,7 +183,7 @@ impl Reader {
         }
     }
 
-    /// Whether [`Reader::end`] has something to report.
+    /// Whether [`HttpReader::end`] has something to report.
     pub(super) fn is_incomplete(&self) -> bool {
         match self.state {
             State::Head | State::Undecided { .. } => !self.buffer.is_empty(),

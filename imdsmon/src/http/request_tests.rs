@@ -52,7 +52,7 @@ fn empty_lines_before_a_request_do_not_count() {
 
 proptest! {
     #[test]
-    fn where_httparse_accepts_a_head_the_tolerant_reader_reads_the_same(head in head()) {
+    fn tolerant_reader_agrees_with_httparse(head in head()) {
         if let Some(strict) = strict(head.as_bytes()) {
             prop_assert_eq!(tolerant(head.as_bytes()), Some(strict));
         }

@@ -1,6 +1,6 @@
 //! What single requests look like on the wire, and what is no request.
 
-use super::Limits;
+use super::HttpLimits;
 use crate::http::test_support::{Story, V1, V1_UNANSWERED, V2, V2_UNANSWERED, calls};
 
 /// What is sent, and what it is.
@@ -255,7 +255,7 @@ fn a_body_that_is_huge_costs_nothing() {
 }
 
 #[test]
-fn a_client_that_expects_100_may_send_its_body_or_another_request() {
+fn client_expecting_100_may_send_its_body_or_a_new_request() {
     let length = "PUT /a HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 20\r\n\r\n";
     let chunked = "PUT /a HTTP/1.1\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n";
     let go_on = "HTTP/1.1 100 Continue\r\n\r\n";
@@ -348,9 +348,9 @@ fn after_garbage_the_next_certain_request_counts() {
 
 #[test]
 fn a_head_beyond_the_limit_is_unparsed_whole() {
-    let limits = || Limits {
+    let limits = || HttpLimits {
         flow_bytes: 100,
-        ..Limits::default()
+        ..HttpLimits::default()
     };
     let wire = format!(
         "GET / HTTP/1.1\r\nA: {}\r\nB: c\r\n\r\n{V1}",

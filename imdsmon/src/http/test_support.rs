@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::event::bytes::ByteString;
 use crate::event::{ConnectionId, Endpoint, Event, Received, Sent, TaskId};
 use crate::http::call::{Auth, Call, HttpEvent, Request, Response, TokenValue, Unparsed};
-use crate::http::{Counters, Http, Limits};
+use crate::http::{Counters, Http, HttpLimits};
 use crate::time::Timestamp;
 
 pub(super) const MS: Duration = Duration::from_millis(1);
@@ -39,10 +39,10 @@ pub(super) struct Story {
 
 impl Story {
     pub(crate) fn new() -> Self {
-        Self::with_limits(Limits::default())
+        Self::with_limits(HttpLimits::default())
     }
 
-    pub(crate) fn with_limits(limits: Limits) -> Self {
+    pub(crate) fn with_limits(limits: HttpLimits) -> Self {
         let mut story = Self {
             http: Http::new(limits),
             found: Vec::new(),

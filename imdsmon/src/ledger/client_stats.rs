@@ -173,9 +173,13 @@ with_words! {
         /// No earlier call explains it.
         Plain,
         /// `IMDSv1` after a token request without a response.
-        AfterNoAnswer,
+        #[serde(rename = "after-no-answer")]
+        #[strum(serialize = "after-no-answer")]
+        AfterNoResponse,
         /// `IMDSv1` after a rejected token request (4xx).
-        AfterRefusal,
+        #[serde(rename = "after-refusal")]
+        #[strum(serialize = "after-refusal")]
+        AfterRejection,
         /// `IMDSv1` after a token request with a 5xx response.
         AfterServerError,
         /// `IMDSv1`, although an argument of the program sets the token header.
@@ -284,7 +288,7 @@ mod tests {
         let sample = Sample {
             time: Timestamp::from_nanos(7000),
             version: ImdsVersion::V1,
-            cause: Cause::AfterNoAnswer,
+            cause: Cause::AfterNoResponse,
             response: ResponseClass::None,
             status: None,
             server: None,

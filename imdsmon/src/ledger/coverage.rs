@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
 pub use super::doubt::{Doubt, DoubtKind};
 use crate::time::Timestamp;
-use crate::{event::Totals, http::Counters};
+use crate::{event::CaptureTotals, http::Counters};
 
 /// The periods of monitoring and the latest self-test.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -118,7 +118,7 @@ impl Span {
     pub(crate) fn new(
         from: Timestamp,
         to: Timestamp,
-        totals: Option<&Totals>,
+        totals: Option<&CaptureTotals>,
         counters: &Counters,
     ) -> Self {
         let known = totals.copied().unwrap_or_default();

@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 
 use super::{ClientStats, Coverage, Ledger, coverage::Span};
 use crate::{
-    capture::recording::{Reader, RecordingError},
+    capture::recording::{RecordingError, RecordingReader},
     host::RecordedHost,
     knowledge::Knowledge,
     pipeline::Pipeline,
@@ -105,8 +105,8 @@ fn count_one(
 }
 
 /// Opens a recording and reads its header.
-pub(crate) fn open(file: &Path) -> anyhow::Result<Reader<BufReader<File>>> {
+pub(crate) fn open(file: &Path) -> anyhow::Result<RecordingReader<BufReader<File>>> {
     let name = || format!("cannot read recording {}", file.display());
     let input = File::open(file).with_context(name)?;
-    Reader::new(BufReader::new(input)).with_context(name)
+    RecordingReader::new(BufReader::new(input)).with_context(name)
 }

@@ -32,18 +32,18 @@ fn a_hung_token_request_explains_calls_minutes_later() {
         tokenless("/a").by(&app).at(1),
         tokenless("/b").by(&app).at(373),
     ];
-    assert_eq!(causes(&ledger(story)), only(Cause::AfterNoAnswer, 2));
+    assert_eq!(causes(&ledger(story)), only(Cause::AfterNoResponse, 2));
 }
 
 #[test]
 fn each_failure_has_its_name_and_the_latest_counts() {
     for (step, cause) in [
-        (put().status(403), Cause::AfterRefusal),
+        (put().status(403), Cause::AfterRejection),
         (put().status(503), Cause::AfterServerError),
         (put(), Cause::DespiteToken),
         (
             put().status(403).server(Some("kube2iam")),
-            Cause::AfterRefusal,
+            Cause::AfterRejection,
         ),
     ] {
         let app = process(7, &["app"]);
@@ -68,7 +68,7 @@ fn a_token_request_known_late_corrects_earlier_counts() {
     let taken = ledger.take();
     let knowledge = Knowledge::builtin();
     ledger.add(&put().by(&app).at(2).silent().attributed(&knowledge));
-    let expected = BTreeMap::from([(Cause::Plain, -2), (Cause::AfterNoAnswer, 2)]);
+    let expected = BTreeMap::from([(Cause::Plain, -2), (Cause::AfterNoResponse, 2)]);
     assert_eq!(causes(&ledger), expected, "what is new takes back");
 
     let mut whole = taken.into_iter().next().unwrap();
@@ -85,7 +85,7 @@ fn a_token_request_known_late_corrects_earlier_counts() {
             .map(|(_, n)| n)
             .sum::<i64>()
     };
-    assert_eq!((count(Cause::Plain), count(Cause::AfterNoAnswer)), (1, 2));
+    assert_eq!((count(Cause::Plain), count(Cause::AfterNoResponse)), (1, 2));
     assert!(
         whole.buckets.values().all(|&n| n > 0),
         "{:?}",
@@ -109,7 +109,7 @@ fn samples_follow_a_corrected_cause() {
     assert_eq!(v1.len(), 1);
     assert_eq!(
         (v1[0].cause, v1[0].target.as_str()),
-        (Cause::AfterNoAnswer, "/a")
+        (Cause::AfterNoResponse, "/a")
     );
 }
 
@@ -132,12 +132,12 @@ fn a_sibling_curl_for_the_token_explains_the_data_call() {
     let failed = put().by(&one).silent();
     let read = tokenless("/a").by(&two);
     let story = [failed.clone(), read.clone().at(2)];
-    assert_eq!(causes(&ledger(story)), only(Cause::AfterNoAnswer, 1));
+    assert_eq!(causes(&ledger(story)), only(Cause::AfterNoResponse, 1));
     let story = [failed.clone(), read.clone().at(3600)];
     assert_eq!(causes(&ledger(story)), only(Cause::Plain, 1), "too late");
     let reads = tokenless("/x").by(&one).at(1);
     let story = [failed, reads, read.clone().at(2)];
-    let expected = BTreeMap::from([(Cause::Plain, 1), (Cause::AfterNoAnswer, 1)]);
+    let expected = BTreeMap::from([(Cause::Plain, 1), (Cause::AfterNoResponse, 1)]);
     assert_eq!(
         causes(&ledger(story)),
         expected,
@@ -181,7 +181,7 @@ fn another_library_in_the_same_process_is_not_explained() {
             .at(2),
         tokenless("/anonymous").by(&app).at(3),
     ];
-    let expected = BTreeMap::from([(Cause::Plain, 1), (Cause::AfterNoAnswer, 2)]);
+    let expected = BTreeMap::from([(Cause::Plain, 1), (Cause::AfterNoResponse, 2)]);
     assert_eq!(causes(&ledger(story)), expected);
 }
 

@@ -261,11 +261,11 @@ impl ProcessHistory {
 /// The cause that a token request gives to later `IMDSv1` calls; `None` if its result is unknown.
 fn effect(call: &Call) -> Option<Cause> {
     match (&call.response, call.response.status()) {
-        (Response::None, _) => Some(Cause::AfterNoAnswer),
+        (Response::None, _) => Some(Cause::AfterNoResponse),
         (_, None) => None,
         (_, Some(200..300)) => Some(Cause::DespiteToken),
         (_, Some(500..)) => Some(Cause::AfterServerError),
-        (_, Some(_)) => Some(Cause::AfterRefusal),
+        (_, Some(_)) => Some(Cause::AfterRejection),
     }
 }
 

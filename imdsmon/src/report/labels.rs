@@ -50,8 +50,8 @@ pub(super) fn certainty(confidence: Confidence) -> &'static str {
 pub(super) fn cause(cause: Cause) -> &'static str {
     match cause {
         Cause::Plain => "",
-        Cause::AfterNoAnswer => "after a token request without a response",
-        Cause::AfterRefusal => "after a rejected token request",
+        Cause::AfterNoResponse => "after a token request without a response",
+        Cause::AfterRejection => "after a rejected token request",
         Cause::AfterServerError => "after a token request that failed with 5xx",
         Cause::HeaderInArguments => "although its arguments name the token header",
         Cause::DespiteToken => "although the process had received a token",

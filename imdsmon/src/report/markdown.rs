@@ -36,7 +36,7 @@ mod filters {
 
     use crate::report::{
         field::{Field, Kind},
-        view::Step,
+        view::StepView,
     };
 
     /// Text that is not markup.
@@ -68,7 +68,7 @@ mod filters {
 
     /// A step's commands in a block, and its link.
     #[filter_fn]
-    pub(super) fn typed(step: &Step, _: &dyn Values) -> Result<String> {
+    pub(super) fn typed(step: &StepView, _: &dyn Values) -> Result<String> {
         Ok(super::typed(&step.commands, step.reference.as_deref()))
     }
 }

@@ -34,14 +34,14 @@ pub(super) struct View {
     pub(super) instance: Option<String>,
     pub(super) facts: Vec<Field>,
     pub(super) doubts: Vec<String>,
-    pub(super) clients: Vec<Client>,
+    pub(super) clients: Vec<ClientView>,
     pub(super) cloudwatch: Option<CloudWatch>,
-    pub(super) next_steps: Vec<Step>,
+    pub(super) next_steps: Vec<StepView>,
     pub(super) generator: String,
     pub(super) generated_at: String,
 }
 
-pub(super) struct Client {
+pub(super) struct ClientView {
     /// From 1, as listed.
     pub(super) number: usize,
     pub(super) program: String,
@@ -61,12 +61,12 @@ pub(super) struct Client {
     pub(super) reason: String,
     pub(super) rule: &'static str,
     pub(super) confidence: &'static str,
-    pub(super) fix: Step,
+    pub(super) fix: StepView,
     pub(super) fields: Vec<Field>,
     /// Each path with what it exposes and how often it was requested.
     pub(super) paths: Vec<(String, String)>,
     pub(super) more_paths: Option<String>,
-    pub(super) samples: Vec<Call>,
+    pub(super) samples: Vec<CallView>,
 }
 
 /// A time in the forms that the formats need.
@@ -77,7 +77,7 @@ pub(super) struct Moment {
 }
 
 /// An example of a client's calls.
-pub(super) struct Call {
+pub(super) struct CallView {
     pub(super) when: String,
     pub(super) cause: &'static str,
     pub(super) request: String,
@@ -87,10 +87,10 @@ pub(super) struct Call {
 
 pub(super) struct CloudWatch {
     pub(super) sentence: String,
-    pub(super) metrics: Vec<Metric>,
+    pub(super) metrics: Vec<MetricView>,
 }
 
-pub(super) struct Metric {
+pub(super) struct MetricView {
     pub(super) name: String,
     pub(super) cloudwatch: String,
     pub(super) imdsmon: String,
@@ -103,7 +103,7 @@ pub(super) struct Metric {
 }
 
 /// A step with its commands.
-pub(super) struct Step {
+pub(super) struct StepView {
     pub(super) title: String,
     /// Explanation, or the steps in order.
     pub(super) text: Vec<String>,
@@ -133,21 +133,21 @@ impl View {
             facts: labels::facts(report),
             doubts: doubts.iter().map(|doubt| shown(doubt)).collect(),
             clients: clients
-                .map(|(number, client)| Client::new(report, number, client))
+                .map(|(number, client)| ClientView::new(report, number, client))
                 .collect(),
             cloudwatch: report.cloudwatch.as_ref().map(CloudWatch::new),
-            next_steps: report.next_steps.iter().map(Step::next).collect(),
+            next_steps: report.next_steps.iter().map(StepView::next).collect(),
             generator: shown(&report.generator),
             generated_at: report.generated_at.to_minute(),
         }
     }
 
-    pub(super) fn needing_action(&self) -> impl Iterator<Item = &Client> {
+    pub(super) fn needing_action(&self) -> impl Iterator<Item = &ClientView> {
         self.clients.iter().filter(|client| client.needs_action)
     }
 }
 
-impl Client {
+impl ClientView {
     fn new(report: &Report, number: usize, client: &ClientReport) -> Self {
         let Judgement {
             verdict,
@@ -179,7 +179,7 @@ impl Client {
             reason: shown(reason),
             rule: rule.into(),
             confidence: labels::certainty(*confidence),
-            fix: Step::new(
+            fix: StepView::new(
                 &remedy.short,
                 &remedy.steps,
                 &remedy.commands,
@@ -193,7 +193,7 @@ impl Client {
                 .iter()
                 .take(MAX_SAMPLES)
                 // The only User-Agent of the client is shown once.
-                .map(|sample| Call::new(sample, client.user_agents.len() > 1))
+                .map(|sample| CallView::new(sample, client.user_agents.len() > 1))
                 .collect(),
         }
     }
@@ -245,7 +245,7 @@ fn more(listed: usize, max: usize, unlisted: u64) -> Option<String> {
     (hidden > 0).then(|| format!("and {} more", format::count(hidden)))
 }
 
-impl Call {
+impl CallView {
     fn new(sample: &Sample, shows_agent: bool) -> Self {
         let mut fields = Vec::new();
         if let Some(ancestry) = labels::ancestry(sample) {
@@ -278,12 +278,12 @@ impl CloudWatch {
     fn new(reconciliation: &Reconciliation) -> Self {
         Self {
             sentence: shown(&reconciliation.sentence),
-            metrics: reconciliation.metrics.iter().map(Metric::new).collect(),
+            metrics: reconciliation.metrics.iter().map(MetricView::new).collect(),
         }
     }
 }
 
-impl Metric {
+impl MetricView {
     fn new(metric: &MetricReport) -> Self {
         let mut notes = Vec::new();
         if metric.left_out > 0 {
@@ -316,7 +316,7 @@ impl Metric {
     }
 }
 
-impl Step {
+impl StepView {
     fn next(step: &NextStep) -> Self {
         let NextStep {
             title,

@@ -1,6 +1,6 @@
 //! A small blocking IMDS client for processes inside the simulator.
 //!
-//! # It never sends anything elsewhere
+//! # Calls the simulator only
 //!
 //! On a cloud host the IMDS addresses belong to a real service: a stray call uses its rate limit,
 //! appears in the owner's metrics and may fetch credentials. So this module calls

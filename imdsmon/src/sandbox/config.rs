@@ -16,8 +16,8 @@ pub enum HttpTokens {
 pub enum TokenRequestMode {
     #[default]
     Issue,
-    /// No response, on a connection that stays open: what a container behind a bridge observes
-    /// at `HttpPutResponseHopLimit` 1.
+    /// No response on a connection that stays open, as observed by a container behind a bridge at
+    /// `HttpPutResponseHopLimit` 1.
     HopLimit,
     /// 403, as from a proxy that does not forward IMDSv2.
     Forbidden,
@@ -56,7 +56,7 @@ impl FastOpen {
 pub struct ImdsConfig {
     /// Whether IMDSv1 requests succeed.
     pub http_tokens: HttpTokens,
-    /// What token requests get.
+    /// The response to token requests.
     pub token_requests: TokenRequestMode,
     /// Close the connection after each response, with `Connection: close`.
     pub close: bool,

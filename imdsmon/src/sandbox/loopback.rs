@@ -1,4 +1,4 @@
-//! Setting up `lo` of the calling thread's network namespace, without the `ip` program.
+//! Sets up `lo` of the calling thread's network namespace, without the `ip` program.
 
 use std::{io, net::IpAddr};
 
@@ -25,7 +25,7 @@ pub(super) fn bring_up() -> io::Result<()> {
     request(ROUTE, libc::RTM_SETLINK, libc::NLM_F_ACK, &message, |_| {})
 }
 
-/// Adds an address, which may exist: a namespace given by the service manager outlives a server.
+/// Adds an address, which may exist: a namespace from the service manager outlives a server.
 pub(super) fn add_address(address: IpAddr) -> io::Result<()> {
     let (family, prefix_len, octets, scope) = match address {
         IpAddr::V4(v4) => (AF_INET, 32, v4.octets().to_vec(), libc::RT_SCOPE_HOST),

@@ -7,8 +7,8 @@
 //! leaves it. Netlink sets it up, so a static binary in an empty initramfs can use it.
 //!
 //! Clients call it from inside: [`ImdsSimulator::enter`] moves a child process in,
-//! [`ImdsSimulator::run`] a closure. [`client`] is a small IMDS client that refuses to send
-//! anything elsewhere.
+//! [`ImdsSimulator::run`] a closure. [`client`] is a small IMDS client that sends nothing
+//! elsewhere.
 //!
 //! The simulator has its own HTTP parser, independent of [`crate::http`]: its counts
 //! ([`ImdsSimulator::requests`]) are the oracle for the monitor's.
@@ -168,7 +168,7 @@ impl ImdsSimulator {
                 server: Some(server),
             }),
             Err(error) => {
-                // It has reported its failure, of which a panic would be part.
+                // The thread has reported its failure; a panic adds nothing.
                 let _ = server.join();
                 Err(error)
             }

@@ -1,4 +1,4 @@
-//! Creating and entering the simulator's network namespace.
+//! Creates and enters the simulator's network namespace.
 //!
 //! A service without `CAP_SYS_ADMIN` cannot create one, but its service manager may have started
 //! it in one (`PrivateNetwork=` of systemd). That one is used if `lo` is its only link, since then
@@ -26,7 +26,7 @@ use super::SimulatorError;
 pub(super) struct NetworkNamespace {
     file: Arc<OwnedFd>,
     inode: u32,
-    /// The whole process runs in it, since before the simulator started.
+    /// The process was started in it.
     inherited: bool,
 }
 
@@ -38,8 +38,8 @@ const OWN_NAMESPACE: &str = "/proc/thread-self/ns/net";
 const LINKS: &str = "/proc/thread-self/net/dev";
 
 impl NetworkNamespace {
-    /// Moves only the calling thread to a new network namespace. Without the right to do so, it
-    /// stays where it is if that namespace is private already.
+    /// Moves only the calling thread to a new network namespace. Without permission, it keeps its
+    /// namespace if that is private.
     pub(super) fn unshare() -> Result<Self, SimulatorError> {
         // SAFETY: unsafe only with `UnshareFlags::FILES`; this flag changes no descriptor.
         match unsafe { unshare_unsafe(UnshareFlags::NEWNET) } {

@@ -37,7 +37,6 @@ enum BodyState {
     Trailer,
 }
 
-/// Reads the requests of one connection.
 #[derive(Default)]
 pub(super) struct RequestReader {
     buffer: Vec<u8>,
@@ -51,7 +50,6 @@ pub(super) struct RequestReader {
 }
 
 impl RequestReader {
-    /// Adds the next bytes of the connection.
     pub(super) fn feed(&mut self, bytes: &[u8]) {
         self.buffer.drain(..self.used);
         self.used = 0;

@@ -1,7 +1,7 @@
 //! Parses the head of a request to the simulated IMDS.
 //!
-//! Independent of [`crate::http`], so that the tests compare two implementations. Accepts what
-//! real clients send: bare LF, raw spaces in a path, no `Host`, HTTP/0.9.
+//! Independent of [`crate::http`]: the tests compare two implementations. Accepts what real clients
+//! send: bare LF, raw spaces in a path, no `Host`, HTTP/0.9.
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HttpMethod {

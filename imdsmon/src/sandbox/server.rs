@@ -35,7 +35,6 @@ use crate::capabilities;
 /// namespace (128 before Linux 5.4).
 const BACKLOG: u32 = 4096;
 
-/// Bytes of one read from a connection.
 const READ_SIZE: usize = 4096;
 
 /// Limits of reading from a connection that the server closes. Unread bytes would make the kernel
@@ -52,7 +51,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 /// Size of a C `int` for `setsockopt`.
 const INT_LEN: libc::socklen_t = 4;
 
-/// Facts about the running server.
 pub(super) struct ServerInfo {
     pub(super) namespace: NetworkNamespace,
     pub(super) has_ipv6: bool,
@@ -127,7 +125,7 @@ impl Server {
             imds,
             marker,
         } = self;
-        // From here on the thread only reads what clients send. It serves even if this fails.
+        // The thread needs no capability from here on. It serves even if this fails.
         let _ = capabilities::drop_all();
         runtime.block_on(async {
             for (socket, listener) in listeners {
@@ -155,13 +153,13 @@ fn set_up_addresses() -> Result<bool, SimulatorError> {
         // New namespaces may inherit `disable_ipv6`. Without IPv6 there is no such file.
         let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{link}/disable_ipv6"), "0");
     }
-    Ok(loopback::add_address(IMDS_V6.ip()).is_ok() && becomes_reachable(IMDS_V6.ip()))
+    Ok(loopback::add_address(IMDS_V6.ip()).is_ok() && wait_until_reachable(IMDS_V6.ip()))
 }
 
 /// Waits until connections to a local IPv6 address succeed. The kernel acknowledges the address
 /// before a work queue adds its local route (observed with Linux 6.18, 1 namespace in 6), so a
 /// connection to a temporary listener is tried until then.
-fn becomes_reachable(address: IpAddr) -> bool {
+fn wait_until_reachable(address: IpAddr) -> bool {
     let deadline = Instant::now() + ROUTE_TIMEOUT;
     let is_reachable = || {
         let listener = StdListener::bind(SocketAddr::new(address, 0))?;
@@ -188,7 +186,7 @@ fn set_up_fast_open(fast_open: FastOpen) {
 /// addresses only. Without reuse, `connect` searches thousands of ports after some 15,000
 /// connections within a minute (20,000 connections then take 20 s instead of 3 s).
 fn set_up_port_reuse() {
-    // Otherwise only slower.
+    // A failure only makes connecting slower.
     let _ = fs::write("/proc/sys/net/ipv4/tcp_tw_reuse", "1");
 }
 

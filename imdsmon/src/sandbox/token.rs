@@ -22,7 +22,6 @@ const PREFIX: [u8; 3] = [1, 0, 4];
 const NONCE_LEN: usize = 21;
 const LEN: usize = PREFIX.len() + NONCE_LEN + 8 + 8;
 
-/// Issues tokens and verifies those it issued.
 pub(super) struct TokenIssuer {
     key: RandomState,
     start: Instant,

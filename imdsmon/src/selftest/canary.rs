@@ -1,10 +1,9 @@
-//! Verifies, again and again, that the service captures calls.
+//! Verifies repeatedly that the service captures calls.
 //!
-//! A thread of the service lives in a private network namespace with a simulated IMDS. Its calls
-//! leave through the real hooks and come back through the same pipeline as all others. They never
-//! count as a client's: they carry the service's own process id or, where the service is in
-//! another PID namespace than the kernel's, come from the network namespace that nothing else
-//! uses.
+//! A thread of the service calls a simulated IMDS in a private network namespace. Its calls pass
+//! the real hooks and the same pipeline as all others. They never count for a client: they have the
+//! service's PID or, if the service is in another PID namespace than the kernel's, come from that
+//! network namespace, which nothing else uses.
 
 use std::{
     cell::RefCell,
@@ -20,7 +19,7 @@ use tokio::{
 use super::probe::{self, Expected};
 use crate::{
     capabilities,
-    enrich::sees_the_hosts_processes,
+    enrich::in_host_pid_namespace,
     event::Endpoint,
     http::call::{Call, HttpEvent},
     identity::Process,
@@ -33,11 +32,11 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
 type CallResult = anyhow::Result<()>;
 
-/// A network namespace with a thread that calls, and the calls that were captured.
+/// A network namespace with a calling thread, and the captured calls.
 pub(crate) struct Canary {
     simulator: ImdsSimulator,
     requests: Sender<oneshot::Sender<CallResult>>,
-    /// The service's process id, if the kernel uses the same number.
+    /// The service's PID, if the kernel uses the same number.
     pid: Option<u32>,
     captured: RefCell<Vec<Call>>,
     changed: Notify,
@@ -53,20 +52,20 @@ impl Canary {
                 tracing::warn!(%error, "cannot drop capabilities in the canary's thread");
             }
             for reply in requests {
-                // The receiver is gone if the service ends.
+                // The receiver is dropped if the service ends.
                 let _ = reply.send(make_calls());
             }
         })?;
         Ok(Self {
             simulator,
             requests: sender,
-            pid: sees_the_hosts_processes().then(std::process::id),
+            pid: in_host_pid_namespace().then(std::process::id),
             captured: RefCell::default(),
             changed: Notify::new(),
         })
     }
 
-    /// Takes a captured event; returns whether it is the canary's.
+    /// Returns whether a captured event is the canary's.
     pub(crate) fn observe(&self, attributed: &AttributedEvent) -> bool {
         let netns = Some(self.simulator.netns());
         let is_own = |process: &Process| Some(process.pid) == self.pid || process.netns == netns;
@@ -75,7 +74,7 @@ impl Canary {
         }
         if let HttpEvent::Call(call) = &attributed.event {
             let mut captured = self.captured.borrow_mut();
-            // One too many fails the comparison; more need not be kept for that.
+            // One too many already fails the comparison.
             if captured.len() <= Expected::BOTH.count() {
                 captured.push((**call).clone());
             }
@@ -108,7 +107,7 @@ impl Canary {
     }
 }
 
-/// Blocks the canary's own thread.
+/// Blocks the canary's thread.
 fn make_calls() -> CallResult {
     probe::call(Endpoint::V4, probe::PATH, false)?;
     probe::call(Endpoint::V4, probe::PATH, true)

@@ -1,5 +1,5 @@
-//! Verifies capture once, for `imdsmon doctor`: IMDSv1 and IMDSv2 calls, made in a private network
-//! namespace, must come out of the real hooks, attributed to the processes that made them.
+//! Verifies capture once, for `imdsmon doctor`: IMDSv1 and IMDSv2 calls in a private network
+//! namespace must pass the real hooks and be attributed to their processes.
 
 use std::{
     io,
@@ -12,7 +12,7 @@ use std::{
 use super::probe::Expected;
 use crate::{
     capture::{AttachError, Options, Snapshot},
-    event::Totals,
+    event::CaptureTotals,
     http::call::{Call, HttpEvent},
     knowledge::Knowledge,
     monitor::{Monitor, Sink},
@@ -22,7 +22,7 @@ use crate::{
 
 /// For all clients together; they take a few milliseconds.
 const CLIENTS_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long after the last client an event may still come.
+/// How long after the last client an event may still arrive.
 const DRAIN_DELAY: Duration = Duration::from_millis(50);
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
@@ -36,23 +36,22 @@ pub(crate) enum SelfTestError {
     Client(String),
     #[error("cannot read the kernel's events: {0}")]
     Io(#[from] io::Error),
-    /// Calls were made and not captured as they were made.
+    /// A call was not captured, or captured wrongly.
     #[error("{0}")]
     Capture(String),
 }
 
-/// A self-test that passed.
 #[derive(Debug)]
-pub(crate) struct Report {
+pub(crate) struct DoctorReport {
     pub(crate) hooks: Vec<&'static str>,
     pub(crate) snapshot: Snapshot,
-    /// Whether the host has IPv6, which was tested then.
+    /// Whether the host has IPv6; it is tested then.
     pub(crate) ipv6: bool,
-    pub(crate) totals: Totals,
+    pub(crate) totals: CaptureTotals,
     pub(crate) elapsed: Duration,
 }
 
-/// A process that calls: `imdsmon sandbox-client`.
+/// A process that runs `imdsmon sandbox-client`.
 struct Client {
     name: &'static str,
     args: &'static [&'static str],
@@ -84,8 +83,8 @@ const V6: &[Client] = &[
     },
 ];
 
-/// Attaches, makes the calls and compares. Must be called inside a tokio runtime.
-pub(crate) async fn run() -> Result<Report, SelfTestError> {
+/// Must be called inside a tokio runtime.
+pub(crate) async fn run() -> Result<DoctorReport, SelfTestError> {
     let start = Instant::now();
     let mut monitor = Monitor::start(
         Options::default(),
@@ -95,7 +94,7 @@ pub(crate) async fn run() -> Result<Report, SelfTestError> {
     let simulator = ImdsSimulator::start(ImdsConfig::default())?;
     let ipv6 = if simulator.has_ipv6() { V6 } else { &[] };
     let mut captured = Captured::default();
-    let mut results = Err(SelfTestError::Client("it was not started".into()));
+    let mut results = Err(SelfTestError::Client("not started".into()));
     let clients = async {
         results = run_clients(&simulator, V4.iter().chain(ipv6)).await;
         tokio::time::sleep(DRAIN_DELAY).await;
@@ -106,7 +105,7 @@ pub(crate) async fn run() -> Result<Report, SelfTestError> {
         compared.map_err(|why| SelfTestError::Capture(format!("{} client: {why}", client.name)))?;
     }
     let source = monitor.source();
-    Ok(Report {
+    Ok(DoctorReport {
         hooks: source.hooks().to_vec(),
         snapshot: source.snapshot().clone(),
         ipv6: simulator.has_ipv6(),
@@ -115,7 +114,7 @@ pub(crate) async fn run() -> Result<Report, SelfTestError> {
     })
 }
 
-/// Runs the clients one after the other, and returns each with its process id.
+/// Runs the clients in sequence; returns each with its PID.
 async fn run_clients(
     simulator: &ImdsSimulator,
     clients: impl Iterator<Item = &'static Client>,
@@ -151,7 +150,7 @@ async fn wait(child: &mut Child, deadline: Instant) -> Result<(), String> {
             }
             Err(error) => return Err(error.to_string()),
             Ok(None) if Instant::now() > deadline => {
-                // It may end at this moment.
+                // The child may have ended.
                 let _ = child.kill().and_then(|()| child.wait());
                 return Err("timed out".into());
             }
@@ -160,7 +159,7 @@ async fn wait(child: &mut Child, deadline: Instant) -> Result<(), String> {
     }
 }
 
-/// Calls, each with the process id and the network namespace that it was attributed to.
+/// Calls with the PID and the network namespace that they were attributed to.
 #[derive(Default)]
 struct Captured(Vec<(u32, Option<u32>, Call)>);
 

@@ -1,16 +1,15 @@
 //! Keeps the self-test of `imdsmon doctor` out of the counts of a service on the same host.
 //!
-//! No client can hide behind it. The caller must be root, must run the very file that the service
-//! runs, and must be outside of the host's network namespace; all three come from the kernel. Where
-//! the kernel does not say which file it is (no BTF), or where the file system gives it another
-//! number, as an overlay may, the self-test is counted: one call too many misleads less than one
-//! too few.
+//! No client can abuse this. The process must be root, run the same file as the service, and be
+//! outside of the host's network namespace; the kernel reports all three. If it does not report the
+//! file (no BTF), or an overlay file system gives it another inode number, the self-test is
+//! counted: one call too many misleads less than one too few.
 
 use std::{fs, os::unix::fs::MetadataExt as _};
 
 use crate::{event::facts::FileId, identity::Process, pipeline::AttributedEvent};
 
-/// The subcommand that makes the calls of the self-test.
+/// The subcommand that makes the self-test's calls.
 const CLIENT: &[u8] = b"sandbox-client";
 
 pub(crate) struct DoctorFilter {
@@ -31,7 +30,7 @@ impl Default for DoctorFilter {
 }
 
 impl DoctorFilter {
-    /// Whether a call is one of the self-test's.
+    /// Whether a call belongs to the self-test.
     pub(crate) fn matches(&self, attributed: &AttributedEvent) -> bool {
         let caller = &attributed.caller;
         let process = caller.process.as_deref();

@@ -8,10 +8,10 @@ use crate::{
     sandbox::client,
 };
 
-/// What the self-test requests; the simulated IMDS has it.
+/// A path that the simulated IMDS has.
 pub(crate) const PATH: &str = "/latest/meta-data/instance-id";
 
-/// Requests `path` from the simulated IMDS, with a token or without one. Fails outside of it.
+/// Requests `path` from the simulated IMDS; fails outside of it.
 pub(crate) fn call(endpoint: Endpoint, path: &str, with_token: bool) -> anyhow::Result<()> {
     let token = with_token.then(|| client::token(endpoint, 60));
     let token = token.transpose().context("the token request failed")?;
@@ -20,25 +20,22 @@ pub(crate) fn call(endpoint: Endpoint, path: &str, with_token: bool) -> anyhow::
     Ok(())
 }
 
-/// The calls that were made, in order.
+/// Calls, in order.
 #[derive(Clone, Copy)]
 pub(crate) struct Expected(&'static [Auth]);
 
 const V2: Auth = Auth::V2(TokenValue::Present);
 
 impl Expected {
-    /// [`call`] without a token.
     pub(crate) const IMDSV1: Self = Self(&[Auth::V1]);
-    /// [`call`] with a token.
     pub(crate) const IMDSV2: Self = Self(&[Auth::TokenRequest, V2]);
-    /// The former, then the latter.
     pub(crate) const BOTH: Self = Self(&[Auth::V1, Auth::TokenRequest, V2]);
 
     pub(crate) fn count(self) -> usize {
         self.0.len()
     }
 
-    /// The error is a clause: what was captured wrongly.
+    /// The error is a clause with the difference.
     pub(crate) fn compare<'c>(
         self,
         captured: impl IntoIterator<Item = &'c Call>,

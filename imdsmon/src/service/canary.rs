@@ -1,4 +1,4 @@
-//! Runs the canary at an interval, and notes in the coverage whether its calls were captured.
+//! Runs the canary at an interval, and records in the coverage whether its calls were captured.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Takes the captured calls: imdsmon's own are not a client's, all others are counted.
+//! Takes the captured calls: counts all but imdsmon's own.
 
 use std::io;
 

@@ -1,13 +1,12 @@
-//! Notices that the host was suspended or that its clock was set, by comparing clocks.
+//! Detects a suspended host or a changed clock by comparing clocks.
 
 use std::time::Duration;
 
 use crate::time::{Clocks, Timestamp};
 
-/// Two clocks read one after the other differ by less.
+/// Two clocks read in sequence differ by less.
 const JITTER: Duration = Duration::from_secs(2);
 
-/// The differences between the clocks.
 pub(crate) struct ClockWatch {
     /// Total time in suspend since boot.
     suspended: Duration,
@@ -17,9 +16,9 @@ pub(crate) struct ClockWatch {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ClockChange {
-    /// The host was suspended: nothing ran, and nothing was captured.
+    /// Nothing ran, and nothing was captured.
     Suspended,
-    /// The wall clock was set: times before and after are not comparable.
+    /// Times before and after are not comparable.
     Set,
 }
 
@@ -32,7 +31,7 @@ impl ClockWatch {
         }
     }
 
-    /// What happened since the last call.
+    /// The change since the last call.
     pub(crate) fn change(&mut self) -> Option<ClockChange> {
         let now = Self::new();
         let change = self.change_to(&now);

@@ -1,7 +1,7 @@
 //! The coverage of this run: one span, unless the host was suspended or its clock was set.
 
 use crate::{
-    event::Totals,
+    event::CaptureTotals,
     http::Counters,
     ledger::{
         Coverage, Overflow,
@@ -21,17 +21,16 @@ pub(crate) struct CoverageTracker {
     latest: Counts,
 }
 
-/// What reduces the coverage, since the service started.
+/// Causes of reduced coverage, since the service started.
 #[derive(Clone, Copy, Default)]
 struct Counts {
-    totals: Totals,
+    totals: CaptureTotals,
     counters: Counters,
     overflow: Overflow,
     failed_canaries: u64,
 }
 
 impl CoverageTracker {
-    /// Opens the first span.
     pub(crate) fn new(now: Timestamp) -> Self {
         Self {
             ended: Coverage::default(),
@@ -41,11 +40,11 @@ impl CoverageTracker {
         }
     }
 
-    /// Extends the open span, and takes what was counted since the service started.
+    /// Extends the open span; takes the counts since the service started.
     pub(crate) fn update(
         &mut self,
         now: Timestamp,
-        totals: Totals,
+        totals: CaptureTotals,
         counters: Counters,
         overflow: Overflow,
     ) {
@@ -58,7 +57,6 @@ impl CoverageTracker {
         self.extend(now);
     }
 
-    /// Extends the open span.
     pub(crate) fn extend(&mut self, now: Timestamp) {
         self.span.1 = self.span.1.max(now);
     }
@@ -70,13 +68,12 @@ impl CoverageTracker {
         self.base = self.latest;
     }
 
-    /// Notes a canary check. A failure stays a doubt about the open span, whatever comes after.
+    /// A failed check stays a doubt about the open span, whatever follows.
     pub(crate) fn record_canary(&mut self, time: Timestamp, result: Result<(), String>) {
         self.latest.failed_canaries += u64::from(result.is_err());
         self.ended.add_self_test(SelfTest { time, result });
     }
 
-    /// All spans of this run.
     pub(crate) fn coverage(&self) -> Coverage {
         let mut all = self.ended.clone();
         all.add(self.open_span());
@@ -116,11 +113,11 @@ mod tests {
         Timestamp::from_nanos(nanos)
     }
 
-    fn lost(records: u64) -> (Totals, Counters) {
-        let totals = Totals {
+    fn lost(records: u64) -> (CaptureTotals, Counters) {
+        let totals = CaptureTotals {
             lost: records,
             segments: 10 * records,
-            ..Totals::default()
+            ..CaptureTotals::default()
         };
         (totals, Counters::default())
     }

@@ -1,4 +1,4 @@
-//! The exporters that are configured: Prometheus metrics, CloudWatch lines, the log of calls.
+//! The configured exporters: Prometheus metrics, CloudWatch lines, the call log.
 //!
 //! None of them can stop the service: a failure is logged, at intervals, and retried.
 
@@ -45,7 +45,7 @@ impl Exporters {
         exporters
     }
 
-    /// Opens all files again; the counts stay. What cannot be opened is logged and left out.
+    /// Reopens all files and keeps the counts. A file that cannot be opened is logged and left out.
     pub(crate) fn reconfigure(&mut self, config: &Config) {
         let rotation = config.rotation();
         self.textfile.clone_from(&config.metrics_textfile.value);
@@ -69,14 +69,12 @@ impl Exporters {
         }
     }
 
-    /// Writes the calls that are buffered.
     pub(crate) fn flush(&mut self) {
         if let Some(log) = &mut self.call_log {
             log.flush();
         }
     }
 
-    /// Adds what was counted since the last time.
     pub(crate) fn count(&mut self, delta: &[ClientStats]) {
         self.metrics.count(delta);
         if let Some((emf, _)) = &mut self.emf {
@@ -97,12 +95,11 @@ impl Exporters {
         self.metrics.set_store_success(is_store_ok);
     }
 
-    /// The current metrics in `OpenMetrics` 1.0.
+    /// The metrics in `OpenMetrics` 1.0.
     pub(crate) fn metrics_page(&self) -> String {
         self.metrics.page()
     }
 
-    /// Whether [`Self::write_files`] has anything to do.
     pub(crate) fn has_files(&self) -> bool {
         self.textfile.is_some() || self.emf.is_some()
     }

@@ -1,4 +1,4 @@
-//! Writes the files that others read, when there is something new.
+//! Writes the exporters' files when there are new counts.
 
 use std::time::Duration;
 
@@ -6,7 +6,6 @@ use tokio::time::sleep;
 
 use super::shared::Shared;
 
-/// Between two writes.
 const WRITE_INTERVAL: Duration = Duration::from_secs(15);
 
 pub(crate) async fn run(shared: &Shared) {

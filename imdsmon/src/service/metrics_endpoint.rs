@@ -1,11 +1,11 @@
-//! The metrics endpoint: opens, moves and closes its listeners, and makes the pages they serve.
+//! The metrics endpoint: opens, moves and closes its listeners, and renders the pages.
 
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::shared::Shared;
 use crate::export::{
     Listen,
-    server::{PageRequest, Server},
+    server::{MetricsServer, PageRequest},
 };
 use crate::text::io_error::reason;
 
@@ -30,9 +30,9 @@ impl MetricsEndpoint {
         (endpoint, waiting)
     }
 
-    /// Serves on the socket that systemd passed, if it did: the service itself may have no network.
+    /// Serves on the socket that systemd passed, if any: the service itself may have no network.
     pub(crate) fn inherit(&mut self) {
-        match Server::inherited() {
+        match MetricsServer::inherited() {
             Ok(None) => {}
             Ok(Some(server)) => self.inherited = Some(self.spawn(server)),
             Err(error) => tracing::error!(
@@ -42,14 +42,14 @@ impl MetricsEndpoint {
         }
     }
 
-    /// Serves on the configured address, and no longer on the one before.
+    /// Serves on the configured address instead of the previous one.
     pub(crate) async fn listen(&mut self, wanted: Option<&Listen>) {
         if self.configured.as_ref().map(|(listen, _)| listen) == wanted {
             return;
         }
         stop(self.configured.take().map(|(_, server)| server)).await;
         let Some(listen) = wanted else { return };
-        match Server::bind(listen).await {
+        match MetricsServer::bind(listen).await {
             Ok(server) => self.configured = Some((listen.clone(), self.spawn(server))),
             Err(error) => tracing::error!("cannot serve metrics on {listen}: {}", reason(&error)),
         }
@@ -60,7 +60,7 @@ impl MetricsEndpoint {
         stop(self.inherited.take()).await;
     }
 
-    fn spawn(&self, server: Server) -> JoinHandle<()> {
+    fn spawn(&self, server: MetricsServer) -> JoinHandle<()> {
         if let Ok(address) = server.address() {
             tracing::info!("serving metrics on {address}");
         }
@@ -68,20 +68,20 @@ impl MetricsEndpoint {
     }
 }
 
-/// Waits for the end, too: the name of a Unix socket is removed then.
+/// Waits for the task, which removes the name of a Unix socket.
 async fn stop(server: Option<JoinHandle<()>>) {
     if let Some(server) = server {
         server.abort();
-        // Always an error: it was aborted.
+        // Always an error: the task was aborted.
         let _ = server.await;
     }
 }
 
-/// Makes the page for each scrape that waits.
+/// Renders the page for each waiting scrape.
 pub(crate) async fn serve_pages(mut requests: mpsc::Receiver<PageRequest>, shared: &Shared) {
     while let Some(request) = requests.recv().await {
         let page = shared.state.borrow_mut().metrics_page();
-        // The scraper may have gone.
+        // The scraper may have disconnected.
         let _ = request.send(page);
     }
 }

@@ -1,8 +1,8 @@
 //! The service: continuous capture with a store, exporters and a canary.
 //!
-//! One thread captures, counts and serves metrics; a second writes the store, because a stalled disk
-//! must not block capture; a third makes the canary's calls in a private network namespace. Without
-//! IMDS traffic, all of them sleep between two heartbeats.
+//! One thread captures, counts and serves metrics; a second writes the store, because a stalled
+//! disk must not block capture; a third makes the canary's calls in a private network namespace.
+//! Without IMDS traffic, all of them sleep between two heartbeats.
 //!
 //! [`state`] holds the counts. Each other loop has its own file and reaches the state through
 //! [`shared`]: [`store_writer`], [`watchdog`], [`canary`], [`file_export`],
@@ -51,19 +51,18 @@ use crate::{
     selftest::canary::Canary,
 };
 
-/// How long the start waits for the store: a slow disk must not delay the host's network.
+/// How long startup waits for the store: a slow disk must not delay the host's network.
 const STORE_OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the end waits for the disk; systemd kills the service after twice as long.
+/// How long shutdown waits for the disk; systemd kills the service after twice that time.
 const LAST_COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Builds the knowledge base that a configuration names.
 pub(crate) type LoadKnowledge = dyn Fn(&Config) -> anyhow::Result<Knowledge>;
 
-/// Runs until `stop` completes. `host` is where the host's root directory is mounted.
+/// Runs until `stop` completes. `host` is the mount point of the host's root directory.
 ///
-/// Must be called inside a tokio runtime. Fails if the configuration is invalid, if nothing can
-/// be attached, or if the store directory cannot be used by this service.
+/// Must be called inside a tokio runtime. Fails if the configuration is invalid, nothing can be
+/// attached, or this service cannot use the store directory.
 pub(crate) async fn run(
     load: &LoadConfig,
     load_knowledge: &LoadKnowledge,
@@ -78,11 +77,11 @@ pub(crate) async fn run(
     let mut monitor = Monitor::start(config.capture_options(), host, Rc::clone(&knowledge))?;
     log_attached(monitor.source());
     let canary = config.canary_interval.value.and_then(|_| start_canary());
-    // Everything that needs these capabilities is done.
+    // The following code does not need these capabilities.
     if let Err(error) = capabilities::drop_startup_only() {
-        tracing::warn!(%error, "cannot drop the capabilities that only the start needs");
+        tracing::warn!(%error, "cannot drop startup-only capabilities");
     }
-    // The thread inherits only the capabilities that are left.
+    // The thread inherits only the remaining capabilities.
     let thread = StoreThread::start(config.store_dir.value.clone())
         .context("cannot start the store thread")?;
     let shared = Shared::new(State::new(knowledge, &config));
@@ -90,9 +89,9 @@ pub(crate) async fn run(
     let mut store = pin!(StoreWriter::new(thread, &shared).run());
     let (mut endpoint, page_requests) = MetricsEndpoint::new();
     let background = async {
-        // First of all: without a handler SIGHUP ends the process.
+        // Before anything else: without a handler, SIGHUP ends the process.
         let sighup = signal(SignalKind::hangup())?;
-        // On a timeout the service starts all the same, and counts in memory until the store opens.
+        // On a timeout, the service starts anyway and counts in memory until the store opens.
         let _ = timeout(STORE_OPEN_TIMEOUT, shared.store_tried.notified()).await;
         endpoint.inherit();
         endpoint.listen(config.metrics_listen.value.as_ref()).await;
@@ -109,14 +108,14 @@ pub(crate) async fn run(
         Err(anyhow!("the background tasks ended"))
     };
     let outcome = tokio::select! {
-        // The store first: a service without one must not report that it is ready.
+        // Poll the store first: a service without one must not report that it is ready.
         biased;
         Err(error) = &mut store => return Err(error.into()),
         captured = monitor.run(stop, &mut sink) => captured.map_err(Into::into),
         failed = background => failed,
     };
     systemd::stopping();
-    // After an error as well: the counts are kept.
+    // Also after an error, to keep the counts.
     endpoint.close().await;
     shared.stop.notify_one();
     match timeout(LAST_COMMIT_TIMEOUT, store).await {

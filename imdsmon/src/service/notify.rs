@@ -1,4 +1,4 @@
-//! Logs which clients use IMDSv1: each when it is new, then once a day.
+//! Logs the clients with IMDSv1 calls: each when it is new, then once a day.
 
 use std::{
     num::NonZeroUsize,
@@ -21,14 +21,14 @@ pub(crate) const WARN_INTERVAL: Duration = Duration::from_secs(600);
 const CLIENT_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 /// At least as many as the ledger counts separately, which limits each user to a share.
 const MAX_CLIENTS: NonZeroUsize = NonZeroUsize::new(1100).unwrap();
-/// A process can invent clients, and must not flood the log.
+/// A process can invent clients and must not flood the log.
 const LINES_PER_MINUTE: u32 = 20;
 const MINUTE: Duration = Duration::from_secs(60);
 
 pub(crate) struct ClientNotifier {
-    /// By client name: when it was last logged, and its calls since.
+    /// By client name: time of the last line, and calls since.
     logged: LruCache<String, (Instant, u64)>,
-    /// Begin of the minute that `lines` are of.
+    /// Start of the minute that `lines` counts.
     minute: Instant,
     lines: u32,
     suppressed: u64,
@@ -46,7 +46,7 @@ impl Default for ClientNotifier {
 }
 
 impl ClientNotifier {
-    /// Counts a call of `client`, and logs the client if that is due.
+    /// Counts a call, and logs its client if a line is due.
     pub(crate) fn observe(&mut self, attributed: &AttributedEvent, client: &Client) {
         let HttpEvent::Call(call) = &attributed.event else {
             return;
@@ -58,7 +58,7 @@ impl ClientNotifier {
         }
     }
 
-    /// The client's calls since it was last logged, this one included, if a line is due.
+    /// The client's calls since its last line, including this one, if a line is due.
     fn should_log(&mut self, name: &str, now: Instant) -> Option<u64> {
         let known = self.logged.get_mut(name);
         let calls = known.as_ref().map_or(0, |(_, calls)| *calls) + 1;
@@ -72,7 +72,7 @@ impl ClientNotifier {
             self.suppressed += 1;
             return None;
         }
-        // A client that this evicts counts as new when it calls again.
+        // An evicted client counts as new at its next call.
         self.logged.put(name.to_owned(), (now, 0));
         Some(calls)
     }
@@ -94,7 +94,7 @@ impl ClientNotifier {
     }
 }
 
-/// The fields reach the journal as `IMDSMON_CLIENT` and so on.
+/// The journal stores the fields as `IMDSMON_CLIENT` and so on.
 fn log(attributed: &AttributedEvent, call: &Call, client: &Client, calls: u64) {
     let process = attributed.caller.process.as_deref();
     let exe = process

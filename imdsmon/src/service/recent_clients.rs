@@ -1,4 +1,4 @@
-//! The clients of the last [`WINDOW`], without their hours: what the verdict of the moment needs.
+//! The clients of the last [`WINDOW`], without hourly counts: the input of the current verdict.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,10 +8,9 @@ use crate::{
     time::{Hour, Timestamp},
 };
 
-/// How far back the verdict of the service looks.
+/// Observation period of the service's verdict.
 pub(crate) const WINDOW: Duration = Duration::from_secs(14 * 24 * 3600);
 
-/// Start of the window that ends now.
 pub(crate) fn window_start(now: Timestamp) -> Timestamp {
     now - WINDOW
 }
@@ -25,7 +24,6 @@ pub(crate) struct RecentClients {
 }
 
 impl RecentClients {
-    /// Adds what earlier runs stored.
     pub(crate) fn add_earlier(&mut self, clients: &[ClientStats], coverage: Coverage) {
         for stats in clients {
             self.add(stats);
@@ -33,7 +31,7 @@ impl RecentClients {
         add_coverage(&mut self.earlier, coverage);
     }
 
-    /// Starts again from what the store holds since `since`.
+    /// Replaces all clients by those in the store since `since`.
     pub(crate) fn rebuild(&mut self, clients: &[ClientStats], since: Timestamp) {
         self.clients.clear();
         for stats in clients {
@@ -76,7 +74,7 @@ fn add_coverage(sum: &mut Coverage, Coverage { spans, self_test }: Coverage) {
     }
 }
 
-/// Adds to the client's entry, or makes it.
+/// Adds to the client's entry, or creates it.
 pub(crate) fn merge(clients: &mut BTreeMap<Client, ClientStats>, stats: ClientStats) {
     if let Some(known) = clients.get_mut(&stats.client) {
         known.merge(stats);

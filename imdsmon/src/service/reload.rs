@@ -5,7 +5,7 @@ use tokio::signal::unix::Signal;
 use super::{metrics_endpoint::MetricsEndpoint, shared::Shared, systemd};
 use crate::config::{Config, ConfigError};
 
-/// Reads the configuration; again at each reload.
+/// Reads the configuration, at startup and at each reload.
 pub(crate) type LoadConfig = dyn Fn() -> Result<Config, ConfigError>;
 
 pub(crate) struct Reload<'s> {
@@ -48,7 +48,7 @@ impl<'s> Reload<'s> {
 
     async fn apply(&mut self, config: Config) {
         for key in self.current.restart_keys_changed(&config) {
-            tracing::warn!("{key} changes only when the service restarts");
+            tracing::warn!("{key} requires a restart; restart the service");
         }
         self.shared.state.borrow_mut().reconfigure(&config);
         self.endpoint

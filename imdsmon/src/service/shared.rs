@@ -1,4 +1,4 @@
-//! What the loops of the service share.
+//! State shared by the loops of the service.
 
 use std::cell::RefCell;
 
@@ -6,7 +6,7 @@ use tokio::sync::Notify;
 
 use super::state::State;
 
-/// The state, and how the loops wake each other. No loop holds the state across an `await`.
+/// No loop holds the state across an `await`.
 pub(crate) struct Shared {
     pub(crate) state: RefCell<State>,
     /// The store writer has something to commit.

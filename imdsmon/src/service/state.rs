@@ -1,4 +1,4 @@
-//! What the service has counted, and what follows from it now.
+//! The counts of the service, and the verdict and metrics derived from them.
 
 use std::{
     collections::BTreeMap,
@@ -15,31 +15,31 @@ use super::{
 use crate::time::Timestamp;
 use crate::{
     config::Config,
-    event::Totals,
+    event::CaptureTotals,
     http::Counters,
     identity::client::Client,
     knowledge::Knowledge,
     ledger::{ClientStats, Ledger},
     pipeline::AttributedEvent,
     report::labels,
-    store::Limits,
+    store::StoreLimits,
     verdict::{self, Assessment, Policy},
 };
 
-/// How often [`RecentClients`] is read back from the store, which drops what is too old.
+/// How often [`RecentClients`] is read back from the store, which drops old counts.
 const REBUILD_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 
 pub(crate) struct State {
     knowledge: Rc<Knowledge>,
     ledger: Ledger,
-    /// Taken from the ledger, and not in the store yet.
+    /// Drained from the ledger, and not in the store yet.
     uncommitted: BTreeMap<Client, ClientStats>,
     recent_clients: RecentClients,
     rebuilt: Instant,
     pub(crate) coverage: CoverageTracker,
     pub(crate) exporters: Exporters,
     min_window: Duration,
-    store_limits: Limits,
+    store_limits: StoreLimits,
     is_store_ok: bool,
 }
 
@@ -59,27 +59,27 @@ impl State {
         }
     }
 
-    /// Takes what a reload may change.
+    /// Applies settings that a reload may change.
     pub(crate) fn reconfigure(&mut self, config: &Config) {
         self.exporters.reconfigure(config);
         self.min_window = config.report_min_window.value;
         self.store_limits = config.store_limits();
     }
 
-    /// Counts a client's call, and returns the client.
+    /// Counts a call and returns its client.
     pub(crate) fn add(&mut self, attributed: &AttributedEvent) -> Rc<Client> {
         self.exporters.log_call(attributed);
         self.ledger.add(attributed)
     }
 
-    /// Takes what the kernel programs and the HTTP parser counted since the service started.
-    pub(crate) fn update_coverage(&mut self, totals: Totals, counters: Counters) {
+    /// Takes the counters of the kernel programs and the HTTP parser since the service started.
+    pub(crate) fn update_coverage(&mut self, totals: CaptureTotals, counters: Counters) {
         let overflow = self.ledger.overflow();
         self.coverage
             .update(Timestamp::now(), totals, counters, overflow);
     }
 
-    /// Moves what the ledger counted to everything that sums it up.
+    /// Moves the ledger's counts to all consumers.
     fn drain_ledger(&mut self) {
         let delta = self.ledger.take();
         self.exporters.count(&delta);
@@ -89,7 +89,6 @@ impl State {
         }
     }
 
-    /// Everything that is not in the store yet.
     pub(crate) fn batch(&mut self, is_last: bool) -> Batch {
         self.drain_ledger();
         let now = Timestamp::now();
@@ -106,7 +105,7 @@ impl State {
         }
     }
 
-    /// Takes back what was not written, and adds what was read.
+    /// Takes back unwritten counts, and adds the clients that were read.
     pub(crate) fn committed(&mut self, result: CommitResult, is_store_ok: bool) {
         self.is_store_ok = is_store_ok;
         if let Some((clients, coverage)) = result.earlier {
@@ -119,7 +118,7 @@ impl State {
             self.rebuilt = Instant::now();
             let since = window_start(Timestamp::now());
             self.recent_clients.rebuild(&clients, since);
-            // What was drained while the store was read is not in it.
+            // Counts drained during the read are not in its result.
             for stats in self.uncommitted.values() {
                 self.recent_clients.add(stats);
             }
@@ -128,19 +127,17 @@ impl State {
         }
     }
 
-    /// Calls that are not in the store yet.
     pub(crate) fn uncommitted_calls(&self) -> u64 {
         let calls = self.uncommitted.values().map(ClientStats::calls);
         u64::try_from(calls.sum::<i64>()).unwrap_or(0)
     }
 
-    /// The current metrics in `OpenMetrics` 1.0.
+    /// The metrics in `OpenMetrics` 1.0.
     pub(crate) fn metrics_page(&mut self) -> String {
         self.assess();
         self.exporters.metrics_page()
     }
 
-    /// Writes the files of the exporters, if there are any.
     pub(crate) fn write_files(&mut self) {
         if self.exporters.has_files() {
             self.assess();
@@ -158,7 +155,7 @@ impl State {
         }
     }
 
-    /// Updates the metrics, and returns the verdict on one line.
+    /// Updates the metrics; returns the verdict as one line.
     fn assess(&mut self) -> String {
         self.drain_ledger();
         let coverage = self.recent_clients.coverage(self.coverage.coverage());

@@ -1,7 +1,6 @@
 //! The thread that writes the store: a stalled disk must not block capture.
 //!
-//! It commits one batch at a time. The service gathers the next batch, to which it adds what could
-//! not be written.
+//! It commits one batch at a time. The service adds unwritten counts to the next batch.
 
 use std::{
     io,
@@ -16,19 +15,18 @@ use super::recent_clients::window_start;
 use crate::time::Timestamp;
 use crate::{
     ledger::{ClientStats, Coverage},
-    store::{Limits, Quarantined, Store, StoreError},
+    store::{Quarantined, Store, StoreError, StoreLimits},
 };
 
 pub(crate) struct Batch {
-    /// The counts since the last batch.
     pub(crate) delta: Vec<ClientStats>,
-    /// The coverage of this run, whole.
+    /// The whole coverage of this run.
     pub(crate) coverage: Coverage,
     pub(crate) now: Timestamp,
-    pub(crate) limits: Limits,
+    pub(crate) limits: StoreLimits,
     /// No batch follows: the store is closed.
     pub(crate) is_last: bool,
-    /// Read back all clients since then, this delta included.
+    /// Read back all clients since then, including this delta.
     pub(crate) reload_since: Option<Timestamp>,
 }
 
@@ -62,7 +60,7 @@ impl StoreThread {
                 store: None,
             };
             for (batch, reply) in requests {
-                // Nothing receives it if the service no longer waits for the last commit.
+                // The service may no longer wait for the last commit.
                 let _ = reply.send(worker.commit(batch));
             }
         })?;
@@ -72,7 +70,7 @@ impl StoreThread {
         })
     }
 
-    /// Commits a batch, and opens the store for it if it is not open.
+    /// Opens the store if it is not open.
     pub(crate) async fn commit(&self, batch: Batch) -> CommitResult {
         let (reply, result) = oneshot::channel();
         let sent = match &self.requests {
@@ -98,16 +96,15 @@ impl Drop for StoreThread {
     fn drop(&mut self) {
         self.requests = None;
         if let Some(thread) = self.thread.take() {
-            // A panic has been printed by the thread itself.
+            // The thread has printed its panic.
             let _ = thread.join();
         }
     }
 }
 
-/// The state of the thread.
 struct Worker {
     directory: PathBuf,
-    store: Option<(Store, Limits)>,
+    store: Option<(Store, StoreLimits)>,
 }
 
 impl Worker {
@@ -139,14 +136,14 @@ impl Worker {
         } else {
             store.commit(delta, coverage, *now)?;
         }
-        // The delta is on disk: a failure to read must not make it come back.
+        // The delta is on disk: a read error must not return it as unwritten.
         result.reloaded = reload_since.and_then(|since| Some(store.load(since).ok()?.0));
         Ok(())
     }
 
     fn store(
         &mut self,
-        limits: Limits,
+        limits: StoreLimits,
         now: Timestamp,
         result: &mut CommitResult,
     ) -> Result<&mut Store, StoreError> {
@@ -164,7 +161,7 @@ impl Worker {
 
     fn open(
         &self,
-        limits: Limits,
+        limits: StoreLimits,
         now: Timestamp,
         result: &mut CommitResult,
     ) -> Result<Store, StoreError> {

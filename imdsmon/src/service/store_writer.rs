@@ -1,4 +1,4 @@
-//! Commits to the store whenever something was counted, at most once per [`COMMIT_INTERVAL`].
+//! Commits new counts to the store, at most once per [`COMMIT_INTERVAL`].
 
 use std::time::{Duration, Instant};
 
@@ -7,9 +7,8 @@ use tokio::time::sleep;
 use super::{notify::WARN_INTERVAL, shared::Shared, store_thread::StoreThread};
 use crate::store::StoreError;
 
-/// Between two commits; with the time that the disk takes, the most that a power cut can lose.
+/// Between two commits; a power failure discards at most this plus the disk's write time.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(900);
-/// Between two attempts after a failure.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
 pub(crate) struct StoreWriter<'s> {
@@ -18,7 +17,6 @@ pub(crate) struct StoreWriter<'s> {
     outage: Option<Outage>,
 }
 
-/// The store cannot be written.
 struct Outage {
     since: Instant,
     logged: Instant,
@@ -86,14 +84,14 @@ impl<'s> StoreWriter<'s> {
         }
     }
 
-    /// Logs the begin and the end of an outage, and a reminder in between.
+    /// Logs the start and the end of an outage, and reminders.
     fn note(&mut self, error: Option<&StoreError>) {
         let now = Instant::now();
         let Some(error) = error else {
             if let Some(Outage { since, .. }) = self.outage.take() {
                 let seconds = since.elapsed().as_secs();
                 tracing::warn!(
-                    "the store is writable again after {seconds} s; no counts were lost"
+                    "the store is writable again after {seconds} s; all counts were kept"
                 );
             }
             return;
@@ -101,15 +99,13 @@ impl<'s> StoreWriter<'s> {
         let since = self.outage.as_ref().map_or(now, |outage| outage.since);
         let is_due = |outage: &Outage| now - outage.logged >= WARN_INTERVAL;
         if !is_permanent(error) && self.outage.as_ref().is_none_or(is_due) {
-            tracing::error!(
-                "cannot write the store, counts stay in memory until it works: {error}"
-            );
+            tracing::error!("cannot write the store: {error}; counts stay in memory, retrying");
             self.outage = Some(Outage { since, logged: now });
         }
     }
 }
 
-/// Whether no retry helps: another service has the store, or its directory cannot be used.
+/// Whether a retry cannot help: another service has the store, or its directory is unusable.
 fn is_permanent(error: &StoreError) -> bool {
     matches!(
         error,

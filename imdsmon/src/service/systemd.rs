@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-/// Without a watchdog; also how often the end of the coverage is stored while nothing happens.
+/// Without a watchdog; also how often an idle service stores the end of its coverage.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Half of the watchdog's timeout, as `sd_watchdog_enabled(3)` advises.

@@ -6,7 +6,7 @@
 //! (`synchronous=FULL`: each commit syncs the log), safe from `kill -9` and power cuts. The service
 //! commits once a second while there are calls.
 //!
-//! [`Limits`] bound its size: the oldest hours are removed first, and coverage never reaches
+//! [`StoreLimits`] bound its size: the oldest hours are removed first, and coverage never reaches
 //! further back than the counts. A database that is damaged, or written by a newer version, is
 //! renamed, never deleted, and does not count toward the size.
 
@@ -33,7 +33,7 @@ use rusqlite::{Connection, OpenFlags};
 use dir::StoreDir;
 pub(crate) use dir::{DATABASE, Quarantined};
 pub(crate) use error::StoreError;
-pub(crate) use read::Reader;
+pub(crate) use read::StoreReader;
 
 use crate::{
     ledger::{ClientStats, Coverage},
@@ -50,20 +50,20 @@ const CHECKPOINT_TIMEOUT: Duration = Duration::from_millis(100);
 const CLOCK_STEP_HOURS: RangeInclusive<i64> = 1..=2;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Limits {
+pub(crate) struct StoreLimits {
     /// Days. Older data is removed once an hour while the service runs.
     pub(crate) days: u32,
-    /// MiB on disk, log included; at least [`Limits::MIN_MIB`]. A running commit may exceed it.
+    /// MiB on disk, log included; at least [`Self::MIN_MIB`]. A running commit may exceed it.
     pub(crate) mib: u32,
 }
 
-impl Default for Limits {
+impl Default for StoreLimits {
     fn default() -> Self {
         Self { days: 90, mib: 256 }
     }
 }
 
-impl Limits {
+impl StoreLimits {
     /// The smallest size that is useful.
     pub(crate) const MIN_MIB: u32 = 8;
 
@@ -88,7 +88,7 @@ pub(crate) struct Store {
     /// Device and inode of the database.
     file: (u64, u64),
     connection: Connection,
-    limits: Limits,
+    limits: StoreLimits,
     /// The ID of this run, after its first commit.
     run: Option<i64>,
     /// The hour of the last commit with retention.
@@ -102,7 +102,7 @@ impl Store {
     /// # Errors
     /// Never one with [`StoreError::is_damage`]: see [`Self::quarantine`]. After any other the
     /// service may count in memory and try again.
-    pub(crate) fn open(directory: &Path, limits: Limits) -> Result<Self, StoreError> {
+    pub(crate) fn open(directory: &Path, limits: StoreLimits) -> Result<Self, StoreError> {
         let dir = StoreDir::claim(directory)?;
         let path = dir.database();
         let (connection, quarantine) = match connect(&dir, limits) {
@@ -168,7 +168,7 @@ impl Store {
     }
 
     /// Applies new limits at the next commit.
-    pub(crate) fn set_limits(&mut self, limits: Limits) -> Result<(), StoreError> {
+    pub(crate) fn set_limits(&mut self, limits: StoreLimits) -> Result<(), StoreError> {
         self.limits = limits;
         self.retained_at = None;
         configure(&self.connection, limits).map_err(|error| self.error(error))
@@ -246,7 +246,7 @@ impl Store {
 }
 
 /// Opens the database for writing, checks it, and brings its schema up to date.
-fn connect(dir: &StoreDir, limits: Limits) -> Result<Connection, StoreError> {
+fn connect(dir: &StoreDir, limits: StoreLimits) -> Result<Connection, StoreError> {
     dir.prepare_database()?;
     let path = dir.database();
     let sql = |error| StoreError::sql(&path, error);
@@ -276,7 +276,7 @@ fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     })
 }
 
-fn configure(connection: &Connection, limits: Limits) -> rusqlite::Result<()> {
+fn configure(connection: &Connection, limits: StoreLimits) -> rusqlite::Result<()> {
     let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let log = limits.log_bytes();
     // `auto_vacuum` takes effect only before the first table.

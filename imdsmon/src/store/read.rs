@@ -33,12 +33,12 @@ use crate::{
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Reads a store without changing it; needs no write permission.
-pub(crate) struct Reader {
+pub(crate) struct StoreReader {
     path: PathBuf,
     connection: Connection,
 }
 
-impl Reader {
+impl StoreReader {
     /// Opens the store in the directory `path`, or the database `path` itself, such as one that
     /// was quarantined.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {

@@ -6,7 +6,7 @@
 
 use rusqlite::{Connection, params};
 
-use crate::store::{Limits, schema::pragma};
+use crate::store::{StoreLimits, schema::pragma};
 use crate::time::{Hour, Timestamp};
 
 /// Hours removed in one transaction, which bounds the log.
@@ -26,7 +26,7 @@ pub(crate) const DROPPED_AT: &str = "dropped_at";
 /// Removes data beyond the age limit, if that `is_due`, and beyond the size limit.
 pub(crate) fn enforce(
     connection: &mut Connection,
-    limits: Limits,
+    limits: StoreLimits,
     now: Timestamp,
     is_due: bool,
 ) -> rusqlite::Result<()> {
@@ -41,7 +41,7 @@ pub(crate) fn enforce(
 }
 
 /// Whether the store is near its size limit.
-pub(crate) fn is_at_limit(connection: &Connection, limits: Limits) -> rusqlite::Result<bool> {
+pub(crate) fn is_at_limit(connection: &Connection, limits: StoreLimits) -> rusqlite::Result<bool> {
     // The failed transaction has returned its pages, so half of the limit is near enough.
     Ok(used(connection)? > limits.pages() / 2)
 }
@@ -49,7 +49,7 @@ pub(crate) fn is_at_limit(connection: &Connection, limits: Limits) -> rusqlite::
 /// Removes data, the oldest first, until at most `target` pages are used.
 pub(crate) fn evict(
     connection: &mut Connection,
-    limits: Limits,
+    limits: StoreLimits,
     now: Timestamp,
     target: u64,
 ) -> rusqlite::Result<()> {
@@ -67,7 +67,11 @@ pub(crate) fn evict(
     vacuum(connection, limits.pages())
 }
 
-fn forget_old(connection: &mut Connection, limits: Limits, now: Timestamp) -> rusqlite::Result<()> {
+fn forget_old(
+    connection: &mut Connection,
+    limits: StoreLimits,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
     let cutoff = now.hour().plus(-i64::from(limits.days) * 24);
     while let Some(oldest) = oldest(connection)?.filter(|oldest| *oldest < cutoff) {
         forget_before(connection, cutoff.min(oldest.plus(HOURS_PER_TRANSACTION)))?;

@@ -25,7 +25,7 @@ pub(super) struct CallCounts {
     /// `IMDSv1` calls for what IMDS does not have: 404, 403, 405.
     pub(crate) missing: u64,
     /// `IMDSv1` calls without a response.
-    pub(crate) silent: u64,
+    pub(crate) no_response: u64,
     /// `IMDSv1` calls for a path that only another cloud has.
     pub(crate) other_cloud: u64,
     /// Calls of any kind with a response that is not from IMDS.
@@ -40,11 +40,11 @@ pub(super) struct CallCounts {
     pub(crate) empty_header: u64,
     /// Token requests by result.
     pub(crate) put_ok: u64,
-    pub(crate) put_unanswered: u64,
-    pub(crate) put_refused: u64,
+    pub(crate) put_no_response: u64,
+    pub(crate) put_rejected: u64,
     pub(crate) put_server_error: u64,
     /// Calls of any kind with a response, from any server.
-    pub(crate) answered: u64,
+    pub(crate) with_response: u64,
     /// The most sensitive path class of an `IMDSv1` call.
     pub(crate) tokenless_class: PathClass,
 }
@@ -80,7 +80,7 @@ impl CallCounts {
 
     /// Failed token requests.
     pub(super) fn put_failed(&self) -> u64 {
-        self.put_unanswered + self.put_refused + self.put_server_error
+        self.put_no_response + self.put_rejected + self.put_server_error
     }
 
     /// Why most `IMDSv1` calls had no token, if a failed token request explains all of them.
@@ -102,7 +102,11 @@ impl CallCounts {
 
     /// How most token requests failed.
     pub(super) fn put_failure(&self) -> Cause {
-        most_frequent([self.put_unanswered, self.put_refused, self.put_server_error])
+        most_frequent([
+            self.put_no_response,
+            self.put_rejected,
+            self.put_server_error,
+        ])
     }
 
     fn add(&mut self, bucket: &BucketKey, count: u64) {
@@ -110,7 +114,7 @@ impl CallCounts {
             return;
         }
         if bucket.response != ResponseClass::None {
-            self.answered += count;
+            self.with_response += count;
         }
         if bucket.auth == Auth::V1 && bucket.path == PathClass::OtherCloud {
             self.other_cloud += count;
@@ -133,11 +137,11 @@ impl CallCounts {
             self.tokenless_class = self.tokenless_class.max(bucket.path);
         }
         let sum = match (bucket.response, bucket.cause) {
-            (ResponseClass::None, _) => &mut self.silent,
+            (ResponseClass::None, _) => &mut self.no_response,
             (ResponseClass::Unauthorized, Cause::HeaderInArguments) => &mut self.rejected_header,
             (
                 ResponseClass::Unauthorized,
-                Cause::AfterNoAnswer | Cause::AfterRefusal | Cause::AfterServerError,
+                Cause::AfterNoResponse | Cause::AfterRejection | Cause::AfterServerError,
             ) => &mut self.rejected_after_failure,
             (ResponseClass::Unauthorized, _) => &mut self.rejected,
             (ResponseClass::NotFound | ResponseClass::Other | ResponseClass::Forbidden, _) => {
@@ -145,8 +149,8 @@ impl CallCounts {
             }
             // A throttled call (503) would have got its data, and so may one whose status is not
             // known.
-            (_, Cause::AfterNoAnswer) => &mut self.after_no_answer,
-            (_, Cause::AfterRefusal) => &mut self.after_refusal,
+            (_, Cause::AfterNoResponse) => &mut self.after_no_answer,
+            (_, Cause::AfterRejection) => &mut self.after_refusal,
             (_, Cause::AfterServerError) => &mut self.after_server_error,
             (_, Cause::HeaderInArguments) => &mut self.header_in_arguments,
             (_, Cause::DespiteToken) => &mut self.despite_token,
@@ -170,9 +174,9 @@ impl CallCounts {
     fn add_put(&mut self, bucket: &BucketKey, count: u64) {
         let sum = match bucket.response {
             ResponseClass::Ok | ResponseClass::Unknown => &mut self.put_ok,
-            ResponseClass::None => &mut self.put_unanswered,
+            ResponseClass::None => &mut self.put_no_response,
             ResponseClass::ServerError => &mut self.put_server_error,
-            _ => &mut self.put_refused,
+            _ => &mut self.put_rejected,
         };
         *sum += count;
     }
@@ -181,11 +185,11 @@ impl CallCounts {
 /// The failure with the highest count; the first of equals.
 fn most_frequent(counts: [u64; 3]) -> Cause {
     let causes = [
-        Cause::AfterNoAnswer,
-        Cause::AfterRefusal,
+        Cause::AfterNoResponse,
+        Cause::AfterRejection,
         Cause::AfterServerError,
     ];
     let all = counts.into_iter().zip(causes).rev();
     let most = all.max_by_key(|(count, _)| *count);
-    most.map_or(Cause::AfterNoAnswer, |(_, cause)| cause)
+    most.map_or(Cause::AfterNoResponse, |(_, cause)| cause)
 }

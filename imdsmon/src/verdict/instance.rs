@@ -172,8 +172,8 @@ fn call_doubts(clients: &[Assessed<'_>], coverage: &Coverage) -> Vec<String> {
             was(nameless)
         ));
     }
-    let answered = sum(|c| c.counts.answered);
-    let silent = sum(|c| c.counts.silent);
+    let answered = sum(|c| c.counts.with_response);
+    let silent = sum(|c| c.counts.no_response);
     if answered == 0 && silent > 0 {
         doubts.push(format!(
             "{} and no response to any call.",

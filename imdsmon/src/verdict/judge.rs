@@ -25,8 +25,8 @@ const RULES: &[(Treatment, Rule, Fits)] = {
     use Treatment::{Neither, Rejected, Served};
     &[
         // All IMDSv1 calls have a cause: a failed token request or an empty token.
-        (Served, Rule::TokenUnanswered, |c| c.counts.failure() == Some(Cause::AfterNoAnswer)),
-        (Served, Rule::TokenRequestRefused, |c| c.counts.failure() == Some(Cause::AfterRefusal)),
+        (Served, Rule::TokenUnanswered, |c| c.counts.failure() == Some(Cause::AfterNoResponse)),
+        (Served, Rule::TokenRequestRefused, |c| c.counts.failure() == Some(Cause::AfterRejection)),
         (Served, Rule::TokenServerError, |c| c.counts.failure() == Some(Cause::AfterServerError)),
         (Served, Rule::HeaderInArguments, |c| c.counts.unexplained() == 0),
         // Some have no cause.
@@ -43,8 +43,8 @@ const RULES: &[(Treatment, Rule, Fits)] = {
         (Served, Rule::Tokenless, |_| true),
 
         (Rejected, Rule::Retries, |c| c.counts.retried > 0),
-        (Rejected, Rule::TokenUnanswered, |c| c.counts.failure() == Some(Cause::AfterNoAnswer)),
-        (Rejected, Rule::TokenRequestRefused, |c| c.counts.failure() == Some(Cause::AfterRefusal)),
+        (Rejected, Rule::TokenUnanswered, |c| c.counts.failure() == Some(Cause::AfterNoResponse)),
+        (Rejected, Rule::TokenRequestRefused, |c| c.counts.failure() == Some(Cause::AfterRejection)),
         (Rejected, Rule::TokenServerError, |c| c.counts.failure() == Some(Cause::AfterServerError)),
         (Rejected, Rule::HeaderInArguments, |c| c.counts.rejected == 0),
         (Rejected, Rule::BothWays, |c| c.counts.with_token > 0),
@@ -59,7 +59,7 @@ const RULES: &[(Treatment, Rule, Fits)] = {
         (Neither, Rule::TokensOnly, |c| c.counts.put_ok > 0),
         (Neither, Rule::NoTokenToGet, |c| c.counts.put_failed() > 0),
         (Neither, Rule::NotFound, |c| c.counts.missing > 0),
-        (Neither, Rule::Unanswered, |c| c.counts.silent > 0),
+        (Neither, Rule::Unanswered, |c| c.counts.no_response > 0),
         (Neither, Rule::OtherClouds, |c| c.counts.other_cloud > 0),
         (Neither, Rule::NoRequest, |_| true),
     ]

@@ -30,9 +30,9 @@ pub(super) fn reason(rule: Rule, case: &Case<'_>) -> String {
             v1_calls(counts.after_failure()),
             counts.unexplained()
         ),
-        Rule::TokenUnanswered => fallback_reason(counts.put_unanswered, "got no response"),
+        Rule::TokenUnanswered => fallback_reason(counts.put_no_response, "got no response"),
         Rule::TokenRequestRefused => {
-            let rejected = counts.put_refused.max(1);
+            let rejected = counts.put_rejected.max(1);
             fallback_reason(rejected, &format!("{} rejected", was(rejected)))
         }
         Rule::TokenServerError => {
@@ -66,7 +66,7 @@ pub(super) fn reason(rule: Rule, case: &Case<'_>) -> String {
             "All calls are for `/`, the list of versions: a check for a metadata service.".into()
         }
         Rule::NotFound => "All calls are for paths that IMDS does not have.".into(),
-        Rule::Unanswered => format!("{} without a response.", v1_calls(counts.silent)),
+        Rule::Unanswered => format!("{} without a response.", v1_calls(counts.no_response)),
         Rule::NoRequest => "The client sent no valid HTTP request.".into(),
         Rule::TokensOnly => "The client uses IMDSv2 only.".into(),
         Rule::NoTokenToGet => format!(

@@ -47,8 +47,8 @@ pub(super) fn of(rule: Rule, case: &Case<'_>) -> Remedy {
             );
             remedy
         }
-        Rule::TokenUnanswered => token_request(Cause::AfterNoAnswer, case),
-        Rule::TokenRequestRefused => token_request(Cause::AfterRefusal, case),
+        Rule::TokenUnanswered => token_request(Cause::AfterNoResponse, case),
+        Rule::TokenRequestRefused => token_request(Cause::AfterRejection, case),
         Rule::TokenServerError => token_request(Cause::AfterServerError, case),
         Rule::NoTokenToGet => token_request(case.counts.put_failure(), case),
         Rule::HeaderInArguments | Rule::EmptyHeader | Rule::BadToken => script(case),
@@ -196,7 +196,7 @@ fn both_ways(case: &Case<'_>) -> Remedy {
 /// The token request fails; the client is correct.
 fn token_request(failure: Cause, case: &Case<'_>) -> Remedy {
     let mut remedy = match failure {
-        Cause::AfterRefusal => Remedy {
+        Cause::AfterRejection => Remedy {
             short: "find the proxy or firewall that rejects its token requests".into(),
             steps: vec![
                 "Look for a proxy between the client and IMDS: IMDS rejects token requests that \

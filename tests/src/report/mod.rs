@@ -16,7 +16,7 @@ use imdsmon::{
     },
     report::{
         build::ReportInput,
-        cloudwatch::{self, Counts, Metrics},
+        cloudwatch::{self, CloudWatchMetrics, Counts},
         model::{Instance, Reconciliation, Report, Totals},
     },
     time::{Hour, Timestamp},
@@ -184,6 +184,6 @@ fn compared(counts: &BTreeMap<i64, Counts>, coverage: &Coverage) -> Reconciliati
         series("MetadataNoToken", |counts| counts.successful, 44),
         series("MetadataNoTokenRejected", |counts| counts.rejected, 0),
     ];
-    let metrics = Metrics::read(responses.concat().as_bytes()).unwrap();
+    let metrics = CloudWatchMetrics::read(responses.concat().as_bytes()).unwrap();
     cloudwatch::reconcile(&metrics, counts, &coverage.spans)
 }

@@ -71,7 +71,7 @@ fn outdated() -> [Story<'static>; 4] {
                     ..requests(2, Auth::TokenRequest, TOKEN)
                 },
                 Request {
-                    cause: Cause::AfterNoAnswer,
+                    cause: Cause::AfterNoResponse,
                     address: cart,
                     ..requests(2, Auth::V1, ROLE)
                 },

@@ -36,7 +36,7 @@ struct Daemon {
     data_root: Option<String>,
 }
 
-/// The directories of the system's docker.
+/// Data directories of the system's Docker.
 pub(crate) fn roots(host: &HostRoot) -> Vec<String> {
     let daemon = host.read(Path::new("/etc/docker/daemon.json"), MAX_FILE_BYTES);
     let daemon: Option<Daemon> = daemon.and_then(|json| serde_json::from_slice(&json).ok());
@@ -44,7 +44,7 @@ pub(crate) fn roots(host: &HostRoot) -> Vec<String> {
     said.into_iter().chain(ROOTS.map(String::from)).collect()
 }
 
-/// Reads docker's state of a container, the user's own in a user slice.
+/// Reads Docker's state of a container; in a user slice, the user's.
 pub(crate) fn state(
     host: &HostRoot,
     roots: &[String],
@@ -72,9 +72,9 @@ fn facts(json: &[u8], id: &str) -> Option<ContainerFacts> {
             .filter(|v| !v.is_empty())
             .map(|value| clip(value))
     };
-    // Both by what they are part of and by their own name there.
+    // The task family or project, and the name within it.
     let pair = |whole: &str, part: &str| Some(clip(&format!("{}/{}", label(whole)?, label(part)?)));
-    // cri-dockerd's labels; of a pod's sandbox the container is called `POD`.
+    // cri-dockerd's labels; the container of a pod sandbox is named `POD`.
     let pod = label("io.kubernetes.pod.name").map(|name| PodFacts {
         namespace: label("io.kubernetes.pod.namespace").unwrap_or_default(),
         name,

@@ -22,25 +22,22 @@ use crate::{
     identity::cgroup_path::{CgroupPath, ContainerId},
 };
 
-/// Cgroups that are remembered.
 const MAX_KNOWN: NonZeroUsize = NonZeroUsize::new(256).unwrap();
-/// How long what was found is believed: a container may be given another name.
+/// A container may be renamed.
 const FOUND_TTL: Duration = Duration::from_secs(300);
-/// How long nothing is looked for again: a runtime may write a moment later.
+/// A runtime may write the state a moment later.
 const MISSED_TTL: Duration = Duration::from_secs(5);
-/// Bytes of a file about one container that are read at most. Theirs have 3 to 20 KiB.
+/// For one container; usual sizes are 3 to 20 KiB.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// The user in whose slice a cgroup is: rootless runtimes keep their state at home.
+/// The owner of a cgroup's user slice: rootless runtimes keep their state in the home directory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Owner<'h> {
-    /// User id.
     pub(crate) uid: u32,
-    /// Home directory.
     pub(crate) home: &'h str,
 }
 
-/// Containers by the path of their cgroup.
+/// Containers by cgroup path.
 pub(crate) struct Containers {
     host: Rc<HostRoot>,
     docker_roots: Option<Vec<String>>,
@@ -48,7 +45,6 @@ pub(crate) struct Containers {
 }
 
 impl Containers {
-    /// Nothing is known yet.
     pub(crate) fn new(host: Rc<HostRoot>) -> Self {
         Self {
             host,
@@ -57,8 +53,7 @@ impl Containers {
         }
     }
 
-    /// The container to which the cgroup with this path belongs: the innermost of which there is
-    /// state.
+    /// The innermost container of the cgroup path with state on disk.
     pub(crate) fn find(
         &mut self,
         path: &ByteString,
@@ -83,7 +78,7 @@ impl Containers {
     fn look(&mut self, path: &[u8], owner: Option<Owner<'_>>) -> Option<ContainerFacts> {
         let placement = CgroupPath::of(path);
         if placement.containers.is_empty() {
-            // `ctr run` puts a container with a name of its own at `/NAMESPACE/NAME`.
+            // `ctr run` puts a container with a chosen name at `/NAMESPACE/NAME`.
             let path = std::str::from_utf8(path).ok()?;
             let (namespace, name) = path.strip_prefix('/')?.split_once('/')?;
             return oci::containerd_bundle(&self.host, namespace, name);

@@ -1,5 +1,5 @@
-//! Annotations in the OCI bundle's `config.json`, as containerd, CRI-O and nerdctl
-//! (whose labels are annotations too, `pkg/labels`; the image is not among them) write them.
+//! Annotations in the OCI bundle's `config.json`, written by containerd, CRI-O and nerdctl (labels
+//! are annotations, too, `pkg/labels`; the image is not).
 
 use std::{collections::HashMap, path::Path};
 
@@ -32,7 +32,7 @@ struct Spec {
     annotations: Option<HashMap<String, String>>,
 }
 
-/// A container of containerd with this id, in whatever namespace.
+/// The containerd container with this ID, in any namespace.
 pub(crate) fn containerd(host: &HostRoot, id: &str) -> Option<ContainerFacts> {
     TASKS.iter().find_map(|tasks| {
         let namespaces = host.names(Path::new(tasks));
@@ -42,7 +42,7 @@ pub(crate) fn containerd(host: &HostRoot, id: &str) -> Option<ContainerFacts> {
     })
 }
 
-/// The container of containerd with this namespace and id, which may be any name.
+/// The containerd container with this namespace and ID, which may be any name.
 pub(crate) fn containerd_bundle(
     host: &HostRoot,
     namespace: &str,
@@ -77,7 +77,7 @@ fn bundle(host: &HostRoot, tasks: &str, namespace: &str, id: &str) -> Option<Con
         name,
         container: part("container-name"),
     });
-    // Docker keeps its containers in this namespace, and their names elsewhere.
+    // Docker's containers have this namespace; their names are elsewhere.
     let runtime = if namespace == "moby" {
         "docker"
     } else {
@@ -96,13 +96,13 @@ fn bundle(host: &HostRoot, tasks: &str, namespace: &str, id: &str) -> Option<Con
     })
 }
 
-/// A container of CRI-O (`pkg/annotations`), whose names are the kubelet's.
+/// A CRI-O container (`pkg/annotations`), with the kubelet's names.
 pub(crate) fn crio(host: &HostRoot, id: &str) -> Option<ContainerFacts> {
     CRIO.iter().find_map(|root| {
         let path = Path::new(root).join(id).join("userdata/config.json");
         let annotations = annotations(&host.read(&path, MAX_FILE_BYTES)?)?;
         let annotation = |key: &str| annotation(&annotations, key);
-        // podman keeps its bundles in the same place.
+        // podman's bundles are in the same directory.
         let name = annotation("io.kubernetes.cri-o.Name")?;
         let container = annotation("io.kubernetes.container.name").filter(|name| name != "POD");
         let pod = annotation("io.kubernetes.pod.name").map(|name| PodFacts {

@@ -1,5 +1,5 @@
-//! Podman's `containers.json`, the index of `containers/storage` (`store.go` there); what podman
-//! itself knows stands as JSON in `metadata`.
+//! Podman's `containers.json`, the index of `containers/storage` (`store.go`); its `metadata` holds
+//! podman's own data as JSON.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::{enrich::rootfs::HostRoot, event::facts::ContainerFacts, text::clip::
 const MAX_SYSTEM_BYTES: u64 = 4 << 20;
 /// A user controls this file, so the bound is lower.
 const MAX_USER_BYTES: u64 = 1 << 20;
-/// Storage drivers by which the directory is named, the usual one first.
+/// Storage drivers, which name the directory; the usual one first.
 const DRIVERS: [&str; 4] = ["overlay", "vfs", "btrfs", "zfs"];
 
 #[derive(Deserialize)]
@@ -31,7 +31,7 @@ struct Metadata {
     name: Option<String>,
 }
 
-/// Reads podman's state of a container, the user's own in a user slice.
+/// Reads podman's state of a container; in a user slice, the user's.
 pub(crate) fn state(host: &HostRoot, id: &str, owner: Option<Owner<'_>>) -> Option<ContainerFacts> {
     DRIVERS.iter().find_map(|driver| {
         let below = format!("containers/storage/{driver}-containers/containers.json");

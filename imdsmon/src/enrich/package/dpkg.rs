@@ -7,14 +7,13 @@ use crate::{enrich::rootfs::HostRoot, text::clip::clip};
 
 const INFO: &str = "/var/lib/dpkg/info";
 const STATUS: &str = "/var/lib/dpkg/status";
-/// Bytes of a list that are read at most; those of kernel headers have 1 MiB.
+/// Lists of kernel headers have 1 MiB.
 const MAX_LIST_BYTES: u64 = 16 << 20;
-/// Bytes of `status` that are read at most; with 5,000 packages it has about 8 MiB.
+/// With 5,000 packages, `status` has about 8 MiB.
 const MAX_STATUS_BYTES: u64 = 64 << 20;
-/// Packages that are looked at.
 const MAX_PACKAGES: usize = 20_000;
 
-/// The package that has this file, and its version.
+/// The package that owns this file, and its version.
 pub(crate) fn owner(host: &HostRoot, exe: &str) -> Option<String> {
     let directory = host.path(Path::new(INFO));
     let entries = std::fs::read_dir(&directory).ok()?.take(4 * MAX_PACKAGES);
@@ -23,7 +22,7 @@ pub(crate) fn owner(host: &HostRoot, exe: &str) -> Option<String> {
         .filter(|name| Path::new(name).extension() == Some(OsStr::new("list")))
         .take(MAX_PACKAGES)
         .collect();
-    // Mostly the package has the name of its program, or begins with it: they come first.
+    // The package's name usually is, or begins with, the program's name: search those first.
     let name = exe.rsplit('/').next().unwrap_or(exe);
     lists.sort_by_key(|list| (!list.starts_with(name), list.len()));
     let list = lists.iter().find(|list| {
@@ -37,7 +36,7 @@ pub(crate) fn owner(host: &HostRoot, exe: &str) -> Option<String> {
 }
 
 fn has_line(text: &[u8], line: &[u8]) -> bool {
-    // Few bytes of a list are the first of the name of a file: look for that, not at each line.
+    // Faster than comparing each line: few bytes of a list can start a match.
     memchr::memmem::find_iter(text, line).any(|at| {
         let before = at.checked_sub(1).is_none_or(|at| text[at] == b'\n');
         let after = text.get(at + line.len()).is_none_or(|&b| b == b'\n');

@@ -1,7 +1,7 @@
 //! The package that owns an executable.
 //!
-//! The databases are large, so a thread looks up each executable once, for later tasks. The first
-//! task waits a few milliseconds, enough if the package has the executable's name.
+//! The databases are large: a thread looks up each executable once, for later tasks. The first task
+//! waits a few milliseconds, enough if the package has the executable's name.
 
 mod dpkg;
 mod rpm;
@@ -20,7 +20,7 @@ use crate::enrich::rootfs::HostRoot;
 use crate::event::{bytes::ByteString, facts::FileId};
 
 const MAX_KNOWN: NonZeroUsize = NonZeroUsize::new(512).unwrap();
-/// Length of the queue; a later task queues again what did not fit.
+/// Length of the queue; if it is full, a later task tries again.
 const MAX_WAITING: usize = 64;
 /// How long the first task of an executable waits.
 const FIRST_LOOKUP_TIMEOUT: Duration = Duration::from_millis(3);
@@ -30,7 +30,6 @@ type Executable = (FileId, ByteString);
 /// An executable and its package, if any.
 type Owned = (Executable, Option<String>);
 
-/// Packages by executable.
 pub(crate) struct Packages {
     root: PathBuf,
     thread: Option<(SyncSender<Executable>, Receiver<Owned>)>,
@@ -51,8 +50,8 @@ impl Packages {
         }
     }
 
-    /// The package that owns this executable of the host, with its version; `None` as well while
-    /// the lookup runs.
+    /// The package that owns this host executable, with its version; also `None` while the lookup
+    /// runs.
     pub(crate) fn owner(&mut self, file: FileId, exe: &ByteString) -> Option<String> {
         let executable = (file, exe.clone());
         self.learn(None);
@@ -74,7 +73,7 @@ impl Packages {
         queue.is_some_and(|queue| queue.try_send(executable.clone()).is_ok())
     }
 
-    /// Takes finished lookups; `timeout` waits for one.
+    /// Takes finished lookups; waits up to `timeout` for one.
     fn learn(&mut self, timeout: Option<Duration>) {
         let Some((_, finished)) = &self.thread else {
             return;
@@ -110,7 +109,7 @@ fn look(host: &HostRoot, exe: &[u8]) -> Option<String> {
     dpkg::owner(host, exe).or_else(|| rpm::owner(host, exe))
 }
 
-/// An executable's path where the distribution has merged `/bin` into `/usr/bin` (and `sbin`,
+/// Paths of an executable where the distribution has merged `/bin` into `/usr/bin` (and `sbin`,
 /// `lib`): the database may still have the old one.
 fn spellings(exe: &str) -> impl Iterator<Item = &str> {
     let merged = exe.strip_prefix("/usr").filter(|old| {

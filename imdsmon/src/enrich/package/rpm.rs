@@ -1,7 +1,7 @@
 //! rpm's database in its `SQLite` form (rpm 4.16 and later: Amazon Linux 2023, RHEL 9, Fedora 33).
 //!
-//! The older Berkeley DB form (Amazon Linux 2, RHEL 8) is not read: there is no reader of it that
-//! is kept up, and the package is only an addition.
+//! Not the older Berkeley DB form (Amazon Linux 2, RHEL 8): it has no maintained reader, and the
+//! package is optional.
 
 use std::path::Path;
 
@@ -10,14 +10,14 @@ use rusqlite::{Connection, OpenFlags};
 use crate::enrich::package::spellings;
 use crate::{enrich::rootfs::HostRoot, text::clip::clip};
 
-/// Where it is: of old, and since Fedora 36.
+/// The old location, and the one since Fedora 36.
 const DATABASES: [&str; 2] = [
     "/var/lib/rpm/rpmdb.sqlite",
     "/usr/lib/sysimage/rpm/rpmdb.sqlite",
 ];
-/// Packages that have a file of the same name, at most.
+/// Packages with a file of the same name.
 const MAX_CANDIDATES: u32 = 64;
-/// Bytes of a package's header at most; rpm's own limit is 256 MiB, a kernel's has 2 MiB.
+/// rpm's own limit is 256 MiB; a kernel's header has 2 MiB.
 const MAX_HEADER_BYTES: u32 = 32 << 20;
 
 /// Tags of the header (`include/rpm/rpmtag.h`).
@@ -30,7 +30,7 @@ mod tag {
     pub(crate) const DIRNAMES: u32 = 1118;
 }
 
-/// The package that has this file, and its version.
+/// The package that owns this file, and its version.
 pub(crate) fn owner(host: &HostRoot, exe: &str) -> Option<String> {
     let path = DATABASES.iter().map(|path| host.path(Path::new(path)));
     let path = path.into_iter().find(|path| path.is_file())?;
@@ -54,8 +54,8 @@ pub(crate) fn owner(host: &HostRoot, exe: &str) -> Option<String> {
     })
 }
 
-/// Opens without a lock or a journal. A concurrent write of rpm may be missed or fail the lookup;
-/// the lookup cannot disturb rpm.
+/// Opens without a lock or a journal, which cannot disturb rpm. During a concurrent write, the
+/// lookup may miss the package or fail.
 fn open(path: &Path) -> Option<Connection> {
     let path = path
         .to_str()?
@@ -90,7 +90,7 @@ impl<'b> Header<'b> {
         })
     }
 
-    /// The directory of the file with this number, without the slash at its end.
+    /// The directory of the file with this number, without the trailing slash.
     fn directory(&self, file: u32) -> Option<&'b str> {
         let file = usize::try_from(file).ok()?;
         let index = number(self.value(tag::DIRINDEXES)?, file.checked_mul(4)?)?;
@@ -99,7 +99,7 @@ impl<'b> Header<'b> {
         std::str::from_utf8(name).ok()?.strip_suffix('/')
     }
 
-    /// `name epoch:version-release`, without an epoch of 0 as rpm writes it.
+    /// `name epoch:version-release`, without an epoch of 0, like rpm.
     fn label(&self) -> Option<String> {
         let text = |tag| {
             let value = self.value(tag)?.split(|&b| b == 0).next()?;
@@ -116,7 +116,7 @@ impl<'b> Header<'b> {
         )))
     }
 
-    /// The data from the value of a tag on.
+    /// The data, starting at the value of a tag.
     fn value(&self, tag: u32) -> Option<&'b [u8]> {
         let entry = self
             .entries

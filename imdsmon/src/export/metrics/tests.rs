@@ -133,7 +133,7 @@ fn what_is_not_known_yet_is_not_there() {
 #[test]
 fn a_corrected_call_is_counted_once_and_counters_never_fall() {
     let mut metrics = full();
-    let again = [(Cause::Plain, -3), (Cause::AfterNoAnswer, 3)];
+    let again = [(Cause::Plain, -3), (Cause::AfterNoResponse, 3)];
     metrics.count(&[entry("curl", Auth::V1, &again)]);
     metrics.set_coverage(&Coverage::default());
     let page = metrics.page();

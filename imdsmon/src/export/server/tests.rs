@@ -30,7 +30,7 @@ impl Drop for Task {
 
 async fn serve() -> Served {
     let any = Listen::Tcp("127.0.0.1:0".parse().unwrap());
-    let server = Server::bind(&any).await.unwrap();
+    let server = MetricsServer::bind(&any).await.unwrap();
     let Ok(Listen::Tcp(address)) = server.address() else {
         panic!("a port");
     };
@@ -201,7 +201,7 @@ async fn a_crowd_gets_one_page() {
 #[tokio::test]
 async fn monitor_that_is_gone_is_reported() {
     let any = Listen::Tcp("127.0.0.1:0".parse().unwrap());
-    let server = Server::bind(&any).await.unwrap();
+    let server = MetricsServer::bind(&any).await.unwrap();
     let Ok(Listen::Tcp(address)) = server.address() else {
         panic!("a port");
     };
@@ -219,9 +219,9 @@ async fn only_a_stale_unix_socket_is_replaced() {
     let listen = Listen::Unix(path.clone());
     // Left by a kill: the descriptor is closed, the name stays.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-    let server = Server::bind(&listen).await.unwrap();
+    let server = MetricsServer::bind(&listen).await.unwrap();
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o660);
-    let error = Server::bind(&listen).await.err().unwrap();
+    let error = MetricsServer::bind(&listen).await.err().unwrap();
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     let (scrapes, mut asked) = mpsc::channel::<PageRequest>(1);
     let running = tokio::spawn(server.run(scrapes));
@@ -235,6 +235,6 @@ async fn only_a_stale_unix_socket_is_replaced() {
     drop(running.await);
     assert!(!path.exists());
     fs::write(&path, "precious").unwrap();
-    assert!(Server::bind(&listen).await.is_err());
+    assert!(MetricsServer::bind(&listen).await.is_err());
     assert_eq!(fs::read(&path).unwrap(), b"precious");
 }

@@ -1,9 +1,9 @@
 //! The reader's states that work on lines.
 
 use super::super::request::{self, Framing};
-use super::{Buffered, Item, Origin, Reader, State, length};
+use super::{Buffered, HttpReader, Item, Origin, State, length};
 
-impl Reader {
+impl HttpReader {
     pub(super) fn head(&mut self, bytes: &[u8], at: Origin, found: &mut impl FnMut(Item)) -> usize {
         let mut used = 0;
         if self.buffer.is_empty() {

@@ -54,7 +54,7 @@ impl Metric {
 
 /// CloudWatch's counts, by metric.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Metrics(BTreeMap<Metric, Series>);
+pub struct CloudWatchMetrics(BTreeMap<Metric, Series>);
 
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Series {
@@ -139,7 +139,7 @@ enum Time {
     Seconds(f64),
 }
 
-impl Metrics {
+impl CloudWatchMetrics {
     /// Reads the JSON of `aws cloudwatch get-metric-statistics` or `get-metric-data`: one document,
     /// or several concatenated with `>>`.
     ///

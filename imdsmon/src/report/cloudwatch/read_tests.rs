@@ -30,8 +30,8 @@ const DATA: &str = r#"{
     "Messages": []
 }"#;
 
-pub(super) fn parse(text: &str) -> Result<Metrics, CloudWatchError> {
-    Metrics::read(text.as_bytes())
+pub(super) fn parse(text: &str) -> Result<CloudWatchMetrics, CloudWatchError> {
+    CloudWatchMetrics::read(text.as_bytes())
 }
 
 /// The error as a person reads it.
@@ -39,7 +39,7 @@ fn refused(text: &str) -> String {
     parse(text).unwrap_err().to_string()
 }
 
-fn points(metrics: &Metrics, metric: Metric) -> Vec<(i64, u64)> {
+fn points(metrics: &CloudWatchMetrics, metric: Metric) -> Vec<(i64, u64)> {
     let series = &metrics.0[&metric];
     series.points.iter().map(|(&at, &sum)| (at, sum)).collect()
 }
@@ -155,7 +155,7 @@ fn errors_show_untrusted_text_escaped_and_cut() {
 #[test]
 fn a_file_without_an_end_is_refused() {
     let endless = io::repeat(b' ');
-    let error = Metrics::read(endless).unwrap_err();
+    let error = CloudWatchMetrics::read(endless).unwrap_err();
     assert!(matches!(error, CloudWatchError::TooLarge), "{error}");
 }
 
@@ -205,6 +205,6 @@ fn the_commands_ask_for_no_more_points_than_one_answer_has() {
 proptest! {
     #[test]
     fn no_file_makes_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-        drop(Metrics::read(&bytes[..]));
+        drop(CloudWatchMetrics::read(&bytes[..]));
     }
 }

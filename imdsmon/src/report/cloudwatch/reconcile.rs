@@ -9,7 +9,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use super::{HOUR, Metric, Metrics, Series, rfc3339};
+use super::{CloudWatchMetrics, HOUR, Metric, Series, rfc3339};
 use crate::{
     http::call::Auth,
     ledger::{ClientStats, ResponseClass, coverage::Span},
@@ -53,7 +53,7 @@ pub fn counts<'a>(entries: impl IntoIterator<Item = &'a ClientStats>) -> BTreeMa
 ///
 /// `counts` are by the hour since 1970-01-01 UTC; `spans` are the observed periods.
 pub fn reconcile(
-    metrics: &Metrics,
+    metrics: &CloudWatchMetrics,
     counts: &BTreeMap<i64, Counts>,
     spans: &[Span],
 ) -> Reconciliation {

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// CloudWatch's count of five minutes each, from [`T0`] on.
-fn five_minutes(metric: &str, sums: impl IntoIterator<Item = u64>) -> Metrics {
+fn five_minutes(metric: &str, sums: impl IntoIterator<Item = u64>) -> CloudWatchMetrics {
     let mut text = format!(r#"{{"Label": "{metric}", "Datapoints": ["#);
     for (i, sum) in sums.into_iter().enumerate() {
         let at = rfc3339(T0 + i64::try_from(i).unwrap() * 300);

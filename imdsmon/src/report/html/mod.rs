@@ -17,7 +17,7 @@ use self::chart::Chart;
 use super::{
     field::Kind,
     model::Report,
-    view::{Client, NO_CLIENTS, View},
+    view::{ClientView, NO_CLIENTS, View},
 };
 use crate::verdict::HostVerdict;
 
@@ -45,7 +45,7 @@ struct Page<'a> {
 }
 
 struct Row<'a> {
-    client: &'a Client,
+    client: &'a ClientView,
     chart: Option<Chart>,
     /// 0 is the worst.
     severity: u8,

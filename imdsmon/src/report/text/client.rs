@@ -8,12 +8,12 @@ use super::{
     page::{DIM, HEADING, PLAIN, Page, padded, shortened},
     style,
 };
-use crate::report::view::{Call, Client, Step};
+use crate::report::view::{CallView, ClientView, StepView};
 
 /// Columns of the labels.
 const LABELS: usize = 12;
 
-pub(super) fn details(page: &mut Page<'_, impl Write>, client: &Client) -> io::Result<()> {
+pub(super) fn details(page: &mut Page<'_, impl Write>, client: &ClientView) -> io::Result<()> {
     let mark = format!("{}  ", client.number);
     let verdict = client.verdict_name;
     let room = page.width - mark.width() - verdict.width() - 2;
@@ -42,8 +42,8 @@ pub(super) fn details(page: &mut Page<'_, impl Write>, client: &Client) -> io::R
     fix(page, &client.fix)
 }
 
-fn sample(page: &mut Page<'_, impl Write>, sample: &Call) -> io::Result<()> {
-    let Call {
+fn sample(page: &mut Page<'_, impl Write>, sample: &CallView) -> io::Result<()> {
+    let CallView {
         when,
         cause,
         request,
@@ -60,7 +60,7 @@ fn sample(page: &mut Page<'_, impl Write>, sample: &Call) -> io::Result<()> {
     Ok(())
 }
 
-fn fix(page: &mut Page<'_, impl Write>, fix: &Step) -> io::Result<()> {
+fn fix(page: &mut Page<'_, impl Write>, fix: &StepView) -> io::Result<()> {
     page.field(LABELS, "Fix", &fix.title, HEADING)?;
     for (number, step) in (1..).zip(&fix.text) {
         page.item(4, &format!("{number}. "), step)?;

@@ -13,7 +13,7 @@ use self::page::{DIM, HEADING, PLAIN, Page, WARN, padded, shortened};
 use super::{
     format,
     model::Report,
-    view::{Client, CloudWatch, Metric, NO_CLIENTS, Step, View},
+    view::{ClientView, CloudWatch, MetricView, NO_CLIENTS, StepView, View},
 };
 use crate::verdict::{HostVerdict, Verdict};
 
@@ -75,7 +75,7 @@ fn headline(page: &mut Page<'_, impl Write>, view: &View) -> io::Result<()> {
     Ok(())
 }
 
-fn clients(page: &mut Page<'_, impl Write>, clients: &[Client]) -> io::Result<()> {
+fn clients(page: &mut Page<'_, impl Write>, clients: &[ClientView]) -> io::Result<()> {
     page.heading(&format!(
         "CLIENTS ({}, worst first)",
         format::count(clients.len() as u64)
@@ -102,7 +102,7 @@ fn clients(page: &mut Page<'_, impl Write>, clients: &[Client]) -> io::Result<()
     Ok(())
 }
 
-fn cells(client: &Client) -> [&str; 4] {
+fn cells(client: &ClientView) -> [&str; 4] {
     [
         client.verdict_name,
         &client.counts,
@@ -111,7 +111,7 @@ fn cells(client: &Client) -> [&str; 4] {
     ]
 }
 
-fn row(page: &mut Page<'_, impl Write>, client: &Client, widths: [usize; 4]) -> io::Result<()> {
+fn row(page: &mut Page<'_, impl Write>, client: &ClientView, widths: [usize; 4]) -> io::Result<()> {
     let [verdicts, counts, seen, requested] = widths;
     let indent = 2 + widths.iter().sum::<usize>() + 2 * widths.len();
     let room = page.width - indent;
@@ -156,7 +156,7 @@ fn comparison(page: &mut Page<'_, impl Write>, cloudwatch: &CloudWatch) -> io::R
         )?;
     }
     for metric in &cloudwatch.metrics {
-        let Metric {
+        let MetricView {
             name,
             cloudwatch,
             imdsmon,
@@ -178,7 +178,7 @@ fn comparison(page: &mut Page<'_, impl Write>, cloudwatch: &CloudWatch) -> io::R
     Ok(())
 }
 
-fn next_steps(page: &mut Page<'_, impl Write>, steps: &[Step]) -> io::Result<()> {
+fn next_steps(page: &mut Page<'_, impl Write>, steps: &[StepView]) -> io::Result<()> {
     if steps.is_empty() {
         return Ok(());
     }

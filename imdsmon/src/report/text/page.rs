@@ -11,7 +11,7 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use crate::report::{
     field::{Field, Kind},
-    view::Step,
+    view::StepView,
 };
 
 /// Bounds of the page width, in columns; other widths are not readable.
@@ -107,7 +107,7 @@ impl<'o, W: Write> Page<'o, W> {
     }
 
     /// A step's commands, which are pasted, and its link, which is clicked: neither is wrapped.
-    pub(super) fn typed(&mut self, indent: usize, step: &Step) -> io::Result<()> {
+    pub(super) fn typed(&mut self, indent: usize, step: &StepView) -> io::Result<()> {
         for command in &step.commands {
             writeln!(self.out, "{:indent$}{HEADING}{command}{HEADING:#}", "")?;
         }

@@ -4,7 +4,7 @@ use super::*;
 use crate::ledger::coverage::{Doubt, DoubtKind};
 
 fn spans(directory: &Path) -> Vec<(i64, i64, bool)> {
-    let (_, coverage) = Reader::open(directory).unwrap().load(EPOCH).unwrap();
+    let (_, coverage) = StoreReader::open(directory).unwrap().load(EPOCH).unwrap();
     let spans = coverage.spans.iter();
     spans
         .map(|span| {
@@ -101,7 +101,10 @@ fn doubts_of_spans_that_overlap_are_added() {
         coverage.spans[0].lost_records = 5;
         store.close(&[], &coverage, at(2)).unwrap();
     }
-    let (_, coverage) = Reader::open(directory.path()).unwrap().load(EPOCH).unwrap();
+    let (_, coverage) = StoreReader::open(directory.path())
+        .unwrap()
+        .load(EPOCH)
+        .unwrap();
     let [span] = &coverage.spans[..] else {
         panic!("one span, not {coverage:?}");
     };

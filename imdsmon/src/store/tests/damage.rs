@@ -90,7 +90,7 @@ fn random_damage_is_detected_or_harmless() {
         drop(store.load(EPOCH));
         drop(store.commit(&[entry("app", NOW, 1)], &watched(NOW, NOW), NOW));
         drop(store);
-        drop(Reader::open(directory.path()).map(|mut reader| reader.load(EPOCH)));
+        drop(StoreReader::open(directory.path()).map(|mut reader| reader.load(EPOCH)));
     }
     assert!(quarantined > 20, "{quarantined}");
 }
@@ -116,7 +116,7 @@ fn a_newer_schema_is_quarantined_and_an_error_for_readers() {
     let connection = Connection::open(&path).unwrap();
     schema::set_pragma(&connection, "user_version", 7).unwrap();
     drop(connection);
-    let error = Reader::open(directory.path()).err().unwrap();
+    let error = StoreReader::open(directory.path()).err().unwrap();
     assert!(
         error.to_string().contains("newer imdsmon (schema 7"),
         "{error}"

@@ -30,9 +30,9 @@ fn talkative(name: &str, time: Timestamp) -> ClientStats {
 #[test]
 fn too_many_clients_stay_within_the_limit_and_are_a_doubt() {
     let directory = tempfile::tempdir().unwrap();
-    let limits = Limits {
+    let limits = StoreLimits {
         days: 90,
-        mib: Limits::MIN_MIB,
+        mib: StoreLimits::MIN_MIB,
     };
     let mut store = Store::open(directory.path(), limits).unwrap();
     let victim = entry("victim", NOW, 5);
@@ -71,9 +71,9 @@ fn too_many_clients_stay_within_the_limit_and_are_a_doubt() {
 #[test]
 fn a_commit_larger_than_what_is_left_makes_room() {
     let directory = tempfile::tempdir().unwrap();
-    let limits = Limits {
+    let limits = StoreLimits {
         days: 90,
-        mib: Limits::MIN_MIB,
+        mib: StoreLimits::MIN_MIB,
     };
     let mut store = Store::open(directory.path(), limits).unwrap();
     for hours in [3, 2, 1] {
@@ -109,7 +109,7 @@ fn a_commit_larger_than_what_is_left_makes_room() {
 #[test]
 fn expired_data_takes_its_client_and_coverage_along() {
     let directory = tempfile::tempdir().unwrap();
-    let limits = Limits { days: 2, mib: 256 };
+    let limits = StoreLimits { days: 2, mib: 256 };
     let mut store = Store::open(directory.path(), limits).unwrap();
     for day in 0..5 {
         let time = NOW + day * 24 * HOUR;
@@ -149,9 +149,9 @@ fn a_clock_that_jumps_expires_nothing() {
 #[test]
 fn an_endless_reader_does_not_grow_the_log() {
     let directory = tempfile::tempdir().unwrap();
-    let limits = Limits {
+    let limits = StoreLimits {
         days: 90,
-        mib: Limits::MIN_MIB,
+        mib: StoreLimits::MIN_MIB,
     };
     let mut store = Store::open(directory.path(), limits).unwrap();
     store
@@ -248,7 +248,9 @@ fn a_store_on_a_full_disk_is_an_error() {
     let directory = disk.0.path().join("store");
     let ballast = disk.0.path().join("ballast");
     drop(fs::write(&ballast, vec![0; 2 << 20]));
-    let error = Store::open(&directory, Limits::default()).err().unwrap();
+    let error = Store::open(&directory, StoreLimits::default())
+        .err()
+        .unwrap();
     assert!(!error.is_damage(), "{error}");
     fs::remove_file(&ballast).unwrap();
     let mut store = open(&directory);
@@ -269,7 +271,9 @@ fn a_read_only_disk_is_read_and_later_written() {
     drop(store);
     disk.remount("ro");
     assert_eq!(stored_calls(&directory), 1);
-    let error = Store::open(&directory, Limits::default()).err().unwrap();
+    let error = Store::open(&directory, StoreLimits::default())
+        .err()
+        .unwrap();
     assert!(matches!(error, StoreError::Directory { .. }), "{error}");
     assert!(error.to_string().contains("read-only"), "{error}");
     disk.remount("rw");
@@ -298,7 +302,7 @@ fn reading_needs_read_permission_only() {
                 libc::setfsgid(65534);
                 libc::setfsuid(65534);
             }
-            Reader::open(&path).and_then(|mut reader| reader.load(EPOCH))
+            StoreReader::open(&path).and_then(|mut reader| reader.load(EPOCH))
         });
         thread.join().unwrap()
     };

@@ -99,7 +99,7 @@ pub(crate) fn watched(from: Timestamp, to: Timestamp) -> Coverage {
 }
 
 pub(crate) fn open(directory: &Path) -> Store {
-    Store::open(directory, Limits::default()).unwrap()
+    Store::open(directory, StoreLimits::default()).unwrap()
 }
 
 pub(crate) fn calls(entries: &[ClientStats]) -> i64 {
@@ -110,7 +110,7 @@ pub(crate) fn calls(entries: &[ClientStats]) -> i64 {
 }
 
 pub(crate) fn stored_calls(directory: &Path) -> i64 {
-    calls(&Reader::open(directory).unwrap().load(EPOCH).unwrap().0)
+    calls(&StoreReader::open(directory).unwrap().load(EPOCH).unwrap().0)
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn committed_data_is_loaded_unchanged() {
     let all = vec![first, second];
     store.commit(&all, &coverage, NOW).unwrap();
     assert_eq!(store.load(EPOCH).unwrap(), (all.clone(), coverage.clone()));
-    let mut reader = Reader::open(directory.path()).unwrap();
+    let mut reader = StoreReader::open(directory.path()).unwrap();
     assert_eq!(reader.load(EPOCH).unwrap(), (all, coverage));
 }
 
@@ -179,7 +179,10 @@ fn a_delta_adds_to_earlier_runs() {
             .unwrap();
         store.close(&[later], &Coverage::default(), NOW).unwrap();
     }
-    let (entries, _) = Reader::open(directory.path()).unwrap().load(EPOCH).unwrap();
+    let (entries, _) = StoreReader::open(directory.path())
+        .unwrap()
+        .load(EPOCH)
+        .unwrap();
     let [app] = &entries[..] else {
         panic!("one client, not {entries:?}");
     };
@@ -278,7 +281,7 @@ fn the_store_is_private_to_its_owner() {
 fn a_world_writable_directory_is_rejected_unchanged() {
     let directory = tempfile::tempdir().unwrap();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o1777)).unwrap();
-    let error = Store::open(directory.path(), Limits::default())
+    let error = Store::open(directory.path(), StoreLimits::default())
         .err()
         .unwrap();
     assert!(matches!(error, StoreError::Public(_)), "{error}");
@@ -296,7 +299,7 @@ fn a_link_in_place_of_the_database_is_not_followed() {
     let store = directory.path().join("store");
     fs::create_dir(&store).unwrap();
     symlink(&target, store.join(DATABASE)).unwrap();
-    let error = Store::open(&store, Limits::default()).err().unwrap();
+    let error = Store::open(&store, StoreLimits::default()).err().unwrap();
     assert!(matches!(error, StoreError::Directory { .. }), "{error}");
     assert_eq!(fs::read(&target).unwrap(), b"precious");
 }
@@ -305,7 +308,7 @@ fn a_link_in_place_of_the_database_is_not_followed() {
 fn two_services_do_not_write_to_one_store() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
-    let error = Store::open(directory.path(), Limits::default())
+    let error = Store::open(directory.path(), StoreLimits::default())
         .err()
         .unwrap();
     assert!(matches!(error, StoreError::InUse(_)), "{error}");
@@ -321,7 +324,7 @@ fn a_reader_gets_whole_commits_during_writes() {
     store.commit(&pair, &Coverage::default(), NOW).unwrap();
     let path = directory.path().to_owned();
     let reading = std::thread::spawn(move || {
-        let mut reader = Reader::open(&path).unwrap();
+        let mut reader = StoreReader::open(&path).unwrap();
         let mut seen = Vec::new();
         for _ in 0..200 {
             let (entries, _) = reader.load(EPOCH).unwrap();
@@ -350,12 +353,12 @@ fn a_reader_gets_whole_commits_during_writes() {
 #[test]
 fn a_missing_store_is_an_error_for_readers() {
     let directory = tempfile::tempdir().unwrap();
-    let error = Reader::open(directory.path()).err().unwrap();
+    let error = StoreReader::open(directory.path()).err().unwrap();
     assert!(matches!(error, StoreError::Missing(_)), "{error}");
     fs::write(directory.path().join(DATABASE), "").unwrap();
-    let error = Reader::open(directory.path()).err().unwrap();
+    let error = StoreReader::open(directory.path()).err().unwrap();
     assert!(matches!(error, StoreError::Missing(_)), "{error}");
     fs::write(directory.path().join(DATABASE), "garbage".repeat(1000)).unwrap();
-    let error = Reader::open(directory.path()).err().unwrap();
+    let error = StoreReader::open(directory.path()).err().unwrap();
     assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
 }

@@ -53,7 +53,12 @@ fn assert_loaded((entries, coverage): &(Vec<ClientStats>, Coverage)) {
 fn a_store_of_schema_1_is_read_without_being_migrated() {
     let directory = tempfile::tempdir().unwrap();
     let path = written(directory.path());
-    assert_loaded(&Reader::open(directory.path()).unwrap().load(EPOCH).unwrap());
+    assert_loaded(
+        &StoreReader::open(directory.path())
+            .unwrap()
+            .load(EPOCH)
+            .unwrap(),
+    );
     let connection = Connection::open(&path).unwrap();
     assert_eq!(schema::pragma(&connection, "user_version").unwrap(), 1);
 }
@@ -82,6 +87,9 @@ fn a_store_of_schema_1_is_migrated_and_written_to() {
     drop(store);
     let connection = Connection::open(&path).unwrap();
     assert_eq!(schema::pragma(&connection, "user_version").unwrap(), 2);
-    let (entries, _) = Reader::open(directory.path()).unwrap().load(EPOCH).unwrap();
+    let (entries, _) = StoreReader::open(directory.path())
+        .unwrap()
+        .load(EPOCH)
+        .unwrap();
     assert_eq!((entries.len(), entries[0].calls()), (2, 8));
 }

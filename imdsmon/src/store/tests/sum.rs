@@ -58,7 +58,7 @@ fn corrected_counts_are_not_loaded() {
         .unwrap();
     let mut correction = entry("app", NOW, -2);
     let shown = BucketKey {
-        cause: Cause::AfterNoAnswer,
+        cause: Cause::AfterNoResponse,
         ..bucket(NOW.hour())
     };
     correction.buckets.insert(shown, 2);
